@@ -1,0 +1,1 @@
+"""Run external commands from asyncio: bounded, fast, and with nothing left behind."""

@@ -1,0 +1,101 @@
+"""Everything that can go wrong, as a tree under `ExecuteError`.
+
+An error names the command, the cause and, where there is one, the cure. Raised after the program started, it
+carries the `CommandResult` with the output so far. `asyncio.CancelledError` is never wrapped and never invented.
+"""
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiocmdpool.command import CommandConfig
+    from aiocmdpool.result import CommandResult, EndReason
+
+
+class ExecuteError(Exception):
+    """Root of all errors of this package.
+
+    Attributes:
+        command: The command concerned, where there is one.
+        result: What the run gave, where the program started.
+    """
+
+    def __init__(
+        self, message: str, *, command: "CommandConfig | None" = None, result: "CommandResult | None" = None
+    ) -> None:
+        super().__init__(message)
+        self.command = command if command is not None or result is None else result.command
+        self.result = result
+
+    @property
+    def end_reason(self) -> "EndReason | None":
+        """Why the run ended; `None` where the program never started."""
+        return self.result.end_reason if self.result is not None else None
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def _details(self) -> dict[str, Any]:
+        return {"command": self.command, "result": self.result}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(type(self), **self._details()), (self.args[0],)
+
+
+class IoError(ExecuteError, OSError):
+    """The program could not be started, or its streams could not be opened. Also an `OSError`."""
+
+    def __init__(self, message: str, *, errno: int | None = None, filename: str | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.errno = errno
+        self.filename = filename
+
+    def _details(self) -> dict[str, Any]:
+        return {**super()._details(), "errno": self.errno, "filename": self.filename}
+
+
+class CommandTimeout(ExecuteError, TimeoutError):
+    """A deadline passed: of the run, of its silence, or of its wait in the queue. Also a `TimeoutError`."""
+
+
+class ChildError(ExecuteError):
+    """The program, or the worker that ran it, failed."""
+
+
+class NonZeroExit(ChildError):
+    """The program ended with something else than 0 and its command said `check=True`."""
+
+
+class OutputLimitExceeded(ChildError):
+    """The program wrote more than `max_output`; it was ended, and the result holds the head of its output."""
+
+
+class WorkerLost(ChildError):
+    """The worker process that ran the command died or hung. The command may have run."""
+
+
+class TaskCancelled(ExecuteError):
+    """Somebody else cancelled the task, or closed what ran it."""
+
+
+class QueueFull(ExecuteError):
+    """There is no room in the pool's queue now."""
+
+
+class PoolClosed(ExecuteError):
+    """The pool or backend takes no commands: it is stopped, or was never started."""
+
+
+class ConfigError(ExecuteError, ValueError):
+    """A setting is wrong. Raised when the object is made; also a `ValueError`.
+
+    Attributes:
+        field: The name of the setting.
+    """
+
+    def __init__(self, message: str, *, field: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.field = field
+
+    def _details(self) -> dict[str, Any]:
+        return {**super()._details(), "field": self.field}
