@@ -1,0 +1,1 @@
+"""Executors of ours with a lifecycle, one file a mode."""

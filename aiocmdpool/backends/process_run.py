@@ -1,0 +1,270 @@
+"""One command run as a child of this process, from its streams to its result.
+
+    execute ── open streams ── launch ── watch exit ──┐
+                                                      ├─ first reason: exit, deadline, limit, cancel, close
+                                       read, feed ────┘
+            ── terminate (TERM, grace, KILL) ── reap ── sweep the group ── drain ── result or error
+
+The flow is one coroutine; everything the loop calls back only notes a fact and, the first time, the reason to end.
+"""
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import sys
+
+from aiocmdpool.backends.outcome import settle
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.errors import ChildError, ExecuteError
+from aiocmdpool.result import CommandResult, EndReason, LeakedProcess, Usage
+from aiocmdpool.system.capture import Capture
+from aiocmdpool.system.exit_watch import ExitWatch, watch_exit
+from aiocmdpool.system.launch import launch
+from aiocmdpool.system.pipes import PipeFeeder, PipeReader
+from aiocmdpool.system.processes import group_members, pipe_holders
+from aiocmdpool.system.start_failure import preparation_failure, stream_failure
+from aiocmdpool.system.stdio import ChildStdio
+
+DRAIN_TIMEOUT = 0.25  # seconds for what is still in the pipes after the exit, when somebody else holds them
+UNKILLABLE_AFTER = 5.0  # seconds after KILL; a process in uninterruptible sleep, or one we may not signal, stays longer
+
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2) counts kilobytes on Linux, bytes on macOS
+
+
+class ProcessRun:
+    """One run, owned by the coroutine in `to_the_end`. Callbacks of the loop only note facts and the first reason."""
+
+    def __init__(self, command: CommandConfig, loop: asyncio.AbstractEventLoop) -> None:
+        self._command = command
+        self._loop = loop
+        self._reason: EndReason | None = None
+        self._over: asyncio.Future[None] = loop.create_future()
+        self._exited: asyncio.Future[None] = loop.create_future()
+        self._drained: asyncio.Future[None] = loop.create_future()
+        self.settled: asyncio.Future[None] = loop.create_future()
+        self._cancelled: asyncio.CancelledError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._feeder: PipeFeeder | None = None
+        self._watch: ExitWatch | None = None
+        self._readers: list[PipeReader] = []
+        self._open_readers = 0
+        self._last_output = 0.0
+
+    async def to_the_end(self) -> CommandResult:
+        try:
+            self._start()
+            try:
+                await self._wait(self._over)
+                if not self._exited.done():
+                    await self._terminate()
+                result = await self._finish()
+            finally:
+                self._release()
+        except ExecuteError as error:
+            if self._cancelled is not None:
+                raise self._cancelled from error
+            raise
+        finally:
+            self.settled.set_result(None)
+        if self._cancelled is not None:
+            raise self._cancelled
+        return settle(result)
+
+    def end(self, reason: EndReason) -> None:
+        """Note why the run ends. The first reason wins."""
+        if self._reason is None:
+            self._reason = reason
+            self._over.set_result(None)
+
+    # -- start: no await in here, so no cancellation can come between the start and the watch ----------------------
+
+    def _start(self) -> None:
+        command, loop = self._command, self._loop
+        try:
+            stdio = ChildStdio(command)
+        except OSError as error:
+            raise stream_failure(command, error) from None
+        try:
+            self._started_at = loop.time()
+            if stdio.stdin_pipe >= 0 and isinstance(command.stdin, bytes):
+                self._feeder = PipeFeeder(loop, stdio.stdin_pipe, command.stdin)
+            self._stdout = self._read(stdio.stdout_pipe)
+            self._stderr = self._read(stdio.stderr_pipe)
+            self._child = launch(command, stdio)
+        except BaseException:
+            self._release()
+            raise
+        finally:
+            stdio.close_child_ends()
+        self._floor_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self._exited_at = 0.0
+        if not self._open_readers:
+            self._drained.set_result(None)
+        self._watch = watch_exit(loop, self._child.pid, self._on_exit)
+        if command.timeout is not None:
+            self._timer = loop.call_later(command.timeout, self.end, EndReason.TIMEOUT)
+        if command.idle_timeout is not None and self._open_readers:
+            self._last_output = self._started_at
+            self._check_idle(command.idle_timeout)
+
+    def _read(self, fd: int) -> Capture | None:
+        if fd < 0:
+            return None
+        self._open_readers += 1
+        reader = PipeReader(
+            self._loop,
+            fd,
+            Capture(self._command.max_output, self._command.output_policy),
+            on_data=self._on_data,
+            on_limit=self._on_limit,
+            on_end=self._on_end_of_pipe,
+        )
+        self._readers.append(reader)
+        return reader.capture
+
+    # -- facts, noted by callbacks ----------------------------------------------------------------------------------
+
+    def _on_exit(self) -> None:
+        self._exited_at = self._loop.time()
+        self._exited.set_result(None)
+        self.end(EndReason.EXITED)
+
+    def _on_data(self) -> None:
+        if self._command.idle_timeout is not None:
+            self._last_output = self._loop.time()
+
+    def _on_limit(self) -> None:
+        self.end(EndReason.OUTPUT_LIMIT)
+
+    def _on_end_of_pipe(self) -> None:
+        self._open_readers -= 1
+        if not self._open_readers and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _check_idle(self, limit: float) -> None:
+        silent = self._loop.time() - self._last_output
+        if silent >= limit:
+            self.end(EndReason.IDLE_TIMEOUT)
+        else:  # one timer that looks again when the deadline could be due, rather than one per chunk of output
+            self._idle_timer = self._loop.call_later(limit - silent, self._check_idle, limit)
+
+    async def _wait(self, future: "asyncio.Future[None]", seconds: float | None = None) -> None:
+        """Wait for a fact, at most so long. A cancellation is a reason to end like any other, and kept for the end."""
+        deadline = None if seconds is None else self._loop.time() + seconds
+        while not future.done():
+            left = None if deadline is None else deadline - self._loop.time()
+            if left is not None and left <= 0:
+                return
+            try:
+                await asyncio.wait((future,), timeout=left)
+            except asyncio.CancelledError as error:
+                self._cancelled = error
+                self.end(EndReason.CANCELLED)
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    async def _terminate(self) -> None:
+        self._signal_group(signal.SIGTERM)
+        self._signal_group(signal.SIGCONT)  # a stopped program sees TERM only when it goes on
+        await self._wait(self._exited, self._command.grace)
+        if not self._exited.done():
+            self._signal_group(signal.SIGKILL)
+            await self._wait(self._exited, UNKILLABLE_AFTER)
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        """Signal the process group; called only while its leader is not reaped, so the number is still ours."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # EPERM: all of it runs as somebody else
+            os.killpg(self._child.pid, number)
+
+    async def _finish(self) -> CommandResult:
+        if not self._exited.done():
+            raise ChildError(
+                f"{self._command.display()}: process {self._child.pid} is still there {UNKILLABLE_AFTER:g} s after "
+                "SIGKILL; it belongs to another user, or the kernel holds it in uninterruptible sleep",
+                command=self._command,
+            )
+        pid, returncode, usage, leaked = self._reap()
+        await self._wait(self._drained, DRAIN_TIMEOUT)
+        if self._open_readers:
+            leaked = leaked or self._holders()
+        return CommandResult(
+            command=self._command,
+            returncode=returncode,
+            stdout=self._stdout and self._stdout.result(),
+            stderr=self._stderr and self._stderr.result(),
+            pid=pid,
+            duration=self._exited_at - self._started_at,
+            end_reason=self._reason or EndReason.EXITED,
+            usage=usage,
+            truncated=any(reader.capture.truncated for reader in self._readers),
+            leaked=leaked,
+        )
+
+    def _reap(self) -> tuple[int, int, Usage | None, tuple[LeakedProcess, ...]]:
+        """Take the exit status, and kill what the program left in its group."""
+        group = self._child.pid
+        try:
+            _, status, used = os.wait4(group, 0)
+        except ChildProcessError:  # SIGCHLD is ignored, or somebody called waitpid(-1): the status is gone
+            status, used = None, None
+        leaked = self._sweep(group)
+        report = self._child.report()
+        code = -int(signal.SIGKILL) if status is None else os.waitstatus_to_exitcode(status)
+        self._child.reaped(code)
+        if report.error_stage is not None:
+            raise preparation_failure(self._command, report.error_stage, report.error_number)
+        if report.pid is not None:  # under the supervising launcher
+            usage = report.usage and Usage(report.usage[0], report.usage[1], self._max_rss(report.usage[2]))
+            if report.wait_status is not None:  # without a last report, KILL hit the launcher together with the program
+                code = os.waitstatus_to_exitcode(report.wait_status)
+            return report.pid, code, usage, leaked
+        if status is None or used is None:
+            raise ChildError(
+                f"{self._command.display()}: its exit status was taken by other code in this process; look for "
+                "waitpid(-1), or for a SIGCHLD that was set to be ignored after the start",
+                command=self._command,
+            )
+        return group, code, Usage(used.ru_utime, used.ru_stime, self._max_rss(used.ru_maxrss)), leaked
+
+    def _max_rss(self, kernel_figure: int) -> int | None:
+        # A child starts with the peak of the process it was vforked from, and keeps it across exec (bun#43305;
+        # setmax_mm_hiwater_rss in the kernel's fs/exec.c): only a larger figure is the program's own.
+        return kernel_figure * _MAXRSS_UNIT if kernel_figure > self._floor_rss else None
+
+    def _sweep(self, group: int) -> tuple[LeakedProcess, ...]:
+        """Kill what is left of the group after its leader; what was left after a normal exit is a leak.
+
+        The number of a group cannot be given to a new process while a member lives (the kernel frees a pid when no task
+        uses it as pid, group or session), so either this is still our group or it is empty.
+        """
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            return ()
+        members = group_members(group)
+        self._signal_group(signal.SIGKILL)
+        return members if self._reason is EndReason.EXITED else ()
+
+    def _holders(self) -> tuple[LeakedProcess, ...]:
+        """Who still holds the pipes after everything in the group is dead: it left the group, or is not ours."""
+        holders: tuple[LeakedProcess, ...] = ()
+        for reader in self._readers:
+            if reader.fd >= 0:
+                holders += pipe_holders(os.fstat(reader.fd).st_ino)
+        return tuple(dict.fromkeys(holders)) or (LeakedProcess(-1, "unknown"),)
+
+    def _release(self) -> None:
+        """Give back descriptors, timers and watches. Whatever happened, nothing of this run stays in the loop."""
+        for timer in (self._timer, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._feeder is not None:
+            self._feeder.close()
+        for reader in self._readers:
+            reader.close()
+        if self._watch is not None:
+            self._watch.close()
+            self._child.close()

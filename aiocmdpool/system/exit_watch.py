@@ -1,0 +1,91 @@
+"""Tells the loop when a child has exited, without reaping it.
+
+Three twins, one contract: `watch_exit(loop, pid, on_exit)` calls `on_exit` once on the loop when the child is a zombie;
+`close()` on what it returns stops that. The caller reaps. As long as it has not, the pid cannot be reused, so a signal
+sent until then never reaches a stranger (cpython#127049).
+
+- Linux: a pidfd becomes readable at the exit (pidfd_open(2)).
+- macOS and BSD: a kqueue with EVFILT_PROC, itself a descriptor the loop can watch (kqueue(2)).
+- elsewhere, and when there are no descriptors left: a thread in `waitid(WNOWAIT)`.
+"""
+
+import asyncio
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+
+class ExitWatch(Protocol):
+    """A pending notification."""
+
+    def close(self) -> None:
+        """Stop watching; harmless when repeated or after the exit."""
+
+
+def watch_exit(loop: asyncio.AbstractEventLoop, pid: int, on_exit: Callable[[], None]) -> ExitWatch:
+    """Call `on_exit()` on `loop` once the child `pid` has exited. It is left unreaped."""
+    try:
+        fd = _exit_descriptor(pid)
+    except OSError:  # ENOSYS (old kernel, sandbox), EMFILE, …: a thread needs no descriptor
+        return _ThreadWatch(loop, pid, on_exit)
+    return _DescriptorWatch(loop, fd, on_exit)
+
+
+def _exit_descriptor(pid: int) -> int:
+    """A descriptor that becomes readable when `pid` exits."""
+    if hasattr(os, "pidfd_open"):
+        return os.pidfd_open(pid)
+    if hasattr(select, "kqueue"):
+        queue = select.kqueue()
+        with contextlib.closing(queue):
+            event = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
+            queue.control([event], 0)
+            return os.dup(queue.fileno())
+    raise OSError("no exit descriptors on this system")
+
+
+class _DescriptorWatch:
+    __slots__ = ("_fd", "_loop", "_on_exit")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, on_exit: Callable[[], None]) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._on_exit = on_exit
+        loop.add_reader(fd, self._exited)
+
+    def _exited(self) -> None:
+        self.close()
+        self._on_exit()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+
+class _ThreadWatch:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pid: int, on_exit: Callable[[], None]) -> None:
+        self._loop = loop
+        self._pid = pid
+        self._on_exit: Callable[[], None] | None = on_exit
+        self._thread = threading.Thread(target=self._wait, name=f"aiocmdpool-exit-{pid}", daemon=True)
+        self._thread.start()
+
+    def _wait(self) -> None:
+        with contextlib.suppress(ChildProcessError):  # reaped by somebody else: gone all the same
+            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            self._loop.call_soon_threadsafe(self._exited)
+
+    def _exited(self) -> None:
+        self._thread.join()  # it has nothing left to do
+        on_exit, self._on_exit = self._on_exit, None
+        if on_exit is not None:
+            on_exit()
+
+    def close(self) -> None:
+        self._on_exit = None

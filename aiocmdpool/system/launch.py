@@ -1,0 +1,136 @@
+"""Starts the program of a command in this process: straight away, or through the launcher where that is needed."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from typing import NamedTuple
+
+import aiocmdpool.worker_program
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.errors import IoError
+from aiocmdpool.system.start_failure import start_failure
+from aiocmdpool.system.stdio import ChildStdio
+
+LAUNCHER = str(pathlib.Path(aiocmdpool.worker_program.__path__[0], "launcher.py"))
+
+
+class Report(NamedTuple):
+    """What the launcher said."""
+
+    error_stage: str | None = None
+    error_number: int = 0
+    pid: int | None = None
+    wait_status: int | None = None
+    usage: tuple[float, float, int] | None = None
+
+
+class Launched:
+    """A started process: leader of its own session and group, not yet reaped."""
+
+    __slots__ = ("_popen", "_report_fd", "pid")
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", report_fd: int) -> None:
+        self._popen = popen
+        self._report_fd = report_fd
+        self.pid = popen.pid
+
+    def reaped(self, returncode: int) -> None:
+        """Tell `Popen` that the process is no more, so that it never signals or waits for a stranger."""
+        self._popen.returncode = returncode
+
+    def report(self) -> Report:
+        """What the launcher reported, all of it once the process has exited; empty without a launcher."""
+        if self._report_fd < 0:
+            return Report()
+        with contextlib.closing(os.fdopen(self._report_fd, "rb", buffering=0)) as file:
+            self._report_fd = -1
+            return _parse_report(file.read(4096) or b"")
+
+    def close(self) -> None:
+        """Drop a report that nobody asked for."""
+        if self._report_fd >= 0:
+            os.close(self._report_fd)
+            self._report_fd = -1
+
+
+def launch(command: CommandConfig, stdio: ChildStdio) -> Launched:
+    """Start the program as leader of a new session, hence of a new process group.
+
+    `subprocess.Popen` uses vfork(2) for this: the cost does not grow with the memory of this process.
+
+    Raises:
+        IoError: It could not be started; nothing runs then.
+    """
+    settings = launcher_settings(command)
+    supervise = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    argv = command.argv
+    report_fd, status_fd = -1, -1
+    try:
+        if settings or supervise:
+            report_fd, status_fd = os.pipe()
+            os.set_blocking(report_fd, False)
+            argv = _launcher_argv(command, status_fd, settings, supervise)
+        popen = subprocess.Popen(
+            argv,
+            stdin=stdio.stdin,
+            stdout=stdio.stdout,
+            stderr=stdio.stderr,
+            cwd=command.cwd,
+            env=None if command.has_default_environment else command.environment(os.environ),
+            start_new_session=True,
+            pass_fds=(status_fd,) if status_fd >= 0 else (),
+        )
+    except OSError as error:
+        if report_fd >= 0:
+            os.close(report_fd)
+        raise start_failure(command, error) from None
+    finally:
+        if status_fd >= 0:
+            os.close(status_fd)
+    return Launched(popen, report_fd)
+
+
+def launcher_settings(command: CommandConfig) -> dict[str, str]:
+    """What has to be prepared in the new process before the program runs, by name; empty for most commands."""
+    wanted = {
+        "niceness": command.niceness or None,
+        "RLIMIT_CPU": command.limits.cpu_seconds,
+        "RLIMIT_AS": command.limits.memory,
+        "RLIMIT_NOFILE": command.limits.open_files,
+        "RLIMIT_FSIZE": command.limits.file_size,
+        "group": command.group,
+        "user": command.user,
+        "umask": command.umask,
+    }
+    return {name: str(value) for name, value in wanted.items() if value is not None}
+
+
+def _launcher_argv(command: CommandConfig, status_fd: int, settings: dict[str, str], supervise: bool) -> list[str]:
+    if not sys.executable:
+        raise IoError(
+            f"cannot start {command.display()}: its settings ({', '.join(settings) or 'SIGCHLD is ignored'}) need a "
+            "Python interpreter to apply them, and sys.executable is empty",
+            command=command,
+        )
+    if "LC_CTYPE" not in command.environment(os.environ):
+        settings = {**settings, "drop_lc_ctype": "1"}
+    lines = "\n".join(f"{name}={value}" for name, value in settings.items())
+    mode = "supervise" if supervise else "exec"
+    return [sys.executable, "-I", "-S", LAUNCHER, str(status_fd), mode, lines, *command.argv]
+
+
+def _parse_report(data: bytes) -> Report:
+    report = Report()
+    for line in data.decode().splitlines():
+        kind, *rest = line.split()
+        if kind == "error":
+            report = report._replace(error_stage=rest[0], error_number=int(rest[1]))
+        elif kind == "pid":
+            report = report._replace(pid=int(rest[0]))
+        else:
+            usage = (float(rest[1]), float(rest[2]), int(rest[3]))
+            report = report._replace(wait_status=int(rest[0]), usage=usage)
+    return report

@@ -1,0 +1,100 @@
+"""The parent's ends of a command's pipes, on the loop: reading output into a `Capture`, feeding stdin.
+
+Written on `loop.add_reader` and `os.read` rather than on transports: nothing to close later, nothing that outlives
+the loop (cpython#114177), the limit is applied to each chunk as it comes, and asyncio and uvloop behave alike.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from aiocmdpool.system.capture import Capture
+
+CHUNK = 65536  # bytes: what a Linux pipe holds by default (pipe(7))
+
+
+class PipeReader:
+    """Reads one pipe into a capture until its end; then closes it and calls back, once."""
+
+    __slots__ = ("_fd", "_loop", "_on_data", "_on_end", "_on_limit", "capture")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        capture: Capture,
+        *,
+        on_data: Callable[[], None],
+        on_limit: Callable[[], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._fd = fd
+        self.capture = capture
+        self._on_data = on_data
+        self._on_limit = on_limit
+        self._on_end = on_end
+        loop.add_reader(fd, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        if not data:
+            self.close()
+            return
+        self._on_data()
+        if not self.capture.add(data):
+            self._on_limit()
+
+    def close(self) -> None:
+        """Stop reading. Harmless when repeated."""
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        self._on_end()
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, or -1 after the end."""
+        return self._fd
+
+
+class PipeFeeder:
+    """Writes bytes into a pipe as it takes them and closes it. A reader that left is no error."""
+
+    __slots__ = ("_fd", "_left", "_loop", "_watching")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, data: bytes) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._left = memoryview(data)
+        # What fits into the pipe goes now, before the program starts; most input needs no wake-up at all.
+        self._watching = False
+        self._write()
+        if self._fd >= 0:
+            self._watching = True
+            loop.add_writer(fd, self._write)
+
+    def _write(self) -> None:
+        try:
+            while self._left:
+                self._left = self._left[os.write(self._fd, self._left) :]
+        except (BlockingIOError, InterruptedError):
+            return
+        except BrokenPipeError:
+            pass  # the program closed its stdin or is gone: it has read what it wanted
+        self.close()
+
+    def close(self) -> None:
+        """Stop feeding. Harmless when repeated."""
+        if self._fd < 0:
+            return
+        if self._watching:
+            self._loop.remove_writer(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        self._left = memoryview(b"")

@@ -1,0 +1,102 @@
+"""Turns the errno of a failed start into an `IoError` that names the command, the cause and the cure."""
+
+import errno
+import os
+import shutil
+
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.errors import IoError
+
+
+def start_failure(command: CommandConfig, error: OSError) -> IoError:
+    """The error for a program that could not be started at all.
+
+    The kernel gives one errno for several causes (execve(2)); a look at the file system tells them apart.
+    """
+    filename = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else command.program
+    cause = _cause(command, error)
+    return IoError(f"cannot start {command.display()}: {cause}", errno=error.errno, filename=filename, command=command)
+
+
+def stream_failure(command: CommandConfig, error: OSError) -> IoError:
+    """The error for a standard stream that could not be opened."""
+    if error.filename is None:  # a pipe, not a file: the limits on descriptors
+        return start_failure(command, error)
+    path = os.fsdecode(error.filename)
+    stream = next((name for name in ("stdin", "stdout", "stderr") if str(getattr(command, name)) == path), "stream")
+    reason = os.strerror(error.errno or 0)
+    if error.errno == errno.ENXIO:
+        reason = "nobody reads from this FIFO"
+    return IoError(
+        f"cannot start {command.display()}: its {stream} {path!r} cannot be opened: {reason}",
+        errno=error.errno,
+        filename=path,
+        command=command,
+    )
+
+
+def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoError:
+    """The error for a setting that could not be applied before the program ran."""
+    if stage == "program":
+        return start_failure(command, OSError(number, os.strerror(number), command.program))
+    if stage in ("user", "group") and number == 0:
+        cause = f"there is no {stage} {getattr(command, stage)!r} on this machine"
+        return IoError(f"cannot start {command.display()}: {cause}", errno=errno.EINVAL, command=command)
+    setting = _SETTINGS.get(stage, stage)
+    cause = f"{setting} could not be applied: {os.strerror(number)}"
+    if number in (errno.EPERM, errno.EACCES):
+        cause += "; this takes a privilege that this process does not have"
+    return IoError(f"cannot start {command.display()}: {cause}", errno=number, command=command)
+
+
+_SETTINGS = {
+    "RLIMIT_CPU": "limits.cpu_seconds",
+    "RLIMIT_AS": "limits.memory",
+    "RLIMIT_NOFILE": "limits.open_files",
+    "RLIMIT_FSIZE": "limits.file_size",
+}
+
+
+def _cause(command: CommandConfig, error: OSError) -> str:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if command.cwd is not None and not os.path.isdir(command.cwd):
+        return f"its cwd {command.cwd!r} is no directory"
+    if error.errno == errno.E2BIG:
+        size = sum(len(os.fsencode(arg)) + 1 for arg in command.argv)
+        return (
+            f"argument list too long: {size} bytes in {len(command.argv)} arguments, and the environment on top "
+            "(execve(2)); pass the data on stdin or in a file, or run several commands"
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        whose = "this process" if error.errno == errno.EMFILE else "the system"
+        return f"{whose} has no file descriptors left; lower concurrency_limit or raise the limit (ulimit -n)"
+    if error.errno == errno.EAGAIN:
+        return "the limit on processes is reached (ulimit -u, or pids.max of the cgroup)"
+    if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR):
+        return _cause_in_file(command, reason)
+    return reason
+
+
+def _cause_in_file(command: CommandConfig, reason: str) -> str:
+    program = command.program
+    path = program if os.path.isabs(program) else os.path.join(command.cwd or os.getcwd(), program)
+    if "/" not in program:
+        search = command.environment(os.environ).get("PATH", os.defpath)
+        found = shutil.which(program, mode=os.F_OK, path=search)
+        if found is None:
+            return f"no program {program!r} in PATH; install it, or give its full path"
+        path = found
+    if not os.path.lexists(path):
+        return f"no such file: {program!r}"
+    if os.path.isdir(path):
+        return f"{path!r} is a directory"
+    if not os.access(path, os.X_OK):
+        return f"{path!r} is not executable; chmod +x it, or name its interpreter as the program"
+    try:
+        with open(path, "rb") as file:
+            first = file.readline(256).rstrip()
+    except OSError:
+        return f"{path!r}: {reason}"
+    if first.startswith(b"#!"):
+        return f"{path!r} names an interpreter that cannot be started: {os.fsdecode(first)!r}"
+    return f"{path!r}: {reason}; a script needs a first line like #!/bin/sh"

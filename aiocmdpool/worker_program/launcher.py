@@ -1,0 +1,156 @@
+"""Becomes the program after preparing the process: niceness, limits, identity, umask.
+
+Run as `python -I -S launcher.py STATUS_FD MODE SETTINGS PROGRAM [ARG...]`, it does what `preexec_fn` would, but in a
+process of its own: code between `fork` and `exec` is unsafe in a host with threads (see the warning in the
+documentation of `subprocess`), and uvloop refuses most of it. Standard library only, and as little of it as can be.
+
+MODE `exec` replaces this process with the program. MODE `supervise` starts it as a child and reports its exit over
+STATUS_FD: the way out for a host that ignores SIGCHLD, where the kernel throws exit statuses away (wait(2), NOTES).
+
+SETTINGS are `name=value` lines. Reports are lines on STATUS_FD: `error STAGE ERRNO`, `pid N`,
+`exit WAIT_STATUS USER SYSTEM MAXRSS`. On success in MODE `exec` the descriptor just closes with the `exec`.
+"""
+
+import errno
+import grp
+import os
+import pwd
+import resource
+import signal
+import sys
+
+# All imports stand above: once limits and identity are applied, a lazy import may fail for lack of either. That holds
+# for the lazy ones inside the standard library too (`os.execvpe` has one), hence `execute` below.
+
+
+def apply_niceness(value: str) -> None:
+    """Add to the niceness."""
+    os.nice(int(value))
+
+
+def apply_limit(resource_name: str, value: str) -> None:
+    """Set one resource limit, soft and hard."""
+    limit = int(value)
+    resource.setrlimit(getattr(resource, resource_name), (limit, limit))
+
+
+def apply_group(value: str) -> None:
+    """Become a member of one group, by name or number."""
+    try:
+        gid = int(value) if value.isdigit() else grp.getgrnam(value).gr_gid
+    except KeyError:
+        raise LookupError(value) from None
+    if os.geteuid() == 0:
+        os.setgroups([gid])
+    os.setgid(gid)
+
+
+def apply_user(value: str, keep_group: bool) -> None:
+    """Become a user, by name or number, with the groups of that user unless a group was asked for."""
+    try:
+        entry = pwd.getpwuid(int(value)) if value.isdigit() else pwd.getpwnam(value)
+        name, uid, gid = entry.pw_name, entry.pw_uid, entry.pw_gid
+    except KeyError:
+        if not value.isdigit():
+            raise LookupError(value) from None
+        name, uid, gid = None, int(value), os.getgid()  # a number needs no entry
+    if not keep_group and os.geteuid() == 0:
+        if name is not None:
+            os.initgroups(name, gid)
+            os.setgid(gid)
+        else:
+            os.setgroups([])
+    os.setuid(uid)
+
+
+def prepare(settings: "dict[str, str]", report) -> None:  # type: ignore[no-untyped-def]  # typing costs 2 ms here
+    """Apply settings in the order in which privileges allow it; tell `report` the stage before each."""
+    for name in settings:
+        if name == "niceness":
+            report(name)
+            apply_niceness(settings[name])
+        elif name.startswith("RLIMIT_"):
+            report(name)
+            apply_limit(name, settings[name])
+    if "group" in settings:
+        report("group")
+        apply_group(settings["group"])
+    if "user" in settings:
+        report("user")
+        apply_user(settings["user"], "group" in settings)
+    if "umask" in settings:
+        os.umask(int(settings["umask"]))
+
+
+def execute(argv: "list[str]", directories: "list[str]", environment: "dict[bytes, bytes]") -> None:
+    """Replace this process with the program, searched as execvp(3) does; return only by `OSError`."""
+    name = argv[0]
+    paths = [name] if "/" in name else [os.path.join(directory, name) for directory in directories]
+    failure = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for path in paths:
+        try:
+            os.execve(path, argv, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:  # what is wrong with a program that is there says more than "not found" elsewhere
+            failure = error
+    raise failure
+
+
+def become(settings: "dict[str, str]", argv: "list[str]", status_fd: int) -> None:
+    """Prepare and `exec`; on failure write a report and end with status 127."""
+    stage = "program"
+
+    def report(name: str) -> None:
+        nonlocal stage
+        stage = name
+
+    try:
+        # What CPython ignores at start-up would stay ignored in the program; SIGCHLD as well if the host ignores it.
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        environment = dict(os.environb)
+        if "drop_lc_ctype" in settings:  # CPython adds LC_CTYPE to a C locale (PEP 538)
+            environment.pop(b"LC_CTYPE", None)
+        directories = os.get_exec_path()
+        prepare(settings, report)
+        stage = "program"
+        execute(argv, directories, environment)
+    except LookupError:
+        code = 0
+    except OSError as error:
+        code = error.errno or errno.EIO
+    except ValueError:  # setrlimit above the hard limit, without the privilege
+        code = errno.EPERM
+    except MemoryError:
+        code = errno.ENOMEM
+    os.write(status_fd, b"error %s %d\n" % (stage.encode(), code))
+    os._exit(127)
+
+
+def supervise(settings: "dict[str, str]", argv: "list[str]", status_fd: int) -> None:
+    """Start the program as a child in this process group, outlive every signal but KILL, report the exit."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+    pid = os.fork()
+    if pid == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        become(settings, argv, status_fd)
+    os.write(status_fd, b"pid %d\n" % pid)
+    for fd in (0, 1, 2):  # the pipes are the program's alone
+        os.close(fd)
+    _, status, usage = os.wait4(pid, 0)
+    os.write(status_fd, b"exit %d %r %r %d\n" % (status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss))
+    os._exit(0)
+
+
+def main() -> None:
+    """Read the command line and become the program."""
+    status_fd, mode, lines, *argv = sys.argv[1:]
+    os.set_inheritable(int(status_fd), False)
+    settings = dict(line.split("=", 1) for line in lines.split("\n") if line)
+    (supervise if mode == "supervise" else become)(settings, argv, int(status_fd))
+
+
+if __name__ == "__main__":
+    main()
