@@ -1,1 +1,67 @@
 """Run external commands from asyncio: bounded, fast, and with nothing left behind."""
+
+import sys
+
+if sys.platform == "win32":
+    raise ImportError("aiocmdpool needs a POSIX system: it relies on process groups, signals and pipes; use WSL")
+
+from aiocmdpool.backends.process import ProcessBackend
+from aiocmdpool.command import CommandConfig, CommandOptions, OutputPolicy, ResourceLimits, Stdio
+from aiocmdpool.config import ExecutionBackend, ExecutionConfig, ExecutionMode, create_backend
+from aiocmdpool.errors import (
+    ChildError,
+    CommandTimeout,
+    ConfigError,
+    ExecuteError,
+    IoError,
+    NonZeroExit,
+    OutputLimitExceeded,
+    PoolClosed,
+    QueueFull,
+    TaskCancelled,
+    WorkerLost,
+)
+from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.one_shot import execute, run
+from aiocmdpool.pool import CommandPool
+from aiocmdpool.pool_statistics import PoolStatistics
+from aiocmdpool.result import CommandResult, EndReason, LeakedProcess, Usage
+from aiocmdpool.task_handle import TaskHandle
+from aiocmdpool.task_status import TaskStatus, TaskStatusTracker
+
+__all__ = [
+    "ChildError",
+    "CommandConfig",
+    "CommandExecutor",
+    "CommandOptions",
+    "CommandPool",
+    "CommandResult",
+    "CommandTimeout",
+    "ConfigError",
+    "EndReason",
+    "ExecuteError",
+    "ExecutionBackend",
+    "ExecutionConfig",
+    "ExecutionMode",
+    "IoError",
+    "LeakedProcess",
+    "NonZeroExit",
+    "OutputLimitExceeded",
+    "OutputPolicy",
+    "PoolClosed",
+    "PoolStatistics",
+    "ProcessBackend",
+    "QueueFull",
+    "ResourceLimits",
+    "Stdio",
+    "TaskCancelled",
+    "TaskHandle",
+    "TaskStatus",
+    "TaskStatusTracker",
+    "Usage",
+    "WorkerLost",
+    "create_backend",
+    "execute",
+    "run",
+]
+__version__ = "0.1.0"

@@ -18,25 +18,30 @@ class ExecuteError(Exception):
     Attributes:
         command: The command concerned, where there is one.
         result: What the run gave, where the program started.
+        end_reason: Why the run, or the wait for it, ended; `None` where it never was to be.
     """
 
     def __init__(
-        self, message: str, *, command: "CommandConfig | None" = None, result: "CommandResult | None" = None
+        self,
+        message: str,
+        *,
+        command: "CommandConfig | None" = None,
+        result: "CommandResult | None" = None,
+        end_reason: "EndReason | None" = None,
     ) -> None:
         super().__init__(message)
-        self.command = command if command is not None or result is None else result.command
+        self.command = command
         self.result = result
-
-    @property
-    def end_reason(self) -> "EndReason | None":
-        """Why the run ended; `None` where the program never started."""
-        return self.result.end_reason if self.result is not None else None
+        self.end_reason = end_reason
+        if result is not None:
+            self.command = command or result.command
+            self.end_reason = end_reason or result.end_reason
 
     def __str__(self) -> str:
         return str(self.args[0])
 
     def _details(self) -> dict[str, Any]:
-        return {"command": self.command, "result": self.result}
+        return {"command": self.command, "result": self.result, "end_reason": self.end_reason}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(type(self), **self._details()), (self.args[0],)

@@ -1,10 +1,10 @@
 """The one contract: whatever can run a command."""
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    from aiocmdpool.command import CommandConfig
-    from aiocmdpool.result import CommandResult
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.errors import ExecuteError
+from aiocmdpool.result import CommandResult
 
 
 @runtime_checkable
@@ -15,10 +15,17 @@ class CommandExecutor(Protocol):
     are objects with the same single method. There is nothing to inherit.
     """
 
-    async def execute(self, command: "CommandConfig") -> "CommandResult":
+    async def execute(self, command: CommandConfig) -> CommandResult:
         """Run one command to its end.
 
         A failure to start raises `IoError`, a deadline `CommandTimeout`, and so on down `ExecuteError`. When the
         await is cancelled, the command is dead and reaped before `CancelledError` leaves.
         """
         ...
+
+
+def checked_result(result: object) -> CommandResult:
+    """What an executor of somebody else's returned, if it kept the contract."""
+    if not isinstance(result, CommandResult):
+        raise ExecuteError(f"the executor returned {result!r}, not a CommandResult")
+    return result

@@ -89,6 +89,10 @@ class CommandResult:
         """Whether the program exited by itself with status 0."""
         return self.returncode == 0 and self.end_reason is EndReason.EXITED
 
+    def with_queued(self, seconds: float) -> "CommandResult":
+        """A copy that says how long the command waited in a queue."""
+        return dataclasses.replace(self, queued=seconds)
+
     def text(self, stream: Literal["stdout", "stderr"] = "stdout", *, errors: str = "strict") -> str:
         """Decode a captured stream with the command's `encoding`.
 

@@ -17,7 +17,7 @@ import sys
 
 from aiocmdpool.backends.outcome import settle
 from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import ChildError, ExecuteError
+from aiocmdpool.errors import ChildError, ExecuteError, TaskCancelled
 from aiocmdpool.result import CommandResult, EndReason, LeakedProcess, Usage
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.exit_watch import ExitWatch, watch_exit
@@ -26,6 +26,7 @@ from aiocmdpool.system.pipes import PipeFeeder, PipeReader
 from aiocmdpool.system.processes import group_members, pipe_holders
 from aiocmdpool.system.start_failure import preparation_failure, stream_failure
 from aiocmdpool.system.stdio import ChildStdio
+from aiocmdpool.waiting import wait_through
 
 DRAIN_TIMEOUT = 0.25  # seconds for what is still in the pipes after the exit, when somebody else holds them
 UNKILLABLE_AFTER = 5.0  # seconds after KILL; a process in uninterruptible sleep, or one we may not signal, stays longer
@@ -69,8 +70,8 @@ class ProcessRun:
             raise
         finally:
             self.settled.set_result(None)
-        if self._cancelled is not None:
-            raise self._cancelled
+        if self._cancelled is not None:  # the cause carries the result to those who cancelled
+            raise self._cancelled from TaskCancelled(f"{self._command.display()}: cancelled", result=result)
         return settle(result)
 
     def end(self, reason: EndReason) -> None:
@@ -153,16 +154,8 @@ class ProcessRun:
 
     async def _wait(self, future: "asyncio.Future[None]", seconds: float | None = None) -> None:
         """Wait for a fact, at most so long. A cancellation is a reason to end like any other, and kept for the end."""
-        deadline = None if seconds is None else self._loop.time() + seconds
-        while not future.done():
-            left = None if deadline is None else deadline - self._loop.time()
-            if left is not None and left <= 0:
-                return
-            try:
-                await asyncio.wait((future,), timeout=left)
-            except asyncio.CancelledError as error:
-                self._cancelled = error
-                self.end(EndReason.CANCELLED)
+        cancelled = await wait_through(future, seconds, on_cancel=lambda: self.end(EndReason.CANCELLED))
+        self._cancelled = cancelled or self._cancelled
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

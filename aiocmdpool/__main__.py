@@ -1,0 +1,8 @@
+"""`python -m aiocmdpool`: the command line."""
+
+import sys
+
+from aiocmdpool.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

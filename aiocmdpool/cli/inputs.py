@@ -1,0 +1,152 @@
+"""Where inputs come from, read no faster than they are used: a billion lines cost one chunk of memory."""
+
+import asyncio
+import os
+import stat
+from typing import Protocol
+
+from aiocmdpool.cli.readiness import Readiness
+
+CHUNK = 64 * 1024  # bytes a read; what a pipe holds
+MAX_INPUT = 1024 * 1024  # bytes; Linux takes no argument above 128 KiB, so a longer line is a wrong separator
+
+
+class InputError(Exception):
+    """Inputs cannot be read; the message is for people."""
+
+
+class Inputs(Protocol):
+    """A source of inputs."""
+
+    async def next_batch(self) -> list[str]:
+        """The next inputs, in order; empty at the end. Cancelable at once.
+
+        Raises:
+            InputError: Reading failed.
+        """
+        ...
+
+    def estimated_total(self) -> int | None:
+        """How many inputs there will have been, as far as one can tell; `None`: no idea."""
+        ...
+
+    def close(self) -> None:
+        """Read no more."""
+        ...
+
+
+class GivenInputs:
+    """The inputs after `:::`."""
+
+    def __init__(self, inputs: tuple[str, ...]) -> None:
+        self._left = list(inputs)
+        self._total = len(inputs)
+
+    async def next_batch(self) -> list[str]:
+        batch, self._left = self._left, []
+        return batch
+
+    def estimated_total(self) -> int | None:
+        return self._total
+
+    def close(self) -> None:
+        self._left = []
+
+
+class StreamInputs:
+    """Lines, or records that end in NUL, from an open descriptor.
+
+    Bytes become text as file names do (`os.fsdecode`), so that what is no valid UTF-8 still reaches the command
+    byte for byte.
+
+    Args:
+        fd: Open for reading; shared, so its flags stay as they are.
+        name: For messages.
+        separator: The byte after each input; the last one may lack it.
+    """
+
+    def __init__(self, fd: int, name: str, separator: bytes = b"\n") -> None:
+        self._fd = fd
+        self._name = name
+        self._separator = separator
+        self._carry = b""
+        self._given = 0
+        self._ended = False
+        try:
+            status = os.fstat(fd)
+            regular = stat.S_ISREG(status.st_mode)
+            self._first = self._position = os.lseek(fd, 0, os.SEEK_CUR) if regular else 0
+        except OSError as error:
+            raise InputError(f"cannot read {name}: {error.strerror}") from None
+        self._size = status.st_size if regular else None
+        self._readiness = None if regular else _watch(fd)
+
+    async def next_batch(self) -> list[str]:
+        while not self._ended:
+            chunk = await self._read()
+            batch = self._cut(chunk)
+            if batch:
+                self._given += len(batch)
+                return batch
+        return []
+
+    def _cut(self, chunk: bytes) -> list[str]:
+        """The inputs completed by this chunk; an empty chunk completes the last."""
+        if not chunk:
+            self._ended = True
+            last, self._carry = self._carry, b""
+            return [os.fsdecode(last)] if last else []
+        data = self._carry + chunk
+        end = data.rfind(self._separator)
+        self._carry = data[end + 1 :]
+        if len(self._carry) > MAX_INPUT:
+            hint = "" if self._separator == b"\0" else "; is it separated by NUL bytes? Then use -0"
+            raise InputError(f"{self._name}: an input longer than {MAX_INPUT // 1024} KiB{hint}")
+        # The separator is ASCII, so it cannot be a part of a longer character.
+        return os.fsdecode(data[:end]).split(self._separator.decode()) if end >= 0 else []
+
+    async def _read(self) -> bytes:
+        while True:
+            await asyncio.sleep(0)  # a file or a full pipe never makes us wait; let the others have their turn
+            if self._readiness is not None and not self._readiness.now():
+                await _ready(self._readiness)
+            try:
+                chunk = os.read(self._fd, CHUNK)
+            except BlockingIOError:  # somebody made it non-blocking and took what there was
+                continue
+            except OSError as error:
+                raise InputError(f"cannot read {self._name}: {error.strerror}") from None
+            self._position += len(chunk)
+            return chunk
+
+    def estimated_total(self) -> int | None:
+        if self._ended:
+            return self._given
+        if self._size is None or not self._given:
+            return None
+        done = self._position - len(self._carry) - self._first
+        left = max(0, self._size - self._position + len(self._carry))
+        return self._given + round(left * self._given / done)
+
+    def close(self) -> None:
+        self._ended = True
+        if self._readiness is not None:
+            self._readiness.close()
+            self._readiness = None
+
+
+def _watch(fd: int) -> Readiness | None:
+    try:
+        return Readiness(fd)
+    except PermissionError:
+        return None
+
+
+async def _ready(readiness: Readiness) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    readiness.call_once(lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        readiness.forget()

@@ -1,0 +1,460 @@
+"""`CommandPool`: a bounded queue in front of an executor.
+
+    push_task ── queue ── permit ── executor.execute ── handle
+
+`concurrency` runner coroutines take tasks off the queue; each owns the run of its task from the moment it starts until
+it is settled. Nothing polls: runners sleep in `get`, pushers in `wait_for_room`, callers in their handles.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from types import TracebackType
+from typing import Literal, Self, overload
+
+from aiocmdpool import validate
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.config import ExecutionBackend, ExecutionConfig, create_backend
+from aiocmdpool.errors import CommandTimeout, ConfigError, ExecuteError, PoolClosed, TaskCancelled
+from aiocmdpool.executor import CommandExecutor, checked_result
+from aiocmdpool.pool_map import map_commands
+from aiocmdpool.pool_statistics import PoolCounters, PoolStatistics
+from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.task_handle import TaskHandle
+from aiocmdpool.task_queue import TaskQueue
+from aiocmdpool.task_status import TaskStatus, TaskStatusTracker
+from aiocmdpool.waiting import wait_through
+
+
+class CommandPool:
+    """Runs commands with bounded concurrency from a bounded queue.
+
+    A pool is an executor: `execute` pushes a command and awaits it. Tasks may be pushed before `start_executor`; they
+    wait. Leaving `async with` normally drains the pool; leaving it by an exception ends everything at once.
+
+    Args:
+        config: How to execute, and how many at once.
+        executor: Anything with `async execute(command)`, instead of the backend that `config` names. The pool uses it
+            and does not close it.
+        max_size: How many tasks the queue holds; `None` for no bound.
+        permits: A semaphore to share among several pools, or with other code: one permit is held for each command
+            that runs. `None`: one of its own, with `config.concurrency` permits.
+        history: How many finished tasks `tracker` remembers.
+
+    Concurrency: belongs to one loop; `CommandPool` methods are not for other threads.
+
+    Example:
+        >>> async with CommandPool(ExecutionConfig(concurrency_limit=8), max_size=1000) as pool:
+        ...     handle = await pool.push_task(CommandConfig("convert", ["in.png", "out.jpg"], timeout=30))
+        ...     result = await handle
+    """
+
+    def __init__(
+        self,
+        config: ExecutionConfig | None = None,
+        *,
+        executor: CommandExecutor | None = None,
+        max_size: int | None = 1000,
+        permits: asyncio.Semaphore | None = None,
+        history: int = 1000,
+    ) -> None:
+        self.config = validate.instance_of(ExecutionConfig)("config", config or ExecutionConfig())
+        if executor is not None and not isinstance(executor, CommandExecutor):
+            raise ConfigError(f"executor: {executor!r} has no execute(command)", field="executor")
+        validate.whole_number(1, optional=True)("max_size", max_size)
+        self.tracker = TaskStatusTracker(validate.whole_number(0)("history", history))
+        self._executor = executor
+        self._backend: ExecutionBackend | None = None
+        self._queue = TaskQueue(max_size)
+        self._permits = permits or asyncio.Semaphore(self.config.concurrency)
+        self._runners: list[asyncio.Task[None]] = []
+        self._active: dict[TaskHandle, asyncio.Task[None]] = {}  # off the queue: waiting for a permit, or running
+        self._timers: dict[TaskHandle, asyncio.TimerHandle] = {}  # queue deadlines
+        self._counters = PoolCounters()
+        self._started = False
+        self._killing = False
+        self._all_settled: asyncio.Future[None] | None = None
+        self._stopped: asyncio.Future[None] | None = None
+
+    # -- pushing ----------------------------------------------------------------------------------------------------
+
+    async def push_task(
+        self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
+    ) -> TaskHandle:
+        """Add a command to the queue, waiting for room.
+
+        Args:
+            command: What to run.
+            priority: Higher goes first; equal ones in the order of their pushes.
+            queue_timeout: Seconds it may wait in the queue. Past that it never runs and ends with `CommandTimeout`.
+                Apart from the command's own `timeout`, which counts from its start.
+
+        Raises:
+            PoolClosed: The pool is stopped, or was stopped while this waited.
+        """
+        self._check_open(command)
+        await self._queue.wait_for_room()
+        return self._accept(command, priority, queue_timeout)
+
+    def try_push_task(
+        self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
+    ) -> TaskHandle:
+        """Add a command to the queue now.
+
+        Raises:
+            QueueFull: There is no room, or others wait for it already.
+            PoolClosed: The pool is stopped.
+        """
+        self._check_open(command)
+        self._queue.take_room()
+        return self._accept(command, priority, queue_timeout)
+
+    async def push_tasks(
+        self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
+    ) -> list[TaskHandle]:
+        """Add commands in order, waiting for room for each. Cancelled in between, it leaves those added so far."""
+        return [await self.push_task(c, priority=priority, queue_timeout=queue_timeout) for c in commands]
+
+    def try_push_tasks(
+        self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
+    ) -> list[TaskHandle]:
+        """Add all commands now, or none.
+
+        Raises:
+            QueueFull: There is not enough room for all of them; nothing was added.
+            PoolClosed: The pool is stopped.
+        """
+        batch = list(commands)
+        for command in batch:
+            self._check_open(command)
+        self._queue.take_room(len(batch))
+        return [self._accept(command, priority, queue_timeout) for command in batch]
+
+    async def execute(
+        self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
+    ) -> CommandResult:
+        """Push a command and await it.
+
+        Cancellation: the command is withdrawn or dead before `CancelledError` leaves.
+
+        Raises:
+            ExecuteError: As `CommandExecutor.execute`; `TaskCancelled` if the pool was stopped meanwhile.
+        """
+        self._check_started(command)
+        handle = await self.push_task(command, priority=priority, queue_timeout=queue_timeout)
+        try:
+            return await handle
+        except asyncio.CancelledError:
+            handle.cancel()
+            await handle.wait_settled()
+            raise
+
+    @overload
+    def map(
+        self,
+        commands: Iterable[CommandConfig] | AsyncIterable[CommandConfig],
+        *,
+        ordered: bool = True,
+        in_flight: int | None = None,
+        return_errors: Literal[False] = False,
+    ) -> AsyncIterator[CommandResult]: ...
+
+    @overload
+    def map(
+        self,
+        commands: Iterable[CommandConfig] | AsyncIterable[CommandConfig],
+        *,
+        ordered: bool = True,
+        in_flight: int | None = None,
+        return_errors: Literal[True],
+    ) -> AsyncIterator[CommandResult | ExecuteError]: ...
+
+    def map(
+        self,
+        commands: Iterable[CommandConfig] | AsyncIterable[CommandConfig],
+        *,
+        ordered: bool = True,
+        in_flight: int | None = None,
+        return_errors: bool = False,
+    ) -> AsyncIterator[CommandResult | ExecuteError]:
+        """Run many commands and iterate over their results.
+
+        Args:
+            commands: Taken one by one as there is room, so it may be endless; an async iterable may be slow.
+            ordered: Results in the order of the commands, or as they complete.
+            in_flight: How many commands may be pushed and not yet yielded. `None`: twice the concurrency.
+            return_errors: Yield an `ExecuteError` in place of the result it stands for, instead of raising it.
+
+        Raises:
+            ExecuteError: The first one met; what is still in flight is cancelled.
+
+        Ownership: leaving the iteration cancels what is in flight. After a `break`, that happens when the iterator is
+        closed: use `contextlib.aclosing` to have it at once.
+        """
+        self._check_started(None)
+        limit = validate.whole_number(1, optional=True)("in_flight", in_flight) or 2 * self.config.concurrency
+        return map_commands(self.push_task, commands, ordered=ordered, in_flight=limit, return_errors=return_errors)
+
+    # -- the queue --------------------------------------------------------------------------------------------------
+
+    def pop_task(self) -> CommandConfig | None:
+        """Take the next command off the queue, to run it elsewhere; `None` if there is none.
+
+        Its task ends as cancelled: the pool will not run it.
+        """
+        handle = self._queue.get_nowait()
+        if handle is None:
+            return None
+        self._settle(handle, TaskStatus.CANCELLED, error=_cancelled(handle, "taken off the queue by pop_task()"))
+        return handle.command
+
+    def clear(self) -> int:
+        """Cancel everything that waits in the queue; returns how many tasks that were."""
+        cleared = 0
+        while (handle := self._queue.get_nowait()) is not None:
+            why = "the pool was stopped" if self._killing else "cleared from the queue"
+            self._settle(handle, TaskStatus.CANCELLED, error=_cancelled(handle, why))
+            cleared += 1
+        return cleared
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __bool__(self) -> bool:
+        return True  # an empty pool is still a pool
+
+    @property
+    def max_size(self) -> int | None:
+        """Bound of the queue."""
+        return self._queue.max_size
+
+    def statistics(self) -> PoolStatistics:
+        """A snapshot of the counters."""
+        return self._counters.snapshot()
+
+    # -- lifecycle --------------------------------------------------------------------------------------------------
+
+    async def start_executor(self, workers: int | None = None) -> None:
+        """Begin to run what is in the queue. Harmless when repeated.
+
+        Args:
+            workers: How many tasks are taken off the queue at once. `None`: `config.concurrency`.
+
+        Raises:
+            PoolClosed: The pool was stopped; a stopped pool does not start again.
+        """
+        validate.whole_number(1, optional=True)("workers", workers)
+        self._check_open(None)
+        if self._started:
+            return
+        self._started = True
+        if self._executor is None:
+            self._backend = create_backend(self.config)
+            self._executor = await self._backend.__aenter__()
+        for number in range(workers or self.config.concurrency):
+            runner = asyncio.create_task(self._run_tasks(self._executor), name=f"aiocmdpool-runner-{number}")
+            self._runners.append(runner)
+
+    async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # not a limit on the call: past it, the rest is cancelled
+        """Take no more tasks, and return when every task is settled and nothing of the pool is left.
+
+        Args:
+            drain: Run what is in the queue to its end, or cancel it and end what is running.
+            timeout: Seconds the draining may take; what is left then is cancelled. `None`: as long as it takes.
+
+        Cancellation: ends everything at once, and leaves when that is done.
+        """
+        validate.seconds("timeout", timeout)
+        if self._stopped is not None:
+            if not drain:
+                self._cancel_all()
+            await asyncio.shield(self._stopped)
+            return
+        loop = asyncio.get_running_loop()
+        self._stopped, self._all_settled = loop.create_future(), loop.create_future()
+        self._queue.refuse_pushers(self._closed_error())
+        if not self._counters.unsettled:
+            self._all_settled.set_result(None)
+        cancelled = None
+        if drain and self._started:
+            cancelled = await wait_through(self._all_settled, timeout, on_cancel=self._cancel_all)
+        self._cancel_all()
+        cancelled = await wait_through(self._all_settled) or cancelled
+        cancelled = await self._end_runners() or cancelled
+        self._stopped.set_result(None)
+        if cancelled is not None:
+            raise cancelled
+
+    def is_stopped(self) -> bool:
+        """Whether the pool takes no more tasks."""
+        return self._stopped is not None
+
+    async def _end_runners(self) -> asyncio.CancelledError | None:
+        """End the runners, idle by now, and the backend."""
+        for runner in self._runners:
+            runner.cancel()
+        cancelled = await wait_through(asyncio.gather(*self._runners, return_exceptions=True))
+        self._runners.clear()
+        if self._backend is not None:
+            closing = asyncio.ensure_future(self._backend.aclose())
+            cancelled = await wait_through(closing) or cancelled
+            closing.result()
+        return cancelled
+
+    async def __aenter__(self) -> Self:
+        await self.start_executor()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop(drain=kind is None)
+
+    def __repr__(self) -> str:
+        counts = self._counters.snapshot()
+        state = "new" if not self._started else "running" if self._stopped is None else "stopped"
+        return f"<CommandPool {state}, {counts.queued} queued, {counts.running} running, {counts.submitted} submitted>"
+
+    # -- one task, from accepted to settled -------------------------------------------------------------------------
+
+    def _accept(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> TaskHandle:
+        """Make the task for a place in the queue that the caller has taken. No await: it cannot be left half done."""
+        loop = asyncio.get_running_loop()
+        handle = TaskHandle(command, self, loop, priority)
+        self._counters.submitted += 1
+        self.tracker.register(handle.id)
+        if queue_timeout is not None:
+            self._timers[handle] = loop.call_later(queue_timeout, self._expire, handle, queue_timeout)
+        self._queue.put(handle)
+        return handle
+
+    async def _run_tasks(self, executor: CommandExecutor) -> None:
+        """A runner: takes tasks off the queue, one at a time, until it is cancelled."""
+        runner = asyncio.current_task()
+        assert runner is not None
+        while True:
+            handle = await self._queue.get()
+            self._active[handle] = runner
+            try:
+                async with self._permits:
+                    if not handle.done():  # cancelled or expired while it waited for the permit
+                        await self._run(executor, handle, runner)
+            finally:
+                del self._active[handle]
+                if not handle.done():  # the runner itself was cancelled there
+                    self._settle(handle, TaskStatus.CANCELLED, error=_cancelled(handle, "its pool was abandoned"))
+
+    async def _run(self, executor: CommandExecutor, handle: TaskHandle, runner: "asyncio.Task[None]") -> None:
+        """Own one run, whatever the executor does."""
+        self._start(handle)
+        status, result, error = TaskStatus.FAILED, None, None
+        try:
+            result = checked_result(await executor.execute(handle.command))
+            status = TaskStatus.COMPLETED
+        except asyncio.CancelledError as cancellation:
+            status, error = TaskStatus.CANCELLED, self._cancellation(handle, cancellation)
+            if runner.cancelling() > handle.cancel_requested:  # not (only) this task was meant, but the runner
+                raise
+        except Exception as failure:
+            error = failure
+        except BaseException as failure:  # KeyboardInterrupt, SystemExit: the task is settled, the loop ends
+            error = failure
+            raise
+        finally:
+            if handle.cancel_requested:
+                runner.uncancel()
+            self._counters.running -= 1
+            self._settle(handle, status, result, error)
+
+    def _start(self, handle: TaskHandle) -> None:
+        handle.started_at = asyncio.get_running_loop().time()
+        handle.status = TaskStatus.RUNNING
+        self.tracker.register(handle.id, TaskStatus.RUNNING)
+        self._counters.running += 1
+        self._drop_timer(handle)
+
+    def _settle(
+        self,
+        handle: TaskHandle,
+        status: TaskStatus,
+        result: CommandResult | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Give a task its one and only outcome, and count it."""
+        self._drop_timer(handle)
+        queued = handle.queued
+        if result is not None:
+            result = result.with_queued(queued)
+        elif isinstance(error, ExecuteError) and error.result is not None:
+            error.result = error.result.with_queued(queued)
+        self._counters.settled(status, error)
+        self.tracker.register(handle.id, status)
+        handle.settle(status, result, error)
+        if self._all_settled is not None and not self._counters.unsettled and not self._all_settled.done():
+            self._all_settled.set_result(None)
+
+    def _drop_timer(self, handle: TaskHandle) -> None:
+        if self._timers and (timer := self._timers.pop(handle, None)):
+            timer.cancel()
+
+    # -- ends that come from outside --------------------------------------------------------------------------------
+
+    def cancel_task(self, handle: TaskHandle) -> None:
+        """Cancel a task of this pool; `TaskHandle.cancel` is the public way."""
+        if handle.status is TaskStatus.PENDING:
+            self._withdraw(handle, TaskStatus.CANCELLED, _cancelled(handle, "cancelled before it started"))
+        elif not handle.cancel_requested:
+            handle.cancel_requested = True
+            self._active[handle].cancel()
+
+    def _expire(self, handle: TaskHandle, queue_timeout: float) -> None:
+        """The queue deadline of a task has passed."""
+        message = (
+            f"{handle.command.display()}: waited in the queue longer than its queue_timeout of {queue_timeout:g} s"
+        )
+        error = CommandTimeout(message, command=handle.command, end_reason=EndReason.QUEUE_TIMEOUT)
+        self._withdraw(handle, TaskStatus.FAILED, error)
+
+    def _withdraw(self, handle: TaskHandle, status: TaskStatus, error: ExecuteError) -> None:
+        self._settle(handle, status, error=error)
+        if handle not in self._active:
+            self._queue.withdrawn()
+
+    def _cancel_all(self) -> None:
+        self._killing = True
+        self.clear()
+        for handle in list(self._active):
+            if not handle.done():
+                self.cancel_task(handle)
+
+    def _cancellation(self, handle: TaskHandle, cancellation: asyncio.CancelledError) -> TaskCancelled:
+        """The error for a run that was cancelled, with its result so far where the backend knows it."""
+        why = "the pool was stopped" if self._killing else "cancelled while it ran"
+        error = _cancelled(handle, why)
+        cause = cancellation.__cause__
+        if isinstance(cause, ExecuteError) and cause.result is not None:
+            reason = EndReason.CLOSED if self._killing else cause.result.end_reason
+            error.result = dataclasses.replace(cause.result, end_reason=reason)
+            error.end_reason = reason
+        return error
+
+    # -- checks -----------------------------------------------------------------------------------------------------
+
+    def _check_open(self, command: CommandConfig | None) -> None:
+        if self._stopped is not None:
+            raise self._closed_error(command)
+        if command is not None and not isinstance(command, CommandConfig):
+            raise ConfigError(f"command: {command!r} is {type(command).__name__}, not CommandConfig", field="command")
+
+    def _closed_error(self, command: CommandConfig | None = None) -> PoolClosed:
+        return PoolClosed("the pool is stopped and takes no tasks; make a new one", command=command)
+
+    def _check_started(self, command: CommandConfig | None) -> None:
+        if not self._started:
+            message = "the pool is not started: use 'async with CommandPool()', or await start_executor() first"
+            raise PoolClosed(message, command=command)
+
+
+def _cancelled(handle: TaskHandle, why: str) -> TaskCancelled:
+    message = f"{handle.command.display()}: {why}"
+    return TaskCancelled(message, command=handle.command, end_reason=EndReason.CANCELLED)
