@@ -6,6 +6,7 @@ if sys.platform == "win32":
     raise ImportError("aiocmdpool needs a POSIX system: it relies on process groups, signals and pipes; use WSL")
 
 from aiocmdpool.backends.process import ProcessBackend
+from aiocmdpool.backends.process_pool import ProcessPoolBackend
 from aiocmdpool.command import CommandConfig, CommandOptions, OutputPolicy, ResourceLimits, Stdio
 from aiocmdpool.config import ExecutionBackend, ExecutionConfig, ExecutionMode, create_backend
 from aiocmdpool.errors import (
@@ -25,6 +26,7 @@ from aiocmdpool.executor import CommandExecutor
 from aiocmdpool.one_shot import execute, run
 from aiocmdpool.pool import CommandPool
 from aiocmdpool.pool_statistics import PoolStatistics
+from aiocmdpool.process_pool import ProcessPool, ProcessPoolStatistics
 from aiocmdpool.result import CommandResult, EndReason, LeakedProcess, Usage
 from aiocmdpool.task_handle import TaskHandle
 from aiocmdpool.task_status import TaskStatus, TaskStatusTracker
@@ -51,6 +53,9 @@ __all__ = [
     "PoolClosed",
     "PoolStatistics",
     "ProcessBackend",
+    "ProcessPool",
+    "ProcessPoolBackend",
+    "ProcessPoolStatistics",
     "QueueFull",
     "ResourceLimits",
     "Stdio",

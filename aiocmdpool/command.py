@@ -96,6 +96,7 @@ class CommandOptions(TypedDict, total=False):
     encoding: str
     label: str | None
     metadata: Mapping[str, Any] | None
+    idempotent: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -160,6 +161,8 @@ class CommandConfig:
     """A name for people: shown in messages instead of the command line."""
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=lambda: validate.EMPTY, compare=False)
     """Whatever the caller wants to find again in the result; not looked at, not compared."""
+    idempotent: bool = False
+    """Whether it does no harm to run it again when the worker that ran it was lost."""
 
     if TYPE_CHECKING:
         # What callers may pass is wider than what is kept: the cleaners below narrow it.
@@ -338,4 +341,5 @@ _CLEANERS: tuple[tuple[str, Callable[[str, Any], Any]], ...] = (
     ("encoding", validate.encoding),
     ("label", validate.optional_text),
     ("metadata", validate.metadata),
+    ("idempotent", validate.instance_of(bool)),
 )

@@ -2,12 +2,14 @@
 
 import dataclasses
 import enum
-import os
 from types import TracebackType
 from typing import Protocol, Self
 
 from aiocmdpool import validate
 from aiocmdpool.backends.process import ProcessBackend
+from aiocmdpool.backends.process_pool import ProcessPoolBackend
+from aiocmdpool.cpus import cpu_count
+from aiocmdpool.errors import ConfigError
 from aiocmdpool.executor import CommandExecutor
 
 
@@ -16,6 +18,8 @@ class ExecutionMode(enum.Enum):
 
     PROCESS = "process"
     """In this process, one child a command: nothing resident, about a millisecond of the loop for each start."""
+    PROCESS_POOL = "process_pool"
+    """In resident workers: the loop is never blocked by a start."""
 
     def __repr__(self) -> str:
         return f"ExecutionMode.{self.name}"
@@ -34,13 +38,6 @@ class ExecutionBackend(CommandExecutor, Protocol):
         """End what is running and wait for it. Harmless when repeated."""
 
 
-def cpu_count() -> int:
-    """The number of CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionConfig:
     """How and how many at once.
@@ -49,13 +46,24 @@ class ExecutionConfig:
         ConfigError: A field is wrong; the message names the field, the value and what is allowed.
     """
 
-    mode: ExecutionMode = ExecutionMode.PROCESS
+    mode: ExecutionMode = ExecutionMode.PROCESS_POOL
     """Which backend."""
+    workers: int | None = None
+    """Resident workers of PROCESS_POOL. `None`: the number of CPUs this process may use."""
     concurrency_limit: int | None = None
     """How many commands run at once. `None`: the number of CPUs this process may use."""
 
+    niceness: int = 0
+    """Added to that of this process, for the workers and what they start. With 10, a loop that shares its core with
+    them is not held up by them. Not for PROCESS: there is nothing but the commands, and they have their own."""
+
     def __post_init__(self) -> None:
         validate.instance_of(ExecutionMode)("mode", self.mode)
+        validate.whole_number(1, optional=True)("workers", self.workers)
+        validate.whole_number(-40, 40)("niceness", self.niceness)
+        if self.mode is ExecutionMode.PROCESS and (self.workers is not None or self.niceness):
+            field = "niceness" if self.workers is None else "workers"
+            raise ConfigError(f"{field}: {self.mode!r} has no workers; use ExecutionMode.PROCESS_POOL", field=field)
         validate.whole_number(1, optional=True)("concurrency_limit", self.concurrency_limit)
 
     @property
@@ -69,3 +77,5 @@ def create_backend(config: ExecutionConfig) -> ExecutionBackend:
     match config.mode:
         case ExecutionMode.PROCESS:
             return ProcessBackend()
+        case ExecutionMode.PROCESS_POOL:
+            return ProcessPoolBackend(config.workers, niceness=config.niceness)

@@ -7,7 +7,6 @@ it is settled. Nothing polls: runners sleep in `get`, pushers in `wait_for_room`
 """
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
 from typing import Literal, Self, overload
@@ -15,14 +14,15 @@ from typing import Literal, Self, overload
 from aiocmdpool import validate
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.config import ExecutionBackend, ExecutionConfig, create_backend
-from aiocmdpool.errors import CommandTimeout, ConfigError, ExecuteError, PoolClosed, TaskCancelled
-from aiocmdpool.executor import CommandExecutor, checked_result
+from aiocmdpool.errors import ConfigError, ExecuteError, PoolClosed
+from aiocmdpool.executor import CommandExecutor
 from aiocmdpool.pool_map import map_commands
-from aiocmdpool.pool_statistics import PoolCounters, PoolStatistics
-from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.pool_statistics import PoolStatistics
+from aiocmdpool.pool_tasks import PoolTasks
+from aiocmdpool.result import CommandResult
 from aiocmdpool.task_handle import TaskHandle
 from aiocmdpool.task_queue import TaskQueue
-from aiocmdpool.task_status import TaskStatus, TaskStatusTracker
+from aiocmdpool.task_status import TaskStatusTracker
 from aiocmdpool.waiting import wait_through
 
 
@@ -66,14 +66,10 @@ class CommandPool:
         self._executor = executor
         self._backend: ExecutionBackend | None = None
         self._queue = TaskQueue(max_size)
-        self._permits = permits or asyncio.Semaphore(self.config.concurrency)
+        permits = permits or asyncio.Semaphore(self.config.concurrency)
+        self._tasks = PoolTasks(self._queue, permits, self.tracker)
         self._runners: list[asyncio.Task[None]] = []
-        self._active: dict[TaskHandle, asyncio.Task[None]] = {}  # off the queue: waiting for a permit, or running
-        self._timers: dict[TaskHandle, asyncio.TimerHandle] = {}  # queue deadlines
-        self._counters = PoolCounters()
         self._started = False
-        self._killing = False
-        self._all_settled: asyncio.Future[None] | None = None
         self._stopped: asyncio.Future[None] | None = None
 
     # -- pushing ----------------------------------------------------------------------------------------------------
@@ -92,9 +88,9 @@ class CommandPool:
         Raises:
             PoolClosed: The pool is stopped, or was stopped while this waited.
         """
-        self._check_open(command)
+        self._check_push(command, priority, queue_timeout)
         await self._queue.wait_for_room()
-        return self._accept(command, priority, queue_timeout)
+        return self._tasks.accept(command, priority, queue_timeout)
 
     def try_push_task(
         self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
@@ -105,9 +101,9 @@ class CommandPool:
             QueueFull: There is no room, or others wait for it already.
             PoolClosed: The pool is stopped.
         """
-        self._check_open(command)
+        self._check_push(command, priority, queue_timeout)
         self._queue.take_room()
-        return self._accept(command, priority, queue_timeout)
+        return self._tasks.accept(command, priority, queue_timeout)
 
     async def push_tasks(
         self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
@@ -126,9 +122,9 @@ class CommandPool:
         """
         batch = list(commands)
         for command in batch:
-            self._check_open(command)
+            self._check_push(command, priority, queue_timeout)
         self._queue.take_room(len(batch))
-        return [self._accept(command, priority, queue_timeout) for command in batch]
+        return [self._tasks.accept(command, priority, queue_timeout) for command in batch]
 
     async def execute(
         self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
@@ -202,20 +198,11 @@ class CommandPool:
 
         Its task ends as cancelled: the pool will not run it.
         """
-        handle = self._queue.get_nowait()
-        if handle is None:
-            return None
-        self._settle(handle, TaskStatus.CANCELLED, error=_cancelled(handle, "taken off the queue by pop_task()"))
-        return handle.command
+        return self._tasks.take()
 
     def clear(self) -> int:
         """Cancel everything that waits in the queue; returns how many tasks that were."""
-        cleared = 0
-        while (handle := self._queue.get_nowait()) is not None:
-            why = "the pool was stopped" if self._killing else "cleared from the queue"
-            self._settle(handle, TaskStatus.CANCELLED, error=_cancelled(handle, why))
-            cleared += 1
-        return cleared
+        return self._tasks.clear()
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -230,7 +217,7 @@ class CommandPool:
 
     def statistics(self) -> PoolStatistics:
         """A snapshot of the counters."""
-        return self._counters.snapshot()
+        return self._tasks.counters.snapshot()
 
     # -- lifecycle --------------------------------------------------------------------------------------------------
 
@@ -244,7 +231,7 @@ class CommandPool:
             PoolClosed: The pool was stopped; a stopped pool does not start again.
         """
         validate.whole_number(1, optional=True)("workers", workers)
-        self._check_open(None)
+        self._check_open()
         if self._started:
             return
         self._started = True
@@ -252,7 +239,7 @@ class CommandPool:
             self._backend = create_backend(self.config)
             self._executor = await self._backend.__aenter__()
         for number in range(workers or self.config.concurrency):
-            runner = asyncio.create_task(self._run_tasks(self._executor), name=f"aiocmdpool-runner-{number}")
+            runner = asyncio.create_task(self._tasks.run_tasks(self._executor), name=f"aiocmdpool-runner-{number}")
             self._runners.append(runner)
 
     async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # not a limit on the call: past it, the rest is cancelled
@@ -267,19 +254,17 @@ class CommandPool:
         validate.seconds("timeout", timeout)
         if self._stopped is not None:
             if not drain:
-                self._cancel_all()
+                self._tasks.cancel_all()
             await asyncio.shield(self._stopped)
             return
-        loop = asyncio.get_running_loop()
-        self._stopped, self._all_settled = loop.create_future(), loop.create_future()
-        self._queue.refuse_pushers(self._closed_error())
-        if not self._counters.unsettled:
-            self._all_settled.set_result(None)
+        self._stopped = asyncio.get_running_loop().create_future()
+        self._queue.refuse_pushers(self._closed_error)
+        settled = self._tasks.settled()
         cancelled = None
         if drain and self._started:
-            cancelled = await wait_through(self._all_settled, timeout, on_cancel=self._cancel_all)
-        self._cancel_all()
-        cancelled = await wait_through(self._all_settled) or cancelled
+            cancelled = await wait_through(settled, timeout, on_cancel=self._tasks.cancel_all)
+        self._tasks.cancel_all()
+        cancelled = await wait_through(settled) or cancelled
         cancelled = await self._end_runners() or cancelled
         self._stopped.set_result(None)
         if cancelled is not None:
@@ -311,140 +296,21 @@ class CommandPool:
         await self.stop(drain=kind is None)
 
     def __repr__(self) -> str:
-        counts = self._counters.snapshot()
+        counts = self._tasks.counters.snapshot()
         state = "new" if not self._started else "running" if self._stopped is None else "stopped"
         return f"<CommandPool {state}, {counts.queued} queued, {counts.running} running, {counts.submitted} submitted>"
 
-    # -- one task, from accepted to settled -------------------------------------------------------------------------
-
-    def _accept(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> TaskHandle:
-        """Make the task for a place in the queue that the caller has taken. No await: it cannot be left half done."""
-        loop = asyncio.get_running_loop()
-        handle = TaskHandle(command, self, loop, priority)
-        self._counters.submitted += 1
-        self.tracker.register(handle.id)
-        if queue_timeout is not None:
-            self._timers[handle] = loop.call_later(queue_timeout, self._expire, handle, queue_timeout)
-        self._queue.put(handle)
-        return handle
-
-    async def _run_tasks(self, executor: CommandExecutor) -> None:
-        """A runner: takes tasks off the queue, one at a time, until it is cancelled."""
-        runner = asyncio.current_task()
-        assert runner is not None
-        while True:
-            handle = await self._queue.get()
-            self._active[handle] = runner
-            try:
-                async with self._permits:
-                    if not handle.done():  # cancelled or expired while it waited for the permit
-                        await self._run(executor, handle, runner)
-            finally:
-                del self._active[handle]
-                if not handle.done():  # the runner itself was cancelled there
-                    self._settle(handle, TaskStatus.CANCELLED, error=_cancelled(handle, "its pool was abandoned"))
-
-    async def _run(self, executor: CommandExecutor, handle: TaskHandle, runner: "asyncio.Task[None]") -> None:
-        """Own one run, whatever the executor does."""
-        self._start(handle)
-        status, result, error = TaskStatus.FAILED, None, None
-        try:
-            result = checked_result(await executor.execute(handle.command))
-            status = TaskStatus.COMPLETED
-        except asyncio.CancelledError as cancellation:
-            status, error = TaskStatus.CANCELLED, self._cancellation(handle, cancellation)
-            if runner.cancelling() > handle.cancel_requested:  # not (only) this task was meant, but the runner
-                raise
-        except Exception as failure:
-            error = failure
-        except BaseException as failure:  # KeyboardInterrupt, SystemExit: the task is settled, the loop ends
-            error = failure
-            raise
-        finally:
-            if handle.cancel_requested:
-                runner.uncancel()
-            self._counters.running -= 1
-            self._settle(handle, status, result, error)
-
-    def _start(self, handle: TaskHandle) -> None:
-        handle.started_at = asyncio.get_running_loop().time()
-        handle.status = TaskStatus.RUNNING
-        self.tracker.register(handle.id, TaskStatus.RUNNING)
-        self._counters.running += 1
-        self._drop_timer(handle)
-
-    def _settle(
-        self,
-        handle: TaskHandle,
-        status: TaskStatus,
-        result: CommandResult | None = None,
-        error: BaseException | None = None,
-    ) -> None:
-        """Give a task its one and only outcome, and count it."""
-        self._drop_timer(handle)
-        queued = handle.queued
-        if result is not None:
-            result = result.with_queued(queued)
-        elif isinstance(error, ExecuteError) and error.result is not None:
-            error.result = error.result.with_queued(queued)
-        self._counters.settled(status, error)
-        self.tracker.register(handle.id, status)
-        handle.settle(status, result, error)
-        if self._all_settled is not None and not self._counters.unsettled and not self._all_settled.done():
-            self._all_settled.set_result(None)
-
-    def _drop_timer(self, handle: TaskHandle) -> None:
-        if self._timers and (timer := self._timers.pop(handle, None)):
-            timer.cancel()
-
-    # -- ends that come from outside --------------------------------------------------------------------------------
-
-    def cancel_task(self, handle: TaskHandle) -> None:
-        """Cancel a task of this pool; `TaskHandle.cancel` is the public way."""
-        if handle.status is TaskStatus.PENDING:
-            self._withdraw(handle, TaskStatus.CANCELLED, _cancelled(handle, "cancelled before it started"))
-        elif not handle.cancel_requested:
-            handle.cancel_requested = True
-            self._active[handle].cancel()
-
-    def _expire(self, handle: TaskHandle, queue_timeout: float) -> None:
-        """The queue deadline of a task has passed."""
-        message = (
-            f"{handle.command.display()}: waited in the queue longer than its queue_timeout of {queue_timeout:g} s"
-        )
-        error = CommandTimeout(message, command=handle.command, end_reason=EndReason.QUEUE_TIMEOUT)
-        self._withdraw(handle, TaskStatus.FAILED, error)
-
-    def _withdraw(self, handle: TaskHandle, status: TaskStatus, error: ExecuteError) -> None:
-        self._settle(handle, status, error=error)
-        if handle not in self._active:
-            self._queue.withdrawn()
-
-    def _cancel_all(self) -> None:
-        self._killing = True
-        self.clear()
-        for handle in list(self._active):
-            if not handle.done():
-                self.cancel_task(handle)
-
-    def _cancellation(self, handle: TaskHandle, cancellation: asyncio.CancelledError) -> TaskCancelled:
-        """The error for a run that was cancelled, with its result so far where the backend knows it."""
-        why = "the pool was stopped" if self._killing else "cancelled while it ran"
-        error = _cancelled(handle, why)
-        cause = cancellation.__cause__
-        if isinstance(cause, ExecuteError) and cause.result is not None:
-            reason = EndReason.CLOSED if self._killing else cause.result.end_reason
-            error.result = dataclasses.replace(cause.result, end_reason=reason)
-            error.end_reason = reason
-        return error
-
     # -- checks -----------------------------------------------------------------------------------------------------
 
-    def _check_open(self, command: CommandConfig | None) -> None:
+    def _check_push(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> None:
+        self._check_open(command)
+        validate.instance_of(CommandConfig)("command", command)
+        validate.instance_of(int)("priority", priority)
+        validate.seconds("queue_timeout", queue_timeout)
+
+    def _check_open(self, command: CommandConfig | None = None) -> None:
         if self._stopped is not None:
             raise self._closed_error(command)
-        if command is not None and not isinstance(command, CommandConfig):
-            raise ConfigError(f"command: {command!r} is {type(command).__name__}, not CommandConfig", field="command")
 
     def _closed_error(self, command: CommandConfig | None = None) -> PoolClosed:
         return PoolClosed("the pool is stopped and takes no tasks; make a new one", command=command)
@@ -453,8 +319,3 @@ class CommandPool:
         if not self._started:
             message = "the pool is not started: use 'async with CommandPool()', or await start_executor() first"
             raise PoolClosed(message, command=command)
-
-
-def _cancelled(handle: TaskHandle, why: str) -> TaskCancelled:
-    message = f"{handle.command.display()}: {why}"
-    return TaskCancelled(message, command=handle.command, end_reason=EndReason.CANCELLED)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from aiocmdpool.errors import ExecuteError, QueueFull
 from aiocmdpool.task_handle import TaskHandle
@@ -92,12 +93,12 @@ class TaskQueue:
             for entry in kept:
                 entries.put_nowait(entry)
 
-    def refuse_pushers(self, error: ExecuteError) -> None:
-        """Fail everyone who waits for room."""
+    def refuse_pushers(self, error: Callable[[], ExecuteError]) -> None:
+        """Fail everyone who waits for room, each with an error of its own."""
         while self._pushers:
             turn = self._pushers.popleft()
             if not turn.done():
-                turn.set_exception(error)
+                turn.set_exception(error())
 
     def _free_place(self) -> None:
         while self._pushers:

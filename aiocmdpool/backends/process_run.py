@@ -15,9 +15,9 @@ import resource
 import signal
 import sys
 
-from aiocmdpool.backends.outcome import settle
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import ChildError, ExecuteError, TaskCancelled
+from aiocmdpool.outcome import settle
 from aiocmdpool.result import CommandResult, EndReason, LeakedProcess, Usage
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.exit_watch import ExitWatch, watch_exit
@@ -186,8 +186,8 @@ class ProcessRun:
         return CommandResult(
             command=self._command,
             returncode=returncode,
-            stdout=self._stdout and self._stdout.result(),
-            stderr=self._stderr and self._stderr.result(),
+            stdout=None if self._stdout is None else self._stdout.result(),
+            stderr=None if self._stderr is None else self._stderr.result(),
             pid=pid,
             duration=self._exited_at - self._started_at,
             end_reason=self._reason or EndReason.EXITED,

@@ -1,7 +1,7 @@
 """The last line of the terminal: how a progress bar and the output of commands share it. Decisions only.
 
-The bar is drawn without a newline. Whatever else goes to the terminal first wipes it, in the same write, so neither
-tears the other; the next frame draws it again below.
+The bar is drawn without a newline. Whatever else goes to the terminal wipes it first and draws it again below, all in
+one write, so neither tears the other and nothing flickers.
 """
 
 WIPE = b"\r\x1b[2K"  # to the first column, and erase the line (ECMA-48)
@@ -11,19 +11,21 @@ class Curtain:
     """What is on the last line of the terminal."""
 
     def __init__(self) -> None:
-        self._bar_shown = False
+        self._frame = b""
         self._mid_line = False
 
     def pass_through(self, data: bytes) -> bytes:
         """The bytes to write so that `data` appears and the bar does not mix with it."""
-        shown, self._bar_shown = self._bar_shown, False
+        wipe = WIPE if self._frame else b""
         self._mid_line = not data.endswith(b"\n")
-        return WIPE + data if shown else data
+        if self._mid_line:
+            self._frame = b""  # until the next frame; the line may go on
+        return wipe + data + self._frame
 
     def draw(self, frame: bytes) -> bytes:
         """The bytes to write so that a frame is the last line; an empty frame takes the bar away."""
-        if not frame and not self._bar_shown:
+        if frame == self._frame:
             return b""
-        wipe = WIPE if self._bar_shown else b"\n" * self._mid_line
-        self._bar_shown, self._mid_line = bool(frame), False
+        wipe = WIPE if self._frame else b"\n" * self._mid_line
+        self._frame, self._mid_line = frame, False
         return wipe + frame

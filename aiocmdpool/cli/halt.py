@@ -39,6 +39,9 @@ class HaltPolicy:
 _POLICY = re.compile(r"(now|soon)(?:,fail=([0-9]+)(%?))?")
 
 
+NEVER = HaltPolicy()
+
+
 def parse_halt(text: str) -> HaltPolicy:
     """The policy that `--halt text` asks for.
 
@@ -46,7 +49,7 @@ def parse_halt(text: str) -> HaltPolicy:
         ValueError: The text is none; the message says what is allowed.
     """
     if text == "never":
-        return HaltPolicy()
+        return NEVER
     match = _POLICY.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is none of never, now, soon, now,fail=N, soon,fail=N, now,fail=N%, soon,fail=N%")

@@ -1,11 +1,12 @@
 """Where inputs come from, read no faster than they are used: a billion lines cost one chunk of memory."""
 
 import asyncio
+import functools
 import os
 import stat
 from typing import Protocol
 
-from aiocmdpool.cli.readiness import Readiness
+from aiocmdpool.cli.readiness import Readiness, settle
 
 CHUNK = 64 * 1024  # bytes a read; what a pipe holds
 MAX_INPUT = 1024 * 1024  # bytes; Linux takes no argument above 128 KiB, so a longer line is a wrong separator
@@ -145,7 +146,7 @@ def _watch(fd: int) -> Readiness | None:
 async def _ready(readiness: Readiness) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    readiness.call_once(lambda: ready.done() or ready.set_result(None))
+    readiness.call_once(functools.partial(settle, ready))
     try:
         await ready
     finally:

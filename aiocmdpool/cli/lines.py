@@ -40,6 +40,17 @@ class LineSplitter:
         return rest + b"\n" if rest else b""
 
 
+def open_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+    """Two pipes, or an `OSError` and none."""
+    first = os.pipe()
+    try:
+        return first, os.pipe()
+    except OSError:
+        for fd in first:
+            os.close(fd)
+        raise
+
+
 class LineStream:
     """The reading end of one stream of one command.
 
@@ -47,18 +58,23 @@ class LineStream:
     `end`, so that the end of the pipe can be seen.
 
     Args:
+        pipe: Its two ends, as `os.pipe` gives them. Both are closed by the end.
         emit: Takes whole lines, as soon as they are complete.
-        on_closed: Told once, when nothing more comes.
+
+    Attributes:
+        size: Bytes that came.
+        is_patient: Wait for a slow reader of ours after the command's end. Set to false where the run is being killed.
     """
 
-    def __init__(self, emit: Callable[[bytes], None], on_closed: Callable[[], None]) -> None:
+    def __init__(self, pipe: tuple[int, int], emit: Callable[[bytes], None]) -> None:
         self.size = 0
+        self.is_patient = True
         self._emit = emit
-        self._on_closed = on_closed
+        self._on_closed: Callable[[], None] | None = None
         self._splitter = LineSplitter()
         self._loop = asyncio.get_running_loop()
         self._drain_timer: asyncio.TimerHandle | None = None
-        self._read_fd, self._write_fd = os.pipe()
+        self._read_fd, self._write_fd = pipe
         os.set_blocking(self._read_fd, False)
         self._paused = False
         self._closed = False
@@ -80,13 +96,18 @@ class LineStream:
             self._paused = False
             self._loop.add_reader(self._read_fd, self._read)
 
-    def end(self) -> None:
-        """The command has ended: take what is in the pipe, and do not wait long for who else holds it."""
+    def end(self, on_closed: Callable[[], None]) -> None:
+        """The command has ended: take what is in the pipe, and do not wait long for who else holds it.
+
+        Args:
+            on_closed: Told once, later, when nothing more comes.
+        """
+        self._on_closed = on_closed
         os.close(self._write_fd)
         self._drain_timer = self._loop.call_later(DRAIN_TIMEOUT, self._give_up)
 
     def _give_up(self) -> None:
-        if self._paused:  # it is our reader who is slow, so the time does not count
+        if self._paused and self.is_patient:  # it is our reader who is slow, so the time does not count
             self._drain_timer = self._loop.call_later(DRAIN_TIMEOUT, self._give_up)
             return
         for _ in range(LAST_READS):
@@ -116,4 +137,5 @@ class LineStream:
             self._loop.remove_reader(self._read_fd)
         os.close(self._read_fd)
         self._emit(self._splitter.finish())
+        assert self._on_closed is not None  # our own write end keeps the pipe open until `end`
         self._on_closed()

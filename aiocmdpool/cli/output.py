@@ -7,13 +7,17 @@ non-blocking that others share: pipes and terminals are written in small pieces,
 
 import asyncio
 import errno
+import functools
 import os
 import stat
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from aiocmdpool.cli.curtain import Curtain
-from aiocmdpool.cli.readiness import Readiness
+from aiocmdpool.cli.readiness import Readiness, settle
+
+if TYPE_CHECKING:
+    from aiocmdpool.cli.curtain import Curtain
 
 STDOUT, STDERR = 1, 2
 HIGH_WATER = 4 * 1024 * 1024  # bytes waiting for a slow reader; above it, no new commands
@@ -39,7 +43,8 @@ class Output:
         self._queue: deque[tuple[int, memoryview]] = deque()
         self._sinks: dict[int, _Sink] = {}
         self._broken: set[int] = set()
-        self._waiting = False
+        self._is_mid_piece = False  # the first of the queue is partly written
+        self._busy = False  # pumping, or waiting for a turn at it
         self._when_low: list[Callable[[], object]] = []
         self._when_empty: list[Callable[[], object]] = []
 
@@ -48,6 +53,18 @@ class Output:
         if self.curtain is not None and data and self._sink(fd).is_terminal:
             data = self.curtain.pass_through(data)
         self._enqueue(fd, data)
+
+    def interject(self, message: bytes) -> None:
+        """Say something on standard error now, even while a reader of standard output keeps the queue waiting.
+
+        Where both are one file, it still does not fall into the middle of a piece.
+        """
+        inside = self._is_mid_piece and _is_same_file(self._queue[0][0], STDERR)
+        if self.curtain is not None and self._sink(STDERR).is_terminal:
+            message = self.curtain.pass_through(message)
+        self._queue.insert(1 if inside else 0, (STDERR, memoryview(message)))
+        self.pending += len(message)
+        self._pump()
 
     def draw(self, frame: bytes) -> None:
         """Show a frame of the progress bar, unless output is waiting: the next frame will do."""
@@ -73,7 +90,7 @@ class Output:
         """Wait until everything is written, or given up."""
         if self._queue:
             empty = asyncio.get_running_loop().create_future()
-            self._when_empty.append(lambda: empty.done() or empty.set_result(None))
+            self._when_empty.append(functools.partial(settle, empty))
             await empty
 
     def close(self) -> None:
@@ -97,12 +114,12 @@ class Output:
             return
         self._queue.append((fd, memoryview(data)))
         self.pending += len(data)
-        if not self._waiting:
+        if not self._busy:
             self._pump()
 
     def _pump(self) -> None:
         """Write until the queue is empty, a reader is slow, or the loop should have its turn."""
-        self._waiting = False
+        self._busy = True
         written = 0
         while self._queue:
             fd, data = self._queue[0]
@@ -111,16 +128,17 @@ class Output:
                 continue
             sink = self._sink(fd)
             if not sink.is_ready():
-                self._waiting = True
                 sink.call_when_ready(self._pump)
                 break
             if written >= TURN:
-                self._waiting = True
                 asyncio.get_running_loop().call_soon(self._pump)
                 break
             count = self._write_some(sink, data)
             written += count if sink.piece == PIPE_PIECE else TURN * (count == FILE_PIECE)
             self._advance(count)
+        else:
+            self._is_mid_piece = False  # the first of the queue is partly written
+        self._busy = False
         self._notify()
 
     def _write_some(self, sink: "_Sink", data: memoryview) -> int:
@@ -138,10 +156,11 @@ class Output:
     def _advance(self, count: int) -> None:
         fd, data = self._queue[0]
         self.pending -= count
-        if count == len(data):
-            self._queue.popleft()
-        else:
+        self._is_mid_piece = count < len(data) and (self._is_mid_piece or count > 0)
+        if self._is_mid_piece:
             self._queue[0] = (fd, data[count:])
+        elif count == len(data):
+            self._queue.popleft()
 
     def _notify(self) -> None:
         if self._when_low and self.pending <= LOW_WATER:
@@ -152,6 +171,13 @@ class Output:
             callbacks, self._when_empty = self._when_empty, []
             for callback in callbacks:
                 callback()
+
+
+def _is_same_file(one: int, other: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(one), os.fstat(other))
+    except OSError:
+        return False
 
 
 class _Sink:

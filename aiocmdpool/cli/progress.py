@@ -110,4 +110,4 @@ class ProgressBar:
         row.add_row(bar, Text(progress_text(snapshot), overflow="ellipsis"))
         with console.capture() as capture:
             console.print(row, end="", width=console.width - 1)
-        return capture.get().rstrip("\n").encode()
+        return capture.get().rstrip("\n").encode(console.encoding, "replace")

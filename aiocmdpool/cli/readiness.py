@@ -42,6 +42,12 @@ else:
         return bool(poller.control(None, 1, 0))
 
 
+def settle(future: "asyncio.Future[None]") -> None:
+    """Wake who waits for a future, unless they have gone."""
+    if not future.done():
+        future.set_result(None)
+
+
 class Readiness:
     """Level-triggered readiness of one descriptor, which keeps its flags.
 

@@ -22,10 +22,10 @@ class StopLevel(enum.IntEnum):
 
 
 class StopReason(enum.Enum):
-    """What stopped the run, with the exit status it leads to; `None`: the number of failures."""
+    """What stopped the run, with the exit status it leads to."""
 
     HALT = None
-    """`--halt`."""
+    """`--halt`; the failures that led to it are the status."""
     INTERRUPTED = 130
     """Ctrl-C."""
     TERMINATED = 143
@@ -61,6 +61,6 @@ def exit_status(stop: Stop, failed: int, undone: bool) -> int:
     """
     if stop.reason is StopReason.INTERRUPTED and not undone:
         return min(failed, MAX_FAILED_STATUS)  # Ctrl-C came when everything was already under way, and it finished
-    if stop.reason is not None and stop.reason.value is not None:
-        return stop.reason.value
+    if stop.reason is not None and stop.reason is not StopReason.HALT:
+        return int(stop.reason.value)
     return min(failed, MAX_FAILED_STATUS)

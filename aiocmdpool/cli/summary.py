@@ -1,6 +1,9 @@
 """Counting what happened, and saying it in a line. Data and text only."""
 
 import dataclasses
+from collections.abc import Sequence
+
+from aiocmdpool.cli.outcome import Outcome, Verdict
 
 MAX_FAILURES_SHOWN = 3
 
@@ -19,19 +22,31 @@ class Tally:
     """Attempts beyond the first."""
     undone: int = 0
     """Taken from the inputs, but never started."""
+    told: int = 0
+    """Failures that people have been told of already."""
     failures: list[str] = dataclasses.field(default_factory=list)
-    """The first few, for people."""
+    """The first few of the others, for people."""
 
     @property
     def finished(self) -> int:
         """Commands that ended by themselves."""
         return self.succeeded + self.failed
 
-    def fail(self, description: str) -> None:
-        """Count a failed command."""
-        self.failed += 1
-        if len(self.failures) < MAX_FAILURES_SHOWN:
-            self.failures.append(description)
+    def count(self, outcome: Outcome, number: int, argv: Sequence[str]) -> None:
+        """Count the end of a command."""
+        match outcome.verdict:
+            case Verdict.SUCCEEDED:
+                self.succeeded += 1
+            case Verdict.FAILED:
+                self.failed += 1
+                if outcome.error is not None:
+                    self.told += 1
+                elif len(self.failures) < MAX_FAILURES_SHOWN:
+                    self.failures.append(outcome.describe(number, argv))
+            case Verdict.KILLED:
+                self.killed += 1
+            case Verdict.UNDONE:
+                self.undone += 1
 
 
 def summary(tally: Tally, elapsed: float) -> str:
@@ -44,15 +59,12 @@ def summary(tally: Tally, elapsed: float) -> str:
     rate = tally.finished / elapsed if elapsed > 0 else 0.0
     commands = f"{tally.finished} command{'' if tally.finished == 1 else 's'}"
     parts = [f"{commands} in {duration(elapsed)} ({rate:.1f}/s)", f"{tally.failed} failed"]
-    parts += [
-        f"{count} {name}"
-        for name in ("killed", "skipped", "retried")
-        if (count := getattr(tally, name))
-    ]
+    parts += [f"{count} {name}" for name in ("killed", "skipped", "retried") if (count := getattr(tally, name))]
     lines = ["aiocmdpool: " + ", ".join(parts)]
     lines += [f"  failed: {failure}" for failure in tally.failures]
-    if tally.failed > len(tally.failures):
-        lines.append(f"  … and {tally.failed - len(tally.failures)} more")
+    more = tally.failed - tally.told - len(tally.failures)
+    if more > 0:
+        lines.append(f"  … and {more} more")
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import select
+import sys
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -38,7 +39,7 @@ def _exit_descriptor(pid: int) -> int:
     """A descriptor that becomes readable when `pid` exits."""
     if hasattr(os, "pidfd_open"):
         return os.pidfd_open(pid)
-    if hasattr(select, "kqueue"):
+    if sys.platform != "linux" and hasattr(select, "kqueue"):
         queue = select.kqueue()
         with contextlib.closing(queue):
             event = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)

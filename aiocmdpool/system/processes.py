@@ -1,49 +1,44 @@
-"""Looks at running processes through /proc; where there is none, it sees nothing and says so by an empty answer."""
+"""Looks for processes, and ends those that nobody else will; reads /proc through `worker_program/procs.py`."""
 
 import contextlib
 import os
-from collections.abc import Iterator
+import signal
+import time
 
 from aiocmdpool.result import LeakedProcess
+from aiocmdpool.worker_program import procs
 
-_DEAD = (b"Z", b"X", b"x")  # proc_pid_stat(5)
+_PATIENCE = 2.0  # seconds after which a process that has been killed again and again is left to the kernel
 
 
-def group_members(pgid: int) -> tuple[LeakedProcess, ...]:
-    """The living processes of a process group."""
-    return tuple(
-        LeakedProcess(pid, name) for pid, name, state, group in _all_processes() if group == pgid and state not in _DEAD
-    )
+def group_members(leader: int) -> tuple[LeakedProcess, ...]:
+    """The living processes of the group or the session that `leader` once led."""
+    return tuple(LeakedProcess(p.pid, os.fsdecode(p.name)) for p in procs.in_group_or_session(leader))
 
 
 def pipe_holders(inode: int) -> tuple[LeakedProcess, ...]:
-    """The processes, other than this one, that have the pipe with this inode open (those we may look at)."""
-    link = f"pipe:[{inode}]"
-    holders = []
-    for pid, name, _, _ in _all_processes():
-        if pid != os.getpid() and link in _open_files(pid):
-            holders.append(LeakedProcess(pid, name))
-    return tuple(holders)
+    """The processes, other than this one, that have the pipe with this inode open (as far as we may look)."""
+    return tuple(LeakedProcess(pid or -1, os.fsdecode(name)) for pid, name in procs.pipe_holders(inode))
 
 
-def _all_processes() -> Iterator[tuple[int, str, bytes, int]]:
-    """Pid, name, state and process group of each process."""
-    try:
-        entries = os.listdir("/proc")
-    except OSError:
-        return
-    for entry in entries:
-        if entry.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as file:  # it may be gone by now
-                before, _, after = file.read().rpartition(b")")  # the name itself may contain spaces and brackets
-                state, _, group = after.split(None, 3)[:3]
-                yield int(entry), os.fsdecode(before.partition(b"(")[2]), state, int(group)
+def kill_marked(cookie: str, leaders: list[int]) -> None:
+    """Kill everything that a dead worker has started, by the cookie in its environment, until nothing is left.
 
-
-def _open_files(pid: int) -> set[str]:
-    files = set()
-    with contextlib.suppress(OSError):  # gone, or not ours to look at
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                files.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
-    return files
+    Args:
+        cookie: The worker's.
+        leaders: Programs known to run; killed with their groups even if their environment does not show the cookie.
+    """
+    mark = os.fsencode(cookie) + b":"
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        marked = [
+            process
+            for process in procs.all_processes()
+            if process.session in leaders or procs.cookie_of(process.pid).startswith(mark)
+        ]
+        if not marked:
+            return
+        for process in marked:
+            with contextlib.suppress(OSError):  # gone by itself, or somebody else's
+                os.kill(process.pid, signal.SIGKILL)
+        time.sleep(0.005)  # what is dying still shows; what it started meanwhile shows next time

@@ -82,11 +82,11 @@ def prepare(settings: "dict[str, str]", report) -> None:  # type: ignore[no-unty
         os.umask(int(settings["umask"]))
 
 
-def execute(argv: "list[str]", directories: "list[str]", environment: "dict[bytes, bytes]") -> None:
+def execute(argv: "list[bytes]", directories: "list[bytes]", environment: "dict[bytes, bytes]") -> None:
     """Replace this process with the program, searched as execvp(3) does; return only by `OSError`."""
     name = argv[0]
-    paths = [name] if "/" in name else [os.path.join(directory, name) for directory in directories]
-    failure = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    paths = [name] if b"/" in name else [os.path.join(directory, name) for directory in directories]
+    failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     for path in paths:
         try:
             os.execve(path, argv, environment)
@@ -97,7 +97,12 @@ def execute(argv: "list[str]", directories: "list[str]", environment: "dict[byte
     raise failure
 
 
-def become(settings: "dict[str, str]", argv: "list[str]", status_fd: int) -> None:
+def search_path(environment: "dict[bytes, bytes]") -> "list[bytes]":
+    """The directories in which an environment looks for programs."""
+    return environment.get(b"PATH", os.fsencode(os.defpath)).split(b":")
+
+
+def become(settings: "dict[str, str]", argv: "list[bytes]", environment: "dict[bytes, bytes]", status_fd: int) -> None:
     """Prepare and `exec`; on failure write a report and end with status 127."""
     stage = "program"
 
@@ -109,10 +114,7 @@ def become(settings: "dict[str, str]", argv: "list[str]", status_fd: int) -> Non
         # What CPython ignores at start-up would stay ignored in the program; SIGCHLD as well if the host ignores it.
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        environment = dict(os.environb)
-        if "drop_lc_ctype" in settings:  # CPython adds LC_CTYPE to a C locale (PEP 538)
-            environment.pop(b"LC_CTYPE", None)
-        directories = os.get_exec_path()
+        directories = search_path(environment)
         prepare(settings, report)
         stage = "program"
         execute(argv, directories, environment)
@@ -128,14 +130,16 @@ def become(settings: "dict[str, str]", argv: "list[str]", status_fd: int) -> Non
     os._exit(127)
 
 
-def supervise(settings: "dict[str, str]", argv: "list[str]", status_fd: int) -> None:
+def supervise(
+    settings: "dict[str, str]", argv: "list[bytes]", environment: "dict[bytes, bytes]", status_fd: int
+) -> None:
     """Start the program as a child in this process group, outlive every signal but KILL, report the exit."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
     pid = os.fork()
     if pid == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        become(settings, argv, status_fd)
+        become(settings, argv, environment, status_fd)
     os.write(status_fd, b"pid %d\n" % pid)
     for fd in (0, 1, 2):  # the pipes are the program's alone
         os.close(fd)
@@ -149,7 +153,11 @@ def main() -> None:
     status_fd, mode, lines, *argv = sys.argv[1:]
     os.set_inheritable(int(status_fd), False)
     settings = dict(line.split("=", 1) for line in lines.split("\n") if line)
-    (supervise if mode == "supervise" else become)(settings, argv, int(status_fd))
+    environment = dict(os.environb)
+    if "drop_lc_ctype" in settings:  # CPython adds LC_CTYPE to a C locale (PEP 538)
+        environment.pop(b"LC_CTYPE", None)
+    act = supervise if mode == "supervise" else become
+    act(settings, [os.fsencode(arg) for arg in argv], environment, int(status_fd))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,39 @@
+"""`ExecutionMode.PROCESS_POOL`: commands are started by resident workers, off the loop."""
+
+from types import TracebackType
+from typing import Self
+
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.process_pool import ProcessPool
+from aiocmdpool.result import CommandResult
+
+
+class ProcessPoolBackend:
+    """A `ProcessPool` as a backend: its workers start on first use, and end with it.
+
+    Args:
+        workers: How many. `None`: the number of CPUs this process may use.
+        niceness: Added to that of this process for the workers and what they start.
+    """
+
+    def __init__(self, workers: int | None = None, *, niceness: int = 0) -> None:
+        self.pool = ProcessPool(workers, niceness=niceness)
+
+    async def execute(self, command: CommandConfig) -> CommandResult:
+        """Run one command in a worker; see `ProcessPool.execute`."""
+        return await self.pool.execute(command)
+
+    async def aclose(self) -> None:
+        """End what is running, and the workers; wait for both."""
+        await self.pool.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<ProcessPoolBackend {self.pool!r}>"

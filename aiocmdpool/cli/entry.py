@@ -1,0 +1,82 @@
+"""`main`: from the arguments to an exit status, with nothing but the loop in between."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+
+from aiocmdpool.cli.parse import parse_run
+from aiocmdpool.cli.prepare import PrepareError, prepare
+from aiocmdpool.cli.run import run
+from aiocmdpool.cli.stop import OTHER_ERROR_STATUS
+from aiocmdpool.errors import ExecuteError
+
+USAGE = """\
+usage: aiocmdpool run [options] PROGRAM [ARG...] [::: INPUT...]
+       aiocmdpool run --help
+       aiocmdpool --version
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line program.
+
+    Args:
+        argv: Arguments without the program's name; `None`: those of this process.
+
+    Returns:
+        The exit status; `aiocmdpool run --help` lists them.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments[:1] == ["run"]:
+            return _run(arguments[1:])
+        return _other(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as leaving:  # argparse, after the help or a usage error
+        return leaving.code if isinstance(leaving.code, int) else 0
+
+
+def _run(arguments: Sequence[str]) -> int:
+    _reserve_standard_descriptors()
+    options = parse_run(arguments)
+    try:
+        return _in_loop(run(options, prepare(options)))
+    except (PrepareError, ExecuteError) as error:
+        print(f"aiocmdpool: {error}", file=sys.stderr)
+        return OTHER_ERROR_STATUS
+
+
+def _other(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    if arguments and arguments[0] == "--version":
+        import importlib.metadata
+
+        print("aiocmdpool", importlib.metadata.version("aiocmdpool"))
+        return 0
+    said = f"aiocmdpool: no such command: {arguments[0]!r}\n" if arguments else ""
+    print(said + USAGE, end="", file=sys.stderr)
+    return OTHER_ERROR_STATUS
+
+
+def _in_loop(main: Coroutine[None, None, int]) -> int:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+def _reserve_standard_descriptors() -> None:
+    """Fill the places of standard streams that are closed, or the next file opened would become one of them.
+
+    They are filled the wrong way round, so that using them fails as it would have.
+    """
+    for fd, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, flags)

@@ -1,0 +1,36 @@
+"""The prose of `aiocmdpool run --help`."""
+
+DESCRIPTION = """\
+Run PROGRAM once for each input, several at a time. Inputs are the lines of standard input, of FILE (-a), or the
+arguments after ':::'. Options come before PROGRAM; everything after it belongs to the command.
+"""
+
+EPILOG = """\
+placeholders:
+  {}    the input                    a/b.tar.gz
+  {.}   without extension            a/b.tar
+  {/}   last component               b.tar.gz
+  {//}  directory                    a
+  {/.}  last component, without ext. b.tar
+  {#}   number of the input, from 1
+  Without any, the input is added as the last argument. No shell is involved; with --shell the command is joined
+  into a script and the inputs are its positional parameters, so nothing in them is interpreted.
+
+stopping:
+  Ctrl-C once starts nothing more and lets running commands finish; twice, or SIGTERM, ends them (TERM, then KILL
+  after --grace). --halt does the same after failures: soon lets running commands finish, now ends them.
+  A percentage is of the finished commands, and counts from the third failure on.
+
+job log:
+  --joblog starts FILE anew, unless --resume or --resume-failed continue it. A command is known by the number of its
+  input and its command line.
+
+exit status:
+  0 all succeeded; 1-100 that many failed; 101 more; 130 stopped by Ctrl-C; 141 nobody reads our output; 143 stopped
+  by SIGTERM; 255 usage, input or output errors.
+
+examples:
+  find . -name '*.png' -print0 | aiocmdpool run -0 -j 8 optipng {}
+  aiocmdpool run --timeout 60 --retries 2 --joblog log curl -fsSO {} ::: https://example.org/{a,b}
+  aiocmdpool run -a names.txt --shell 'sort {} | uniq -c > {.}.counts'
+"""

@@ -1,0 +1,184 @@
+"""The tasks of a pool, each from accepted to settled. `CommandPool` is the door; this alone writes their state."""
+
+import asyncio
+import dataclasses
+
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.errors import CommandTimeout, ExecuteError, TaskCancelled
+from aiocmdpool.executor import CommandExecutor, checked_result
+from aiocmdpool.pool_statistics import PoolCounters
+from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.task_handle import TaskHandle
+from aiocmdpool.task_queue import TaskQueue
+from aiocmdpool.task_status import TaskStatus, TaskStatusTracker
+
+
+class PoolTasks:
+    """Accepts, runs, cancels and settles tasks; every task is settled exactly once.
+
+    Args:
+        queue: Where accepted tasks wait.
+        permits: One is held for each command that runs.
+        tracker: Told every status.
+    """
+
+    def __init__(self, queue: TaskQueue, permits: asyncio.Semaphore, tracker: TaskStatusTracker) -> None:
+        self._queue = queue
+        self._permits = permits
+        self._tracker = tracker
+        self._active: dict[TaskHandle, asyncio.Task[None]] = {}  # off the queue: waiting for a permit, or running
+        self._timers: dict[TaskHandle, asyncio.TimerHandle] = {}  # queue deadlines
+        self._killing = False
+        self._all_settled: asyncio.Future[None] | None = None
+        self.counters = PoolCounters()
+
+    def accept(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> TaskHandle:
+        """Make the task for a place in the queue that the caller has taken. No await: it cannot be left half done."""
+        loop = asyncio.get_running_loop()
+        handle = TaskHandle(command, self, loop, priority)
+        self.counters.submitted += 1
+        self._tracker.register(handle.id)
+        if queue_timeout is not None:
+            self._timers[handle] = loop.call_later(queue_timeout, self._expire, handle, queue_timeout)
+        self._queue.put(handle)
+        return handle
+
+    async def run_tasks(self, executor: CommandExecutor) -> None:
+        """A runner: takes tasks off the queue, one at a time, until it is cancelled."""
+        runner = asyncio.current_task()
+        assert runner is not None
+        while True:
+            handle = await self._queue.get()
+            self._active[handle] = runner
+            try:
+                async with self._permits:
+                    if not handle.done():  # cancelled or expired while it waited for the permit
+                        await self._run(executor, handle, runner)
+            finally:
+                del self._active[handle]
+                if not handle.done():  # the runner itself was cancelled there
+                    self._settle(handle, TaskStatus.CANCELLED, error=self._cancelled(handle, "its pool was abandoned"))
+
+    async def _run(self, executor: CommandExecutor, handle: TaskHandle, runner: "asyncio.Task[None]") -> None:
+        """Own one run, whatever the executor does."""
+        self._start(handle)
+        status, result = TaskStatus.FAILED, None
+        error: BaseException | None = None
+        try:
+            result = checked_result(await executor.execute(handle.command))
+            status = TaskStatus.COMPLETED
+        except asyncio.CancelledError as cancellation:
+            status, error = TaskStatus.CANCELLED, self._cancellation(handle, cancellation)
+            if runner.cancelling() > handle.cancel_requested:  # not (only) this task was meant, but the runner
+                raise
+        except Exception as failure:
+            error = failure
+        except BaseException as failure:  # KeyboardInterrupt, SystemExit: the task is settled, the loop ends
+            error = failure
+            raise
+        finally:
+            if handle.cancel_requested:
+                runner.uncancel()
+            self.counters.running -= 1
+            self._settle(handle, status, result, error)
+
+    def _start(self, handle: TaskHandle) -> None:
+        handle.started_at = asyncio.get_running_loop().time()
+        handle.status = TaskStatus.RUNNING
+        self._tracker.register(handle.id, TaskStatus.RUNNING)
+        self.counters.running += 1
+        self._drop_timer(handle)
+
+    def _settle(
+        self,
+        handle: TaskHandle,
+        status: TaskStatus,
+        result: CommandResult | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Give a task its one and only outcome, and count it."""
+        self._drop_timer(handle)
+        queued = handle.queued
+        if result is not None:
+            result = result.with_queued(queued)
+        elif isinstance(error, ExecuteError) and error.result is not None:
+            error.result = error.result.with_queued(queued)
+        self.counters.settled(status, error)
+        self._tracker.register(handle.id, status)
+        handle.settle(status, result, error)
+        if self._all_settled is not None and not self.counters.unsettled and not self._all_settled.done():
+            self._all_settled.set_result(None)
+
+    def _drop_timer(self, handle: TaskHandle) -> None:
+        if self._timers and (timer := self._timers.pop(handle, None)):
+            timer.cancel()
+
+    # -- ends that come from outside --------------------------------------------------------------------------------
+
+    def cancel_task(self, handle: TaskHandle) -> None:
+        """Cancel a task of this pool; `TaskHandle.cancel` is the public way."""
+        if handle.status is TaskStatus.PENDING:
+            self._withdraw(handle, TaskStatus.CANCELLED, self._cancelled(handle, "cancelled before it started"))
+        elif not handle.cancel_requested:
+            handle.cancel_requested = True
+            self._active[handle].cancel()
+
+    def _expire(self, handle: TaskHandle, queue_timeout: float) -> None:
+        """The queue deadline of a task has passed."""
+        message = (
+            f"{handle.command.display()}: waited in the queue longer than its queue_timeout of {queue_timeout:g} s"
+        )
+        error = CommandTimeout(message, command=handle.command, end_reason=EndReason.QUEUE_TIMEOUT)
+        self._withdraw(handle, TaskStatus.FAILED, error)
+
+    def _withdraw(self, handle: TaskHandle, status: TaskStatus, error: ExecuteError) -> None:
+        self._settle(handle, status, error=error)
+        if handle not in self._active:
+            self._queue.withdrawn()
+
+    def clear(self) -> int:
+        """Cancel everything in the queue; returns how many tasks that were."""
+        cleared = 0
+        while (handle := self._queue.get_nowait()) is not None:
+            self._settle(handle, TaskStatus.CANCELLED, error=self._cancelled(handle, "cleared from the queue"))
+            cleared += 1
+        return cleared
+
+    def take(self) -> CommandConfig | None:
+        """Take the next command off the queue; its task ends as cancelled."""
+        handle = self._queue.get_nowait()
+        if handle is None:
+            return None
+        self._settle(handle, TaskStatus.CANCELLED, error=self._cancelled(handle, "taken off the queue by pop_task()"))
+        return handle.command
+
+    def cancel_all(self) -> None:
+        """Cancel what waits and what runs, because the pool is closing."""
+        self._killing = True
+        self.clear()
+        for handle in list(self._active):
+            if not handle.done():
+                self.cancel_task(handle)
+
+    def settled(self) -> "asyncio.Future[None]":
+        """A future for the moment when no task is unsettled; asked for once, when no more are accepted."""
+        self._all_settled = asyncio.get_running_loop().create_future()
+        if not self.counters.unsettled:
+            self._all_settled.set_result(None)
+        return self._all_settled
+
+    def _cancellation(self, handle: TaskHandle, cancellation: asyncio.CancelledError) -> TaskCancelled:
+        """The error for a run that was cancelled, with its result so far where the backend knows it."""
+        error = self._cancelled(handle, "cancelled while it ran")
+        cause = cancellation.__cause__
+        if isinstance(cause, ExecuteError) and cause.result is not None:
+            error.result = cause.result
+            if self._killing:
+                error.result = dataclasses.replace(error.result, end_reason=EndReason.CLOSED)
+        return error
+
+    def _cancelled(self, handle: TaskHandle, why: str) -> TaskCancelled:
+        reason = EndReason.CANCELLED
+        if self._killing:
+            reason, why = EndReason.CLOSED, "the pool was stopped"
+        return TaskCancelled(f"{handle.command.display()}: {why}", command=handle.command, end_reason=reason)

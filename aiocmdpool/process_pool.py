@@ -1,0 +1,292 @@
+"""`ProcessPool`: a few resident workers, each of which runs many commands at once.
+
+    execute ── least-loaded worker ── START frame ── … ── EXIT frame ── result
+                     ▲
+    a worker is lost, or recycled ── respawn, with back-off if it keeps dying
+
+The loop of this process never starts a program: that is done by the workers, small processes for which it is cheap.
+"""
+
+import asyncio
+import dataclasses
+import os
+from types import TracebackType
+from typing import Self
+
+from aiocmdpool import validate
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.cpus import cpu_count
+from aiocmdpool.errors import ExecuteError, PoolClosed, WorkerLost
+from aiocmdpool.outcome import settle
+from aiocmdpool.result import CommandResult
+from aiocmdpool.waiting import wait_through
+from aiocmdpool.worker.worker import RequestNotSent, Worker
+from aiocmdpool.worker_program import messages
+
+BACK_OFF = 0.1  # seconds before a worker that died early is replaced; doubles each time
+BACK_OFF_LIMIT = 5.0  # seconds
+GIVE_UP_AFTER = 3  # workers in a row that died before they were ready
+LOOK_AT_MEMORY_EVERY = 100  # commands
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessPoolStatistics:
+    """A snapshot."""
+
+    workers: int
+    """Workers that take commands."""
+    in_flight: int
+    """Commands given to workers and not answered."""
+    completed: int
+    """Commands answered, failures to start included."""
+    lost: int
+    """Workers that died or hung."""
+    recycled: int
+    """Workers replaced because of their age or memory."""
+    pids: tuple[int, ...]
+    """Of the workers."""
+
+
+class ProcessPool:
+    """Resident workers that start the commands, so that the loop never does.
+
+    Workers start on first use, or on entering `async with`. Any number of commands may be in flight; a `CommandPool` in
+    front bounds them. Concurrency: belongs to one loop.
+
+    Args:
+        workers: How many. `None`: the number of CPUs this process may use.
+        niceness: Added to that of this process for the workers, and inherited by what they start. With 10, a loop that
+            shares its core with them is not held up by them.
+        recycle_after: Commands after which a worker is replaced. `None`: never.
+        max_worker_memory: Resident bytes above which a worker is replaced, looked at now and then. `None`: never.
+        hang_after: Seconds without a sign of life after which a worker with work counts as hung.
+
+    Example:
+        >>> async with ProcessPool(workers=2) as pool:
+        ...     result = await pool.execute(CommandConfig("echo", ["hello"]))
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        niceness: int = 0,
+        recycle_after: int | None = None,
+        max_worker_memory: int | None = None,
+        hang_after: float = 5.0,
+    ) -> None:
+        self._size = validate.whole_number(1, optional=True)("workers", workers) or cpu_count()
+        self._niceness = validate.whole_number(-40, 40)("niceness", niceness)
+        self._recycle_after = validate.whole_number(1, optional=True)("recycle_after", recycle_after)
+        self._max_worker_memory = validate.whole_number(1, optional=True)("max_worker_memory", max_worker_memory)
+        self._hang_after = validate.seconds("hang_after", hang_after) or 5.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        self._workers: list[Worker] = []  # those that take commands
+        self._leaving: set[Worker] = set()  # those that finish what they have
+        self._waiters: list[asyncio.Future[None]] = []  # for a worker
+        self._respawn: asyncio.TimerHandle | None = None
+        self._closers: set[asyncio.Task[object]] = set()
+        self._failures = 0
+        self._lost = self._recycled = self._completed = 0
+        self._last_failure = ""
+        self._recycling = recycle_after is not None or max_worker_memory is not None
+        self._closed = False
+
+    @property
+    def size(self) -> int:
+        """How many workers there are to be."""
+        return self._size
+
+    async def start(self) -> None:
+        """Start the workers now rather than on first use."""
+        self._check()
+        self._choose()
+
+    async def execute(self, command: CommandConfig) -> CommandResult:
+        """Run one command in the least loaded worker; the contract is that of `CommandExecutor.execute`.
+
+        Raises:
+            WorkerLost: Its worker died or hung, and the command may have run; or no worker can be started. A command
+                that says `idempotent` is run again instead, as is one that had not left this process.
+            PoolClosed: The pool is closed.
+            ExecuteError: See `CommandExecutor.execute`.
+        """
+        while True:
+            self._check(command)
+            worker = self._choose()
+            if worker is None:
+                await self._worker_started(command)
+                continue
+            try:
+                result = await worker.execute(command)
+            except RequestNotSent:
+                continue
+            except WorkerLost:
+                if command.idempotent:
+                    continue
+                raise
+            finally:
+                self._completed += 1
+                if self._recycling:
+                    self._maybe_recycle(worker)
+            return settle(result)
+
+    def statistics(self) -> ProcessPoolStatistics:
+        """A snapshot of the counters."""
+        return ProcessPoolStatistics(
+            workers=len(self._workers),
+            in_flight=sum(worker.in_flight for worker in (*self._workers, *self._leaving)),
+            completed=self._completed,
+            lost=self._lost,
+            recycled=self._recycled,
+            pids=tuple(worker.pid for worker in self._workers),
+        )
+
+    # -- workers ----------------------------------------------------------------------------------------------------
+
+    def _choose(self) -> Worker | None:
+        """The least loaded worker; `None` if there is none now."""
+        if len(self._workers) < self._size and self._respawn is None:
+            self._fill_up()
+        best = None
+        for worker in self._workers:
+            if worker.usable and (best is None or worker.in_flight < best.in_flight):
+                best = worker
+        return best
+
+    def _fill_up(self) -> None:
+        self._respawn = None
+        while len(self._workers) < self._size:
+            try:
+                self._workers.append(Worker(self._niceness, self._hang_after, self._on_gone))
+            except WorkerLost as error:
+                self._note_failure(str(error))
+                return
+        self._wake()
+
+    def _on_gone(self, worker: Worker) -> None:
+        """A worker is dead and what it ran is settled."""
+        self._leaving.discard(worker)
+        if worker not in self._workers:
+            return
+        self._workers.remove(worker)
+        if self._closed:
+            return
+        self._lost += 1
+        if worker.proven:
+            self._failures = 0
+            self._fill_up()
+        else:
+            self._note_failure(f"worker {worker.pid} died before it did anything: {worker.lost_because}")
+
+    def _note_failure(self, why: str) -> None:
+        self._failures += 1
+        self._last_failure = why
+        delay = min(BACK_OFF * 2 ** (self._failures - 1), BACK_OFF_LIMIT)
+        self._respawn = asyncio.get_running_loop().call_later(delay, self._fill_up)
+        if self._failures >= GIVE_UP_AFTER:
+            self._wake()
+
+    async def _worker_started(self, command: CommandConfig) -> None:
+        """Wait until there may be a worker.
+
+        Raises:
+            WorkerLost: One after the other dies early.
+        """
+        if self._failures >= GIVE_UP_AFTER:
+            message = f"{command.display()}: no worker can be started ({self._failures} in a row): {self._last_failure}"
+            raise WorkerLost(message, command=command)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _maybe_recycle(self, worker: Worker) -> None:
+        """Replace a worker that has done enough, or has grown too large; it finishes what it has."""
+        if worker not in self._workers or not worker.usable:
+            return
+        old = self._recycle_after is not None and worker.completed + worker.in_flight >= self._recycle_after
+        large = (
+            self._max_worker_memory is not None
+            and worker.completed % LOOK_AT_MEMORY_EVERY == 0
+            and resident_memory(worker.pid) > self._max_worker_memory
+        )
+        if old or large:
+            self._recycled += 1
+            self._workers.remove(worker)
+            self._leaving.add(worker)
+            closer = asyncio.get_running_loop().create_task(worker.aclose(), name=f"aiocmdpool-recycle-{worker.pid}")
+            self._closers.add(closer)
+            closer.add_done_callback(self._closers.discard)
+            self._fill_up()
+
+    # -- lifecycle --------------------------------------------------------------------------------------------------
+
+    async def aclose(self, *, drain: bool = False) -> None:
+        """End the workers, and return when they are gone. Harmless when repeated.
+
+        Args:
+            drain: Let what is in flight come to its end, rather than ending it (its callers get `TaskCancelled`).
+
+        Cancellation: ends what is in flight, and leaves when that is done.
+        """
+        self._closed = True
+        if self._respawn is not None:
+            self._respawn.cancel()
+        self._wake()
+        if not drain:
+            self._end_all()
+        workers = [*self._workers, *self._leaving]
+        if workers:
+            closing = asyncio.gather(*(worker.aclose() for worker in workers))
+            cancelled = await wait_through(closing, on_cancel=self._end_all)
+            if cancelled is not None:
+                raise cancelled
+
+    def _end_all(self) -> None:
+        for worker in (*self._workers, *self._leaving):
+            worker.end_all(messages.CLOSED)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _check(self, command: CommandConfig | None = None) -> None:
+        if self._closed:
+            raise PoolClosed("this process pool is closed; make a new one", command=command)
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise ExecuteError(
+                    "this process pool belongs to another event loop; make one for each", command=command
+                )
+            self._loop, self._pid = loop, os.getpid()
+        if os.getpid() != self._pid:
+            message = "this process pool belongs to the parent of this forked process; make a new one here"
+            raise ExecuteError(message, command=command)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        now = self.statistics()
+        return f"<ProcessPool {state}, {now.workers} of {self._size} workers, {now.in_flight} in flight>"
+
+
+def resident_memory(pid: int) -> int:
+    """Resident bytes of a process; 0 where that cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * PAGE
+    except OSError:
+        return 0

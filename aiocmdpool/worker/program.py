@@ -1,0 +1,115 @@
+"""Starts the worker program and holds its process: the connection, the last words on stderr, the exit."""
+
+import asyncio
+import os
+import pathlib
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+import aiocmdpool.worker_program
+from aiocmdpool.command import OutputPolicy
+from aiocmdpool.errors import WorkerLost
+from aiocmdpool.system.capture import Capture
+from aiocmdpool.system.exit_watch import watch_exit
+from aiocmdpool.system.pipes import PipeReader
+from aiocmdpool.worker.connection import Connection
+from aiocmdpool.worker.request import current_environment
+from aiocmdpool.worker_program.frames import PROTOCOL_VERSION
+
+FOLDER = str(pathlib.Path(aiocmdpool.worker_program.__path__[0]))
+STDERR_TAIL = 8192  # bytes kept of what a worker writes to stderr
+
+
+class WorkerProgram:
+    """A started worker program. Not reaped before `on_exit` has been called, so that a signal always hits this one.
+
+    Args:
+        loop: Where it is watched.
+        niceness: Added to that of this process.
+        received: Called with each frame.
+        lost: Called, once, with a reason when the connection is lost.
+        exited: Called, once, when the process has exited; it is reaped by then.
+
+    Raises:
+        WorkerLost: It could not be started.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        niceness: int,
+        received: Callable[[int, int, bytes], None],
+        lost: Callable[[str], None],
+        exited: Callable[[], None],
+    ) -> None:
+        if not sys.executable:
+            raise WorkerLost("workers need a Python interpreter, and sys.executable is empty")
+        self.cookie = secrets.token_hex(8)
+        self.environment = current_environment().copy()
+        self.home = os.getcwd()
+        self._exited = exited
+        self.returncode: int | None = None
+        ours, theirs = socket.socketpair()
+        requests_out, requests_in = os.pipe()
+        replies_out, replies_in = os.pipe()
+        errors_out, errors_in = os.pipe()
+        try:
+            self._popen = subprocess.Popen(
+                self._argv(theirs.fileno(), niceness),
+                stdin=requests_out,
+                stdout=replies_in,
+                stderr=errors_in,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            for fd in (requests_in, replies_out, errors_out):
+                os.close(fd)
+            raise WorkerLost(f"a worker could not be started: {error}") from error
+        finally:
+            theirs.close()
+            for fd in (requests_out, replies_in, errors_in):
+                os.close(fd)
+        self.pid = self._popen.pid
+        self.connection = Connection(loop, replies_out, requests_in, ours, received, lost)
+        os.set_blocking(errors_out, False)
+        self._stderr = Capture(STDERR_TAIL, OutputPolicy.KEEP_TAIL)
+        self._reader = PipeReader(
+            loop, errors_out, self._stderr, on_data=lambda: None, on_limit=lambda: None, on_end=lambda: None
+        )
+        self._watch = watch_exit(loop, self.pid, self._on_exit)
+
+    def _argv(self, socket_fd: int, niceness: int) -> list[str]:
+        flags = [] if "LC_CTYPE" in os.environ else ["drop_lc_ctype"]
+        settings = [str(PROTOCOL_VERSION), str(socket_fd), self.cookie, str(os.getpid()), str(niceness), *flags]
+        return [sys.executable, "-I", "-S", FOLDER, *settings]
+
+    def kill(self) -> None:
+        """End it now, if it has not exited."""
+        if self.returncode is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _on_exit(self) -> None:
+        try:
+            _, status = os.waitpid(self.pid, 0)
+            self.returncode = os.waitstatus_to_exitcode(status)
+        except ChildProcessError:  # the host ignores SIGCHLD, or reaps what is not its own
+            self.returncode = -1
+        self._popen.returncode = self.returncode
+        self._exited()
+
+    def last_words(self) -> str:
+        """The end of what it wrote to stderr, for an error message."""
+        text = self._stderr.result().decode(errors="replace").strip()
+        return f"; its last words: {text[-1000:]}" if text else ""
+
+    def close(self) -> None:
+        """Let go of the descriptors. Harmless when repeated."""
+        self.connection.close()
+        self._reader.close()
+        self._watch.close()

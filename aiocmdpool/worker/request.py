@@ -1,0 +1,137 @@
+"""A command as a request: what goes into the START frame, and which descriptors travel beside it."""
+
+import asyncio
+import os
+import pathlib
+from collections.abc import Mapping
+
+from aiocmdpool.command import CommandConfig, OutputPolicy, Stdio
+from aiocmdpool.system.launch import launcher_settings
+from aiocmdpool.system.pipes import PipeFeeder
+from aiocmdpool.worker_program import messages
+from aiocmdpool.worker_program.frames import START, encode
+
+INLINE_STDIN = 4096  # bytes; what any empty pipe takes at once (PIPE_BUF), so that the worker never has to feed
+
+_POLICIES = {
+    OutputPolicy.FAIL: messages.FAIL,
+    OutputPolicy.KEEP_HEAD: messages.KEEP_HEAD,
+    OutputPolicy.KEEP_TAIL: messages.KEEP_TAIL,
+}
+_STDIO = {Stdio.NULL: messages.NULL, Stdio.CAPTURE: messages.CAPTURE, Stdio.MERGED: messages.MERGED}
+_STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+
+class Request:
+    """The frame of one command, with what belongs to it in this process until it is over.
+
+    Raises:
+        OSError: There are no descriptors left for a pipe.
+    """
+
+    __slots__ = ("_owned", "descriptors", "feeder", "frame")
+
+    def __init__(
+        self,
+        number: int,
+        command: CommandConfig,
+        base: Mapping[bytes, bytes],
+        home: str,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.descriptors: list[int] = []
+        self._owned: list[int] = []
+        self.feeder: PipeFeeder | None = None
+        paths = [b"", b"", b""]
+        data = command.stdin if isinstance(command.stdin, bytes) and len(command.stdin) <= INLINE_STDIN else b""
+        stdin = messages.DATA if data else self._stream("stdin", command.stdin, paths, loop)
+        start = messages.Start(
+            _seconds(command.timeout),
+            command.grace,
+            _seconds(command.idle_timeout),
+            -1 if command.max_output is None else command.max_output,
+            _POLICIES[command.output_policy],
+            stdin,
+            self._stream("stdout", command.stdout, paths, loop),
+            self._stream("stderr", command.stderr, paths, loop),
+            len(self.descriptors),
+            [os.fsencode(arg) for arg in command.argv],
+            environment_changes(command, base),
+            [os.fsencode(f"{name}={value}") for name, value in launcher_settings(command).items()],
+            os.fsencode(_directory(command, home)),
+            paths,
+            data,
+        )
+        self.frame = encode(START, number, messages.pack_start(start))
+
+    def _stream(
+        self,
+        name: str,
+        stream: bytes | pathlib.Path | Stdio | int,
+        paths: list[bytes],
+        loop: asyncio.AbstractEventLoop,
+    ) -> int:
+        if stream is Stdio.INHERIT:
+            stream = _STANDARD[name]
+        if isinstance(stream, Stdio):
+            return _STDIO[stream]
+        if isinstance(stream, pathlib.Path):
+            paths[_STANDARD[name]] = os.fsencode(stream)
+            return messages.PATH
+        if isinstance(stream, bytes):
+            if not stream:
+                return messages.NULL
+            read_end, write_end = os.pipe()
+            os.set_blocking(write_end, False)
+            self.feeder = PipeFeeder(loop, write_end, stream)
+            self._owned.append(read_end)
+            stream = read_end
+        self.descriptors.append(stream)
+        return messages.DESCRIPTOR
+
+    def sent(self) -> None:
+        """The descriptors have left: what was opened for the program alone is closed here."""
+        for fd in self._owned:
+            os.close(fd)
+        self._owned.clear()
+
+    def close(self) -> None:
+        """It is over."""
+        self.sent()
+        if self.feeder is not None:
+            self.feeder.close()
+
+
+def environment_changes(command: CommandConfig, base: Mapping[bytes, bytes]) -> list[bytes]:
+    """What to change in the environment that the worker started with, to get that of the command."""
+    changes: list[bytes] = []
+    if not command.inherit_env:
+        changes.append(b"")  # start from nothing
+    elif (current := current_environment()) != base:  # this process has changed its own since
+        changes += [name + b"=" + value for name, value in current.items() if base.get(name) != value]
+        changes += [name for name in base if name not in current]
+    for name, value in command.env.items():
+        changes.append(os.fsencode(name if value is None else f"{name}={value}"))
+    return changes
+
+
+def current_environment() -> dict[bytes, bytes]:
+    """The environment of this process, as bytes; not to be changed."""
+    # `os.environ` keeps a dict of bytes; comparing that costs a microsecond, converting it twenty.
+    data = getattr(os.environ, "_data", None)
+    return data if isinstance(data, dict) else dict(os.environb)
+
+
+def _directory(command: CommandConfig, home: str) -> str:
+    """Where to start the program, empty for where the worker is."""
+    if command.cwd is not None:
+        return command.cwd
+    try:
+        current = os.getcwd()
+    except OSError:  # it was removed; the program may as well start where the worker is, which is the same place
+        return ""
+    return "" if current == home else current
+
+
+def _seconds(value: float | None) -> float:
+    return messages.NONE if value is None else value

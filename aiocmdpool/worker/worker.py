@@ -1,0 +1,293 @@
+"""`Worker`: one resident worker, by what can be asked of it: run a command, end, and what happens when it dies.
+
+execute ── START ──▶ worker program ──▶ EXIT or FAILED ── result or error
+              │
+              └── cancelled: CANCEL, and wait for the EXIT all the same
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import anyio.to_thread
+
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.errors import TaskCancelled, WorkerLost
+from aiocmdpool.result import CommandResult
+from aiocmdpool.system.processes import kill_marked
+from aiocmdpool.system.start_failure import stream_failure
+from aiocmdpool.waiting import wait_through
+from aiocmdpool.worker.program import WorkerProgram
+from aiocmdpool.worker.reply import failure_of, result_of
+from aiocmdpool.worker.request import Request
+from aiocmdpool.worker_program import frames, messages
+
+HEARTBEAT = 1.0  # seconds between looks at a busy worker; an idle one is left alone
+OVERDUE_AFTER = 5.0  # seconds past a deadline that the worker itself should have kept
+PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its death is no sign of a broken start
+CLOSE_TIMEOUT = 2.0  # seconds an idle worker has to leave by itself
+
+
+class RequestNotSent(Exception):
+    """The worker was lost before any byte of the request had left: another one can run the command."""
+
+
+class _Pending:
+    """A request without an answer."""
+
+    __slots__ = ("answer", "command", "future", "started_at", "started_pid")
+
+    def __init__(self, command: CommandConfig, future: "asyncio.Future[None]") -> None:
+        self.command = command
+        self.future = future
+        self.answer: tuple[int, bytes, list[int]] | Exception | None = None
+        self.started_pid = 0
+        self.started_at = 0.0
+
+    def overdue(self, now: float) -> bool:
+        """Whether the worker has missed a deadline of the command for so long that it cannot be trusted."""
+        timeout = self.command.timeout
+        if not self.started_pid or timeout is None:
+            return False
+        return now > self.started_at + timeout + self.command.grace + OVERDUE_AFTER
+
+    def settle(self, answer: tuple[int, bytes, list[int]] | Exception) -> None:
+        self.answer = answer
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class Worker:
+    """A resident worker; it starts when it is made and takes commands at once.
+
+    Args:
+        niceness: Added to that of this process, for the worker and what it starts.
+        hang_after: Seconds without any sign of life, while it has work, after which it counts as hung and is killed.
+        gone: Called with this worker, once, when it is dead and everything it ran is settled.
+
+    Raises:
+        WorkerLost: It could not be started.
+    """
+
+    def __init__(self, niceness: int, hang_after: float, gone: Callable[["Worker"], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._gone = gone
+        self._hang_after = hang_after
+        self._pending: dict[int, _Pending] = {}
+        self._last_number = 0
+        self._heartbeat: asyncio.TimerHandle | None = None
+        self._heard = False
+        self._silent_beats = 0
+        self.lost_because: str | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._started_at = self._loop.time()
+        self._closing = False
+        self._burying: asyncio.Task[None] | None = None
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.completed = 0
+        self.ready = False
+        """Whether it has said hello."""
+        self._program = WorkerProgram(self._loop, niceness, self._received, self._lose, self._on_exit)
+        self.pid = self._program.pid
+
+    @property
+    def in_flight(self) -> int:
+        """Commands it has been given and not answered."""
+        return len(self._pending)
+
+    @property
+    def proven(self) -> bool:
+        """Whether it has shown that workers can live here."""
+        return self.ready and (self.completed > 0 or self._loop.time() - self._started_at > PROVEN_AFTER)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes commands."""
+        return self.lost_because is None and not self._closing
+
+    # -- one command ------------------------------------------------------------------------------------------------
+
+    async def execute(self, command: CommandConfig) -> CommandResult:
+        """Run a command there; returns its result however it ended.
+
+        Cancellation: the command is ended by TERM, grace, KILL, and dead before `CancelledError` leaves; the error's
+        cause, a `TaskCancelled`, holds the result.
+
+        Raises:
+            IoError: It could not be started.
+            RequestNotSent: The worker was lost before it could know of it.
+            WorkerLost: The worker was lost, and the command may have run.
+        """
+        program = self._program
+        if program.connection.congested:
+            await program.connection.drained()
+        if not self.usable:
+            raise RequestNotSent
+        number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
+        try:
+            request = Request(number, command, program.environment, program.home, self._loop)
+        except OSError as error:
+            raise stream_failure(command, error) from None
+        entry = self._pending[number] = _Pending(command, self._loop.create_future())
+        if self._heartbeat is None:
+            self._heartbeat = self._loop.call_later(HEARTBEAT, self._beat)
+        if request.descriptors:
+            program.connection.send_with_descriptors(number, request.frame, request.descriptors, request.sent)
+        else:
+            program.connection.send(number, request.frame)
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            await entry.future
+        except asyncio.CancelledError as error:
+            cancelled = error
+            await self._end(number, entry)
+        finally:
+            del self._pending[number]
+            request.close()
+            if self._idle is not None and not self._pending and not self._idle.done():
+                self._idle.set_result(None)
+        try:
+            result = await _result(command, entry.answer)
+        except Exception as error:
+            if cancelled is not None:
+                raise cancelled from error
+            raise
+        self.completed += 1
+        if cancelled is not None:
+            raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
+        return result
+
+    async def _end(self, number: int, entry: _Pending) -> None:
+        """End a command whose caller was cancelled, and wait for its answer, through further cancellations."""
+        if entry.answer is None:
+            entry.future = self._loop.create_future()  # the other one was cancelled together with its caller
+            self.end(number, messages.CANCELLED)
+            await wait_through(entry.future)
+
+    def end(self, number: int, reason: int) -> None:
+        """Have a command ended; its answer will tell."""
+        connection = self._program.connection
+        if connection.withdraw(number):
+            self._pending[number].settle(RequestNotSent())
+        elif not connection.closed:
+            connection.send(0, frames.encode(frames.CANCEL, number, bytes([reason])))
+
+    # -- frames -----------------------------------------------------------------------------------------------------
+
+    def _received(self, kind: int, number: int, payload: bytes) -> None:
+        self._heard = True
+        if kind in (frames.EXIT, frames.FAILED):
+            descriptors: list[int] = []
+            handed_over = messages.handed_over(payload) if kind == frames.EXIT else 0
+            if handed_over:
+                descriptors = self._program.connection.receive_descriptors(number, handed_over)
+            entry = self._pending.get(number)
+            if entry is None:
+                raise frames.ProtocolError(f"an answer to request {number}, which was not asked")
+            entry.settle((kind, payload, descriptors))
+        elif kind == frames.STARTED:
+            entry = self._pending.get(number)
+            if entry is not None:
+                entry.started_pid = messages.unpack_pid(payload)
+                entry.started_at = self._loop.time()
+        elif kind == frames.HELLO:
+            self.ready = True
+        elif kind != frames.PONG:
+            raise frames.ProtocolError(f"a frame of kind {kind}, which only a parent sends")
+
+    def _beat(self) -> None:
+        """A look at a busy worker. Beats are counted, not seconds: a loop that was blocked itself proves nothing."""
+        if not self._pending or self.lost_because is not None:
+            self._heartbeat = None
+            return
+        self._heartbeat = self._loop.call_later(HEARTBEAT, self._beat)
+        if self._heard:
+            self._heard = False
+            self._silent_beats = 0
+        else:
+            self._silent_beats += 1
+            if self._silent_beats == 1:
+                self._program.connection.send(0, frames.encode(frames.PING, 0))
+            if self._silent_beats * HEARTBEAT > self._hang_after:
+                self._lose(f"it has not answered for {self._hang_after:g} s: hung, or stopped")
+                return
+        now = self._loop.time()
+        for entry in self._pending.values():
+            if entry.overdue(now):
+                self._lose(f"it did not keep the deadline of {entry.command.display()}")
+                return
+
+    # -- its end ----------------------------------------------------------------------------------------------------
+
+    def _lose(self, why: str) -> None:
+        """The worker is of no use any more: make sure it is dead; the rest follows its exit."""
+        if self.lost_because is None:
+            self.lost_because = why
+            self._unsent = self._program.connection.unsent()
+            self._program.connection.close()
+            self._program.kill()
+
+    def _on_exit(self) -> None:
+        if self.lost_because is None:
+            status = self._program.returncode
+            self._lose(f"it exited with {status}" if not self._closing else "it was closed")
+        self._burying = self._loop.create_task(self._bury(), name=f"aiocmdpool-bury-{self.pid}")
+
+    async def _bury(self) -> None:
+        """Kill what the dead worker left behind, then settle what it had been given."""
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            self._heartbeat = None
+        try:
+            if self._pending:
+                leaders = [entry.started_pid for entry in self._pending.values() if entry.started_pid]
+                await anyio.to_thread.run_sync(kill_marked, self._program.cookie, leaders)
+        finally:
+            words = self._program.last_words()
+            self._program.close()
+            for number, entry in self._pending.items():
+                if number in self._unsent or not self.ready:
+                    entry.settle(RequestNotSent())
+                elif entry.answer is None:
+                    entry.settle(
+                        WorkerLost(
+                            f"{entry.command.display()}: its worker (pid {self.pid}) was lost: {self.lost_because}"
+                            f"{words}; the command may have run, and what was left of it has been killed",
+                            command=entry.command,
+                        )
+                    )
+            self.ended.set_result(None)
+            self._gone(self)
+
+    def end_all(self, reason: int) -> None:
+        """Have everything it runs ended."""
+        for number in list(self._pending):
+            self.end(number, reason)
+
+    async def aclose(self) -> asyncio.CancelledError | None:
+        """Let it leave once it has nothing more to do, and see that it does. Returns what cancelled the wait."""
+        if not self._closing and self.lost_because is None:
+            self._closing = True
+            self._program.connection.send(0, frames.encode(frames.CLOSE, 0))
+        cancelled: asyncio.CancelledError | None = None
+        if self._pending:
+            self._idle = self._idle or self._loop.create_future()
+            cancelled = await wait_through(self._idle)
+        cancelled = await wait_through(self.ended, CLOSE_TIMEOUT) or cancelled
+        if not self.ended.done():
+            self._lose("it did not leave when it was asked to")
+            cancelled = await wait_through(self.ended) or cancelled
+        return cancelled
+
+    def __repr__(self) -> str:
+        state = "lost" if self.lost_because else "closing" if self._closing else "ready" if self.ready else "starting"
+        return f"<Worker {self.pid} {state}, {self.in_flight} in flight, {self.completed} completed>"
+
+
+async def _result(command: CommandConfig, answer: "tuple[int, bytes, list[int]] | Exception | None") -> CommandResult:
+    if isinstance(answer, Exception):
+        raise answer
+    assert answer is not None
+    kind, payload, descriptors = answer
+    if kind == frames.FAILED:
+        raise failure_of(command, payload)
+    return await result_of(command, messages.unpack_exit(payload), descriptors)

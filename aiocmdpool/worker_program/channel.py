@@ -1,0 +1,136 @@
+"""The worker's side of the connection to its parent: frames over two pipes, descriptors over a socket beside them.
+
+The pipes arrive as 0 and 1. They are moved away at once and the null device is put there instead, so that nothing a
+program or a library prints can get between the frames (bazel#4897). Writes are collected and go out in one system call
+a turn of the loop; what the pipe does not take waits until it does.
+"""
+
+import array
+import os
+import socket
+
+from . import frames
+from .poller import WRITE, Poller
+
+HIGH_WATER = 1024 * 1024  # bytes of replies that wait; above, the worker takes no new work
+CHUNK = 262144  # bytes read at once
+MAX_DESCRIPTORS = 3  # in one message
+CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+class Channel:
+    """Frames in, frames out.
+
+    Args:
+        poller: Watches the pipes.
+        socket_fd: The socket for descriptors.
+        received: Called with (kind, request id, payload) for each frame.
+        ended: Called when the parent is gone.
+    """
+
+    def __init__(self, poller: Poller, socket_fd: int, received, ended) -> None:  # type: ignore[no-untyped-def]
+        self._poller = poller
+        self._received = received
+        self._ended = ended
+        self._decoder = frames.FrameDecoder()
+        self._in, self._out = _private_pipes()
+        self._socket = socket.socket(fileno=socket_fd)
+        self._socket.setblocking(False)
+        self._pending: list[bytes] = []  # frames of this turn
+        self._unsent = b""  # what the pipe did not take
+        self._waiting: list[tuple[bytes, list[int], bytes]] = []  # messages with descriptors the socket did not take
+        poller.watch(self._in, self._readable)
+
+    def send(self, frame: bytes) -> None:
+        """Queue a frame; it goes out at the next `flush`."""
+        self._pending.append(frame)
+
+    def send_with_descriptors(self, number: int, descriptors: "list[int]", frame: bytes) -> None:
+        """Queue a frame that refers to descriptors, which travel first; they are closed here once they are sent."""
+        self._waiting.append((number.to_bytes(4, "big"), descriptors, frame))
+        self._send_descriptors()
+
+    def _send_descriptors(self, _: int = 0) -> None:
+        while self._waiting:
+            message, descriptors, frame = self._waiting[0]
+            try:
+                self._socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+            except BlockingIOError:
+                self._poller.watch(self._socket.fileno(), self._send_descriptors, WRITE)
+                return
+            except OSError:  # the parent is gone
+                self._ended()
+                return
+            for fd in descriptors:
+                os.close(fd)
+            self._pending.append(frame)
+            del self._waiting[0]
+        self._poller.forget(self._socket.fileno())
+
+    def receive_descriptors(self, number: int, count: int) -> "list[int]":
+        """The descriptors that came with a request. They were sent before it, so they are there."""
+        self._socket.setblocking(True)
+        try:
+            message, ancillary, _, _ = self._socket.recvmsg(4, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), CLOSE_ON_EXEC)
+        finally:
+            self._socket.setblocking(False)
+        descriptors = array.array("i")
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+        if int.from_bytes(message, "big") != number or len(descriptors) != count:
+            raise frames.ProtocolError(f"{len(descriptors)} descriptors for {message!r}, not {count} for {number}")
+        for fd in descriptors:
+            os.set_inheritable(fd, False)  # where the flag does not exist
+        return descriptors.tolist()
+
+    def flush(self) -> None:
+        """Write what is queued, as far as the pipe takes it."""
+        if self._pending:
+            self._unsent += b"".join(self._pending)
+            self._pending.clear()
+            self._write()
+
+    def _write(self, _: int = 0) -> None:
+        try:
+            written = os.write(self._out, self._unsent)
+        except BlockingIOError:
+            written = 0
+        except OSError:  # the parent is gone
+            self._unsent = b""
+            self._ended()
+            return
+        self._unsent = self._unsent[written:]
+        if self._unsent:
+            self._poller.watch(self._out, self._write, WRITE)
+        else:
+            self._poller.forget(self._out)
+
+    @property
+    def congested(self) -> bool:
+        """Whether the parent does not keep up with the replies."""
+        return len(self._unsent) > HIGH_WATER
+
+    def _readable(self, _: int) -> None:
+        try:
+            data = os.read(self._in, CHUNK)
+        except BlockingIOError:
+            return
+        if not data:
+            self._poller.forget(self._in)
+            self._ended()
+            return
+        for kind, number, payload in self._decoder.feed(data):
+            self._received(kind, number, payload)
+
+
+def _private_pipes() -> "tuple[int, int]":
+    """Move the protocol away from 0 and 1, and put the null device there."""
+    inward, outward = os.dup(0), os.dup(1)  # close-on-exec (PEP 446)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
+    os.set_blocking(inward, False)
+    os.set_blocking(outward, False)
+    return inward, outward

@@ -1,0 +1,88 @@
+"""Frames: how a worker and its parent cut the byte stream between them into messages.
+
+A frame is a header and a body. The header holds the length of the body, a check of that length and a CRC of the body
+(12 bytes, big-endian); the body holds the kind (1 byte), the request id (4 bytes) and a payload whose layout is that of
+its kind (`messages.py`). The length has a check of its own because a wrong length would not be an error but a wait.
+"""
+
+import struct
+from binascii import crc32
+
+PROTOCOL_VERSION = 1
+
+HELLO = 1  # worker -> parent: version, first thing
+START = 2  # parent -> worker: run a command
+CANCEL = 3  # parent -> worker: end it; the payload is the reason
+CLOSE = 4  # parent -> worker: no more requests; leave when all are done
+PING = 5  # parent -> worker: are you there?
+STARTED = 6  # worker -> parent: it runs, with this pid; only for commands that live a while
+EXIT = 7  # worker -> parent: it is over
+FAILED = 8  # worker -> parent: it could not be started
+PONG = 9  # worker -> parent: here
+
+KINDS = frozenset(range(HELLO, PONG + 1))
+MAX_BODY = 64 * 1024 * 1024  # bytes; longer is taken for garbage (argv and environment are limited to a few MiB)
+
+_HEADER = struct.Struct("!III")
+_BODY = struct.Struct("!BI")
+HEADER_SIZE = _HEADER.size
+
+
+class ProtocolError(Exception):
+    """The other side sent what is no frame."""
+
+
+def encode(kind: int, request: int, payload: bytes = b"") -> bytes:
+    """One frame."""
+    body = _BODY.pack(kind, request) + payload
+    length = len(body)
+    return _HEADER.pack(length, _check(length), crc32(body)) + body
+
+
+def _check(length: int) -> int:
+    return (length * 2654435761 + 40503) & 0xFFFFFFFF  # Knuth's multiplicative hash: any changed bit shows
+
+
+class FrameDecoder:
+    """Cuts a byte stream that arrives in arbitrary pieces back into frames."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def feed(self, data: bytes) -> "list[tuple[int, int, bytes]]":
+        """Take what was read; return the frames it completes as (kind, request id, payload).
+
+        Raises:
+            ProtocolError: This is no frame. The decoder is of no use after that.
+        """
+        buffer = self._buffer + data if self._buffer else data
+        frames = []
+        position, end = 0, len(buffer)
+        while end - position >= HEADER_SIZE:
+            length, check, crc = _HEADER.unpack_from(buffer, position)
+            if check != _check(length) or not _BODY.size <= length <= MAX_BODY:
+                raise ProtocolError(f"no frame: {buffer[position : position + 32]!r}")
+            start = position + HEADER_SIZE
+            if end - start < length:
+                break
+            position = start + length
+            body = buffer[start:position]
+            if crc32(body) != crc:
+                raise ProtocolError(f"a damaged frame: {body[:32]!r}")
+            kind, request = _BODY.unpack_from(body)
+            if kind not in KINDS:
+                raise ProtocolError(f"a frame of unknown kind {kind}")
+            frames.append((kind, request, body[_BODY.size :]))
+        self._buffer = buffer[position:]
+        return frames
+
+    def finish(self) -> None:
+        """The stream has ended.
+
+        Raises:
+            ProtocolError: In the middle of a frame.
+        """
+        if self._buffer:
+            raise ProtocolError(f"the stream ended inside a frame, after {len(self._buffer)} bytes of it")

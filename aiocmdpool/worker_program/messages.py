@@ -1,0 +1,262 @@
+"""The payloads of frames, packed and unpacked by both sides.
+
+Strings travel NUL-separated: neither arguments nor variables nor paths can hold a NUL. Everything is bytes here.
+Plain classes with slots, for the sake of the worker: importing `typing` would cost it 7 ms and 2 MB.
+"""
+
+import struct
+
+# Where a standard stream leads.
+NULL, CAPTURE, PATH, DESCRIPTOR, MERGED, DATA = range(6)
+
+# What happens at the output limit.
+FAIL, KEEP_HEAD, KEEP_TAIL = range(3)
+
+# Why a run ended, as both sides number it.
+EXITED, TIMEOUT, IDLE_TIMEOUT, OUTPUT_LIMIT, CANCELLED, CLOSED = range(6)
+
+# Bits of Exit.flags.
+STDOUT_TRUNCATED, STDERR_TRUNCATED, STDOUT_HANDED_OVER, STDERR_HANDED_OVER = 1, 2, 4, 8
+
+_START = struct.Struct("!dddqBBBBHIIHI")
+_EXIT = struct.Struct("!BBiIdddQQQI")
+_FAILED = struct.Struct("!i")
+_HELLO = struct.Struct("!HI")
+_PID = struct.Struct("!I")
+
+NONE = -1.0  # seconds: no deadline
+
+
+class Start:
+    """A request to run a command.
+
+    Attributes:
+        timeout, grace, idle_timeout: Seconds, or `NONE`.
+        max_output: Bytes, or -1 for no limit.
+        policy: What happens at that limit.
+        stdin, stdout, stderr: Where they lead.
+        descriptors: How many descriptors come with it over the socket, in the order stdin, stdout, stderr.
+        argv: The program and its arguments.
+        environment: `NAME=value` to set and `NAME` to remove, against the worker's own; a first empty string means:
+            start from nothing.
+        settings: `name=value` for `launcher.prepare`.
+        cwd: A path, or empty.
+        paths: Of stdin, stdout and stderr; empty where there is none.
+        data: For stdin.
+    """
+
+    __slots__ = (
+        "argv",
+        "cwd",
+        "data",
+        "descriptors",
+        "environment",
+        "grace",
+        "idle_timeout",
+        "max_output",
+        "paths",
+        "policy",
+        "settings",
+        "stderr",
+        "stdin",
+        "stdout",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        timeout: float,
+        grace: float,
+        idle_timeout: float,
+        max_output: int,
+        policy: int,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        descriptors: int,
+        argv: "list[bytes]",
+        environment: "list[bytes]",
+        settings: "list[bytes]",
+        cwd: bytes,
+        paths: "list[bytes]",
+        data: bytes,
+    ) -> None:
+        self.timeout = timeout
+        self.grace = grace
+        self.idle_timeout = idle_timeout
+        self.max_output = max_output
+        self.policy = policy
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self.descriptors = descriptors
+        self.argv = argv
+        self.environment = environment
+        self.settings = settings
+        self.cwd = cwd
+        self.paths = paths
+        self.data = data
+
+
+def pack_start(request: Start) -> bytes:
+    """The payload of START."""
+    strings = b"\0".join([*request.argv, *request.environment, *request.settings, request.cwd, *request.paths])
+    return (
+        _START.pack(
+            request.timeout,
+            request.grace,
+            request.idle_timeout,
+            request.max_output,
+            request.policy,
+            request.stdin,
+            request.stdout,
+            request.stderr,
+            request.descriptors,
+            len(request.argv),
+            len(request.environment),
+            len(request.settings),
+            len(strings),
+        )
+        + strings
+        + request.data
+    )
+
+
+def unpack_start(payload: bytes) -> Start:
+    """The request in a START payload."""
+    timeout, grace, idle, limit, policy, stdin, stdout, stderr, given, *counts = _START.unpack_from(payload)
+    arguments, variables, settings, length = counts
+    end = _START.size + length
+    strings = payload[_START.size : end].split(b"\0")
+    a, b = arguments, arguments + variables
+    c = b + settings
+    return Start(
+        timeout, grace, idle, limit, policy, stdin, stdout, stderr, given,
+        strings[:a], strings[a:b], strings[b:c], strings[c], strings[c + 1 : c + 4], payload[end:],
+    )  # fmt: skip
+
+
+class Exit:
+    """How a run ended.
+
+    Attributes:
+        reason: Why.
+        flags: Bits.
+        returncode: Exit status, or -N for signal N.
+        pid: Of the program.
+        duration, user, system: Seconds.
+        max_rss: Bytes; 0 where it cannot be told from the worker's own.
+        stdout, stderr: What was captured, unless it is handed over as a descriptor.
+        leaked: Pid and name of the processes that were left behind.
+    """
+
+    __slots__ = (
+        "duration",
+        "flags",
+        "leaked",
+        "max_rss",
+        "pid",
+        "reason",
+        "returncode",
+        "stderr",
+        "stdout",
+        "system",
+        "user",
+    )
+
+    def __init__(
+        self,
+        reason: int,
+        flags: int,
+        returncode: int,
+        pid: int,
+        duration: float,
+        user: float,
+        system: float,
+        max_rss: int,
+        stdout: bytes,
+        stderr: bytes,
+        leaked: "list[tuple[int, bytes]]",
+    ) -> None:
+        self.reason = reason
+        self.flags = flags
+        self.returncode = returncode
+        self.pid = pid
+        self.duration = duration
+        self.user = user
+        self.system = system
+        self.max_rss = max_rss
+        self.stdout = stdout
+        self.stderr = stderr
+        self.leaked = leaked
+
+
+def pack_exit(result: Exit) -> bytes:
+    """The payload of EXIT."""
+    leaked = b"".join(_PID.pack(pid) + name[:64] + b"\0" for pid, name in result.leaked) if result.leaked else b""
+    fixed = _EXIT.pack(
+        result.reason,
+        result.flags,
+        result.returncode,
+        result.pid,
+        result.duration,
+        result.user,
+        result.system,
+        result.max_rss,
+        len(result.stdout),
+        len(result.stderr),
+        len(leaked),
+    )
+    return b"".join((fixed, result.stdout, result.stderr, leaked))
+
+
+def unpack_exit(payload: bytes) -> Exit:
+    """The result in an EXIT payload."""
+    reason, flags, code, pid, duration, user, system, rss, out, err, more = _EXIT.unpack_from(payload)
+    a = _EXIT.size
+    b = a + out
+    c = b + err
+    leaked = []
+    while more > 0:
+        end = payload.index(b"\0", c + 4)
+        leaked.append((_PID.unpack_from(payload, c)[0], payload[c + 4 : end]))
+        more -= end + 1 - c
+        c = end + 1
+    return Exit(reason, flags, code, pid, duration, user, system, rss, payload[a:b], payload[b:c], leaked)
+
+
+def pack_failed(number: int, stage: str) -> bytes:
+    """The payload of FAILED: an errno, and what was being done."""
+    return _FAILED.pack(number) + stage.encode()
+
+
+def unpack_failed(payload: bytes) -> "tuple[int, str]":
+    """The errno and the stage in a FAILED payload."""
+    return _FAILED.unpack_from(payload)[0], payload[_FAILED.size :].decode()
+
+
+def pack_hello(version: int, pid: int) -> bytes:
+    """The payload of HELLO."""
+    return _HELLO.pack(version, pid)
+
+
+def unpack_hello(payload: bytes) -> "tuple[int, int]":
+    """The protocol version and the pid of the worker."""
+    version, pid = _HELLO.unpack_from(payload)
+    return version, pid
+
+
+def pack_pid(pid: int) -> bytes:
+    """The payload of STARTED."""
+    return _PID.pack(pid)
+
+
+def unpack_pid(payload: bytes) -> int:
+    """The pid in a STARTED payload."""
+    pid: int = _PID.unpack_from(payload)[0]
+    return pid
+
+
+def handed_over(payload: bytes) -> int:
+    """How many descriptors come with an EXIT payload."""
+    return (payload[1] & STDOUT_HANDED_OVER != 0) + (payload[1] & STDERR_HANDED_OVER != 0)

@@ -1,0 +1,277 @@
+"""One command in the worker, from its start to its reply.
+
+    start ── running ── first reason: exit, deadline, limit, cancel ── (TERM, grace, KILL)
+          ── exited ── sweep what is left, drain the pipes ── reply
+
+A `Run` is driven by the worker's loop: each method notes a fact or takes the next step, none of them waits.
+"""
+
+import os
+import resource
+import signal
+import time
+
+from . import messages, procs
+from .messages import Exit, Start
+from .output import Output
+from .poller import Poller
+from .spawn import Spawner
+from .timers import Timer, Timers
+
+TYPE_CHECKING = False  # `typing` takes 7 ms to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DRAIN_TIMEOUT = 0.25  # seconds for what is still in the pipes after the exit, when somebody else holds them
+MAXRSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1  # getrusage(2) counts kilobytes on Linux, bytes on macOS
+
+monotonic = time.monotonic
+
+
+class Run:
+    """A started command. `finished(run)` is called once, when it is over and, as far as can be seen, nothing is left.
+
+    Raises:
+        StartFailure: It could not be started.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_exited_at",
+        "_finished",
+        "_grace",
+        "_idle",
+        "_last_output",
+        "_leaked",
+        "_outputs",
+        "_poller",
+        "_reason",
+        "_settling",
+        "_status",
+        "_timers",
+        "_usage",
+        "_watched",
+        "done",
+        "number",
+        "pid",
+        "report",
+        "request",
+        "started_at",
+        "stderr",
+        "stdout",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        request: Start,
+        descriptors: "list[int]",
+        spawner: Spawner,
+        poller: Poller,
+        timers: Timers,
+        finished: "Callable[[Run], None]",
+    ) -> None:
+        self.number = number
+        self.request = request
+        self.started_at = monotonic()
+        spawned = spawner.start(request, number, descriptors)
+        self.pid = spawned.pid
+        self.report = spawned.report
+        self.done = False
+        limit, policy = request.max_output, request.policy
+        self.stdout = Output(spawned.stdout, limit, policy) if spawned.stdout >= 0 else None
+        self.stderr = Output(spawned.stderr, limit, policy) if spawned.stderr >= 0 else None
+        self._outputs = [output for output in (self.stdout, self.stderr) if output is not None]
+        self._poller = poller
+        self._timers = timers
+        self._finished = finished
+        self._reason = -1
+        self._watched = False
+        self._leaked: dict[int, bytes] = {}
+        self._exited_at = 0.0
+        self._settling: Timer | None = None
+        self._grace: Timer | None = None
+        self._deadline = timers.add(request.timeout, self._timed_out) if request.timeout >= 0 else None
+        self._idle: Timer | None = None
+        if request.idle_timeout >= 0 and self._outputs:
+            self._last_output = self.started_at
+            self._idle = timers.add(request.idle_timeout, self._check_idle)
+            self.watch()
+
+    # -- while it runs ----------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Read its output as it comes from now on. A program that ends soon never needs that."""
+        if not self._watched:
+            self._watched = True
+            for output in self._outputs:
+                if output.fd >= 0:
+                    self._poller.watch(output.fd, lambda _, output=output: self._readable(output))
+
+    def _readable(self, output: Output) -> None:
+        self._last_output = monotonic()
+        output.read()
+        self._look_at(output)
+        if self._settling is not None:
+            self.settle_down([])
+
+    def _look_at(self, output: Output) -> None:
+        """Draw the consequences of a read."""
+        if output.ended:
+            self._close(output)
+        if output.exceeded or output.error:
+            self.end(messages.OUTPUT_LIMIT)
+
+    def _close(self, output: Output) -> None:
+        if output.fd >= 0:
+            if self._watched:
+                self._poller.drop(output.fd)
+            output.close()
+
+    def _timed_out(self) -> None:
+        self.end(messages.TIMEOUT)
+
+    def _check_idle(self) -> None:
+        silent = monotonic() - self._last_output
+        if silent >= self.request.idle_timeout:
+            self.end(messages.IDLE_TIMEOUT)
+        else:
+            self._idle = self._timers.add(self.request.idle_timeout - silent, self._check_idle)
+
+    def end(self, reason: int, grace: float = -1.0) -> None:
+        """End it for a reason; the first one counts.
+
+        Args:
+            reason: Why.
+            grace: Seconds between TERM and KILL, if not those of the command.
+        """
+        if self._reason >= 0:
+            return
+        self._reason = reason
+        self.signal_group(signal.SIGTERM)
+        self.signal_group(signal.SIGCONT)  # a stopped program sees TERM only when it goes on
+        self._grace = self._timers.add(grace if grace >= 0 else self.request.grace, self.kill)
+
+    def kill(self) -> None:
+        """End it now."""
+        self.signal_group(signal.SIGKILL)
+
+    def signal_group(self, number: int) -> bool:
+        """Signal the process group; whether there is one, zombies included.
+
+        Its number is not given to a new process while its leader is not reaped or any member lives: the kernel frees a
+        pid only when no task uses it as pid, group or session.
+        """
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):  # EPERM: all of it runs as somebody else
+            return False
+        return True
+
+    # -- after its exit ---------------------------------------------------------------------------------------------
+
+    def exited(self, status: int, usage, strays: "list[procs.Process]") -> None:  # type: ignore[no-untyped-def]
+        """Its leader has been reaped.
+
+        Args:
+            status: As wait(2) gives it.
+            usage: A `struct_rusage`.
+            strays: Living processes of this run that have left its group, as far as they are known.
+        """
+        self._exited_at = monotonic()
+        self._status, self._usage = status, usage
+        if self._reason < 0:
+            self._reason = messages.EXITED
+        for timer in (self._deadline, self._idle, self._grace):
+            if timer is not None:
+                timer.cancel()
+        for output in self._outputs:
+            while not output.ended and output.read(drain=True):
+                pass
+            self._look_at(output)
+        self.settle_down(strays)
+
+    def settle_down(self, strays: "list[procs.Process]") -> None:
+        """Kill what it left behind; reply once nothing is left and the pipes have ended, or after `DRAIN_TIMEOUT`."""
+        left = strays
+        if self.signal_group(0):
+            left = strays + procs.in_group_or_session(self.pid)
+        for process in left:
+            self._leaked[process.pid] = process.name
+            try:
+                os.kill(process.pid, signal.SIGKILL)
+            except OSError:
+                continue  # gone by itself, or somebody else's
+        if not left and all(output.fd < 0 for output in self._outputs):
+            self._finish()
+        elif self._settling is None:
+            self._settling = self._timers.add(DRAIN_TIMEOUT, self._finish)
+            self.watch()
+
+    def _finish(self) -> None:
+        if self.done:
+            return
+        if self._settling is not None:
+            self._settling.cancel()
+        for output in self._outputs:
+            if output.fd >= 0:
+                if not self._leaked:
+                    self._leaked.update(procs.pipe_holders(os.fstat(output.fd).st_ino))
+                self._close(output)
+        self.done = True
+        self._finished(self)
+
+    def outcome(self, floor: int) -> Exit:
+        """The reply; the spools of its outputs, if any, go with it.
+
+        Args:
+            floor: The peak memory of this worker as getrusage(2) counts it. A child starts with that figure and keeps
+                it across `exec` (bun#43305), so only a larger one is the program's own.
+        """
+        usage, flags = self._usage, 0
+        out = self.stdout.result() if self.stdout is not None else b""
+        err = self.stderr.result() if self.stderr is not None else b""
+        if self.stdout is not None:
+            flags |= messages.STDOUT_TRUNCATED * self.stdout.truncated
+            flags |= messages.STDOUT_HANDED_OVER * (self.stdout.spool >= 0)
+        if self.stderr is not None:
+            flags |= messages.STDERR_TRUNCATED * self.stderr.truncated
+            flags |= messages.STDERR_HANDED_OVER * (self.stderr.spool >= 0)
+        return Exit(
+            self._reason,
+            flags,
+            os.waitstatus_to_exitcode(self._status),
+            self.pid,
+            self._exited_at - self.started_at,
+            usage.ru_utime,
+            usage.ru_stime,
+            usage.ru_maxrss * MAXRSS_UNIT if usage.ru_maxrss > floor else 0,
+            out,
+            err,
+            list(self._leaked.items()) if self._reason == messages.EXITED else [],
+        )
+
+    def spools(self) -> "list[int]":
+        """The memory files that hold large output, in the order stdout, stderr."""
+        return [output.spool for output in self._outputs if output.spool >= 0]
+
+    def output_error(self) -> int:
+        """The errno with which output could not be kept, or 0."""
+        return next((output.error for output in self._outputs if output.error), 0)
+
+    def failure(self) -> "tuple[int, str] | None":
+        """What a forked child reported instead of becoming the program: errno and stage."""
+        if self.report < 0:
+            return None
+        said = os.read(self.report, 4096)
+        os.close(self.report)
+        self.report = -1
+        if not said:
+            return None
+        _, stage, number = said.decode().split()
+        return int(number), stage
+
+
+def own_peak() -> int:
+    """The peak memory of this process, as getrusage(2) counts it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,157 @@
+"""Starts programs from the worker: by posix_spawn(3), or by fork where the process needs preparing first.
+
+The worker has one thread, so what runs between `fork` and `exec` is safe here; and it is small, so either is cheap.
+"""
+
+import errno
+import os
+import signal
+import sys
+
+from . import launcher
+from .messages import Start
+from .procs import COOKIE
+from .streams import Streams
+
+
+class StartFailure(Exception):
+    """The program could not be started.
+
+    Attributes:
+        number: The errno.
+        stage: What was being done: `program`, `stdin`, `stdout`, `stderr`, or a setting of the launcher.
+    """
+
+    def __init__(self, number: int, stage: str) -> None:
+        super().__init__(number, stage)
+        self.number = number
+        self.stage = stage
+
+
+class Spawned:
+    """A started program, and the worker's ends of its pipes (-1 where there is none)."""
+
+    __slots__ = ("pid", "report", "stderr", "stdout")
+
+    def __init__(self, pid: int, streams: Streams, report: int) -> None:
+        self.pid = pid
+        self.stdout = streams.stdout_pipe
+        self.stderr = streams.stderr_pipe
+        self.report = report
+        """Where a forked child reports that it could not become the program; closed by its `exec`."""
+
+
+class Spawner:
+    """Knows what all programs share: the null device, the base environment, the directory, the signals to reset.
+
+    Args:
+        reset: The signals that programs get with their default action: those this worker handles or ignores although
+            its parent did not.
+        cookie: Marks every program, followed by the id of its request.
+        environment: What requests change.
+    """
+
+    def __init__(self, reset: "list[int]", cookie: bytes, environment: "dict[bytes, bytes]") -> None:
+        self._null = os.open(os.devnull, os.O_RDWR)
+        self._home = os.open(".", os.O_RDONLY)
+        self._reset = reset
+        self._cookie = cookie
+        self._environment = environment
+        self._posix_spawn_makes_sessions = sys.platform in ("linux", "darwin")
+
+    def start(self, request: Start, number: int, handed_over: "list[int]") -> Spawned:
+        """Start a program as leader of a new session; the handed-over descriptors are closed.
+
+        Raises:
+            StartFailure: It could not be started. Nothing stays open.
+        """
+        try:
+            streams = Streams(request, handed_over, self._null)
+        except OSError as failure:
+            raise StartFailure(failure.errno or errno.EIO, failure.stage) from None  # type: ignore[attr-defined]
+        report = -1
+        try:
+            environment = self.environment_of(request, number)
+            if request.cwd:
+                os.chdir(request.cwd)
+            try:
+                if request.settings or not self._posix_spawn_makes_sessions:
+                    pid, report = self._fork(request, environment, streams)
+                else:
+                    pid = self._spawn(request.argv, environment, streams)
+            finally:
+                if request.cwd:
+                    os.fchdir(self._home)
+        except OSError as failure:
+            streams.close_ours()
+            raise StartFailure(failure.errno or errno.EIO, "program") from None
+        finally:
+            streams.close_theirs()
+        return Spawned(pid, streams, report)
+
+    def environment_of(self, request: Start, number: int) -> "dict[bytes, bytes]":
+        """The whole environment of a program."""
+        changes = request.environment
+        environment = {} if changes and not changes[0] else self._environment.copy()
+        for change in changes:
+            name, equals, value = change.partition(b"=")
+            if equals:
+                environment[name] = value
+            else:
+                environment.pop(name, None)
+        environment[COOKIE] = b"%s:%d" % (self._cookie, number)
+        return environment
+
+    def _spawn(self, argv: "list[bytes]", environment: "dict[bytes, bytes]", streams: Streams) -> int:
+        stdin, stdout, stderr = streams.fds
+        actions = [
+            (os.POSIX_SPAWN_DUP2, stdin, 0),
+            (os.POSIX_SPAWN_DUP2, stdout, 1),
+            (os.POSIX_SPAWN_DUP2, stderr, 2),
+        ]
+        failure = OSError(errno.ENOENT, "")
+        for path in _candidates(argv[0], environment):
+            try:
+                return os.posix_spawn(
+                    path, argv, environment, file_actions=actions, setsid=True, setsigmask=(), setsigdef=self._reset
+                )
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                failure = error
+        raise failure
+
+    def _fork(self, request: Start, environment: "dict[bytes, bytes]", streams: Streams) -> "tuple[int, int]":
+        """Fork, prepare, `exec`. A failure in there comes back over a pipe."""
+        report, status = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(report)
+            os.close(status)
+            raise
+        if pid == 0:
+            try:
+                os.setsid()
+                for target, fd in enumerate(streams.fds):
+                    os.dup2(fd, target)
+                for number in self._reset:
+                    signal.signal(number, signal.SIG_DFL)
+                settings = dict(item.decode().split("=", 1) for item in request.settings)
+                launcher.become(settings, request.argv, environment, status)
+            finally:
+                os._exit(127)
+        os.close(status)
+        os.set_blocking(report, False)
+        return pid, report
+
+
+def _candidates(program: bytes, environment: "dict[bytes, bytes]") -> "list[bytes]":
+    """The paths to try for a program, in the order of its own PATH; only files, so that few attempts are in vain.
+
+    A failed posix_spawn costs as much as one that succeeds, a stat(2) next to nothing.
+    """
+    if b"/" in program:
+        return [program]
+    paths = [os.path.join(directory, program) for directory in launcher.search_path(environment)]
+    return [path for path in paths if os.path.isfile(path)]

@@ -1,0 +1,54 @@
+"""Deadlines of a worker: a heap of callbacks."""
+
+import heapq
+import time
+
+monotonic = time.monotonic
+
+
+class Timer:
+    """One pending callback."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback) -> None:  # type: ignore[no-untyped-def]  # a Callable; typing is not imported here
+        self.callback = callback
+
+    def cancel(self) -> None:
+        """Never call back."""
+        self.callback = None
+
+
+class Timers:
+    """Callbacks by the time they are due. Cancelled ones are dropped when due, or when they outnumber the others."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._count = 0
+        self._compact_at = 256
+
+    def add(self, seconds: float, callback) -> Timer:  # type: ignore[no-untyped-def]
+        """Call back in so many seconds."""
+        self._count += 1
+        timer = Timer(callback)
+        heapq.heappush(self._heap, (monotonic() + seconds, self._count, timer))
+        if len(self._heap) > self._compact_at:
+            self._heap = [entry for entry in self._heap if entry[2].callback is not None]
+            heapq.heapify(self._heap)
+            self._compact_at = 2 * len(self._heap) + 256
+        return timer
+
+    def wait(self) -> float:
+        """Seconds until the next one is due; -1 if there is none."""
+        heap = self._heap
+        while heap and heap[0][2].callback is None:
+            heapq.heappop(heap)
+        return max(0.0, heap[0][0] - monotonic()) if heap else -1.0
+
+    def fire(self) -> None:
+        """Call back whatever is due."""
+        now = monotonic()
+        while self._heap and self._heap[0][0] <= now:
+            callback = heapq.heappop(self._heap)[2].callback
+            if callback is not None:
+                callback()
