@@ -16,9 +16,9 @@ from typing import Self
 from aiocmdpool import validate
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.cpus import cpu_count
-from aiocmdpool.errors import ExecuteError, PoolClosed, WorkerLost
+from aiocmdpool.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLost
 from aiocmdpool.outcome import settle
-from aiocmdpool.result import CommandResult
+from aiocmdpool.result import CommandResult, EndReason
 from aiocmdpool.waiting import wait_through
 from aiocmdpool.worker.worker import RequestNotSent, Worker
 from aiocmdpool.worker_program import messages
@@ -110,11 +110,15 @@ class ProcessPool:
         Raises:
             WorkerLost: Its worker died or hung, and the command may have run; or no worker can be started. A command
                 that says `idempotent` is run again instead, as is one that had not left this process.
-            PoolClosed: The pool is closed.
+            TaskCancelled: The pool was closed meanwhile.
+            PoolClosed: The pool was closed before.
             ExecuteError: See `CommandExecutor.execute`.
         """
+        self._check(command)
         while True:
-            self._check(command)
+            if self._closed:
+                message = f"{command.display()}: the process pool was closed before it started"
+                raise TaskCancelled(message, command=command, end_reason=EndReason.CLOSED)
             worker = self._choose()
             if worker is None:
                 await self._worker_started(command)

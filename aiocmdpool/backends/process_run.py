@@ -15,7 +15,7 @@ import resource
 import signal
 import sys
 
-from aiocmdpool.command import CommandConfig
+from aiocmdpool.command import CommandConfig, OutputPolicy
 from aiocmdpool.errors import ChildError, ExecuteError, TaskCancelled
 from aiocmdpool.outcome import settle
 from aiocmdpool.result import CommandResult, EndReason, LeakedProcess, Usage
@@ -190,11 +190,18 @@ class ProcessRun:
             stderr=None if self._stderr is None else self._stderr.result(),
             pid=pid,
             duration=self._exited_at - self._started_at,
-            end_reason=self._reason or EndReason.EXITED,
+            end_reason=self._final_reason(),
             usage=usage,
             truncated=any(reader.capture.truncated for reader in self._readers),
             leaked=leaked,
         )
+
+    def _final_reason(self) -> EndReason:
+        """The first reason; that it wrote too much counts however quickly it left."""
+        cut = any(reader.capture.truncated for reader in self._readers)
+        if self._reason is EndReason.EXITED and cut and self._command.output_policy is OutputPolicy.FAIL:
+            return EndReason.OUTPUT_LIMIT
+        return self._reason or EndReason.EXITED
 
     def _reap(self) -> tuple[int, int, Usage | None, tuple[LeakedProcess, ...]]:
         """Take the exit status, and kill what the program left in its group."""

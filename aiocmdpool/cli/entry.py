@@ -53,13 +53,20 @@ def _other(arguments: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     if arguments and arguments[0] == "--version":
-        import importlib.metadata
-
-        print("aiocmdpool", importlib.metadata.version("aiocmdpool"))
+        print("aiocmdpool", _version())
         return 0
     said = f"aiocmdpool: no such command: {arguments[0]!r}\n" if arguments else ""
     print(said + USAGE, end="", file=sys.stderr)
     return OTHER_ERROR_STATUS
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version("aiocmdpool")
+    except importlib.metadata.PackageNotFoundError:
+        return "(run from its source)"
 
 
 def _in_loop(main: Coroutine[None, None, int]) -> int:

@@ -13,7 +13,7 @@ from aiocmdpool.cli.help_text import DESCRIPTION, EPILOG
 from aiocmdpool.cli.job_log import Resume
 from aiocmdpool.cli.stop import OTHER_ERROR_STATUS
 from aiocmdpool.command import DEFAULT_GRACE, DEFAULT_MAX_OUTPUT
-from aiocmdpool.config import cpu_count
+from aiocmdpool.cpus import cpu_count
 
 GIVEN_INPUTS = ":::"
 _SIZE = re.compile(r"([0-9]+)([kKmMgG]?)")

@@ -29,7 +29,9 @@ from aiocmdpool.cli.stop import Stop, StopLevel, StopReason, exit_status
 from aiocmdpool.cli.summary import Tally, summary
 from aiocmdpool.cli.template import Template
 from aiocmdpool.cli.turns import Turns
-from aiocmdpool.config import ExecutionConfig, ExecutionMode, cpu_count
+from aiocmdpool.command import DEFAULT_GRACE, DEFAULT_MAX_OUTPUT
+from aiocmdpool.config import ExecutionConfig, ExecutionMode
+from aiocmdpool.cpus import cpu_count
 from aiocmdpool.errors import ConfigError, IoError
 from aiocmdpool.pool import CommandPool
 from aiocmdpool.task_handle import TaskHandle
@@ -49,8 +51,6 @@ async def run(options: RunOptions, prepared: Prepared) -> int:
 
 
 def _pool(options: RunOptions) -> CommandPool:
-    if not hasattr(ExecutionMode, "PROCESS_POOL"):  # TEMPORARY
-        return CommandPool(ExecutionConfig(concurrency_limit=options.jobs), max_size=None, history=0)
     config = ExecutionConfig(
         mode=ExecutionMode.PROCESS_POOL,
         workers=min(options.jobs, cpu_count()),
@@ -76,9 +76,7 @@ class Run:
         self._log_fd = prepared.log_fd
         self._pool = pool
         self._template = Template(options.template, shell=options.shell)
-        self._shared: CommandOptions = {"grace": options.grace, "max_output": options.max_output}
-        if options.timeout is not None:
-            self._shared["timeout"] = options.timeout
+        self._shared = _shared_options(options)
         self._room = asyncio.Event()
         self._output = Output(self._output_failed)
         self._turns = Turns(self._output, keep_order=options.keep_order, on_room=self._room.set)
@@ -281,6 +279,18 @@ class Run:
             total=self._inputs.estimated_total(),
             elapsed=time.monotonic() - self._started,
         )
+
+
+def _shared_options(options: RunOptions) -> "CommandOptions":
+    """What all commands have in common. A default is left out: it need not be checked with each command."""
+    shared: CommandOptions = {}
+    if options.timeout is not None:
+        shared["timeout"] = options.timeout
+    if options.grace != DEFAULT_GRACE:
+        shared["grace"] = options.grace
+    if options.max_output != DEFAULT_MAX_OUTPUT:
+        shared["max_output"] = options.max_output
+    return shared
 
 
 def _ahead(options: RunOptions) -> int:

@@ -44,7 +44,9 @@ def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoEr
         return IoError(f"cannot start {command.display()}: {cause}", errno=errno.EINVAL, command=command)
     setting = _SETTINGS.get(stage, stage)
     cause = f"{setting} could not be applied: {os.strerror(number)}"
-    if number in (errno.EPERM, errno.EACCES):
+    if stage == "user" and number == errno.EINVAL:
+        cause += "; a user without an entry on this machine has no groups: give a group as well"
+    elif number in (errno.EPERM, errno.EACCES):
         cause += "; this takes a privilege that this process does not have"
     return IoError(f"cannot start {command.display()}: {cause}", errno=number, command=command)
 

@@ -10,6 +10,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from aiocmdpool.worker_program.frames import FrameDecoder, ProtocolError
 
@@ -47,7 +48,7 @@ class Connection:
         self._unsent: deque[tuple[int, bytes]] = deque()  # request ids and frames of which no byte has left
         self._unsent_size = 0
         self._cut = b""  # the rest of a frame whose head has left
-        self._held: deque[tuple[int, bytes, list[int], Callable[[], None]]] = deque()  # the socket was full
+        self._held: deque[_Held] = deque()  # they wait for the socket
         self._flushing = self._blocked = False
         self._room: list[asyncio.Future[None]] = []
         self.closed = False
@@ -61,7 +62,7 @@ class Connection:
     def send(self, request: int, frame: bytes) -> None:
         """Queue a frame; it goes out at the end of this turn of the loop."""
         if self._held:  # order: nothing overtakes a frame that waits for its descriptors
-            self._held.append((request, frame, [], _nothing))
+            self._held.append(_Held(request, frame, [], _nothing, _nothing))
             return
         self._unsent.append((request, frame))
         self._unsent_size += len(frame)
@@ -70,33 +71,45 @@ class Connection:
             self._loop.call_soon(self._flush)
 
     def send_with_descriptors(
-        self, request: int, frame: bytes, descriptors: list[int], sent: Callable[[], None]
+        self,
+        request: int,
+        frame: bytes,
+        descriptors: list[int],
+        sent: Callable[[], None],
+        refused: Callable[[OSError], None],
     ) -> None:
-        """Queue a frame that refers to descriptors, which travel before it; `sent()` is called when they have left."""
-        self._held.append((request, frame, descriptors, sent))
+        """Queue a frame that refers to descriptors, which travel before it.
+
+        `sent()` is called when they have left, `refused(error)` when the kernel does not take them; then the frame is
+        not sent either.
+        """
+        self._held.append(_Held(request, frame, descriptors, sent, refused))
         if len(self._held) == 1:
             self._send_held()
 
     def _send_held(self) -> None:
         held, self._held = self._held, deque()
         while held:
-            request, frame, descriptors, sent = held[0]
-            if descriptors:
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+            entry = held[0]
+            if entry.descriptors:
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", entry.descriptors))]
                 try:
-                    self._passing.sendmsg([request.to_bytes(4, "big")], rights)
+                    self._passing.sendmsg([entry.request.to_bytes(4, "big")], rights)
                 except BlockingIOError:
                     self._held = held
                     self._loop.add_writer(self._passing, self._continue_held)
                     return
-                except OSError as error:
-                    if not isinstance(error, BrokenPipeError | ConnectionError):
-                        raise
-                    self._fail(f"the socket is broken: {error}")
+                except ConnectionError as error:
+                    self._held = held
+                    self._fail(f"its socket is broken: {error}")
                     return
-                sent()
+                except OSError as error:  # EBADF: one of them is not open
+                    held.popleft()
+                    entry.refused(error)
+                    continue
+                entry.sent()
             held.popleft()
-            self.send(request, frame)
+            self.send(entry.request, entry.frame)
 
     def _continue_held(self) -> None:
         self._loop.remove_writer(self._passing)
@@ -166,7 +179,7 @@ class Connection:
 
     def unsent(self) -> set[int]:
         """The requests of which no byte has left this process: the worker cannot have started them."""
-        return {request for request, _ in self._unsent} | {held[0] for held in self._held}
+        return {request for request, _ in self._unsent} | {held.request for held in self._held}
 
     def withdraw(self, request: int) -> bool:
         """Take back a request of which no byte has left; whether that was so."""
@@ -239,5 +252,15 @@ class Connection:
         self._wake()
 
 
-def _nothing() -> None:
+class _Held(NamedTuple):
+    """A frame that waits for its descriptors to leave, or behind one that does."""
+
+    request: int
+    frame: bytes
+    descriptors: list[int]
+    sent: Callable[[], None]
+    refused: Callable[[OSError], None]
+
+
+def _nothing(_: object = None) -> None:
     """There were no descriptors."""

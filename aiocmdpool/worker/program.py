@@ -63,6 +63,7 @@ class WorkerProgram:
                 stdin=requests_out,
                 stdout=replies_in,
                 stderr=errors_in,
+                env=dict(os.environ),  # exactly what requests are compared with; C libraries may have set more
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )

@@ -131,7 +131,13 @@ class Worker:
         if self._heartbeat is None:
             self._heartbeat = self._loop.call_later(HEARTBEAT, self._beat)
         if request.descriptors:
-            program.connection.send_with_descriptors(number, request.frame, request.descriptors, request.sent)
+            program.connection.send_with_descriptors(
+                number,
+                request.frame,
+                request.descriptors,
+                request.sent,
+                lambda error: entry.settle(stream_failure(command, error)),
+            )
         else:
             program.connection.send(number, request.frame)
         cancelled: asyncio.CancelledError | None = None

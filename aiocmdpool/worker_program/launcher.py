@@ -19,6 +19,10 @@ import resource
 import signal
 import sys
 
+TYPE_CHECKING = False  # `typing` takes 7 ms to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # All imports stand above: once limits and identity are applied, a lazy import may fail for lack of either. That holds
 # for the lazy ones inside the standard library too (`os.execvpe` has one), hence `execute` below.
 
@@ -53,13 +57,12 @@ def apply_user(value: str, keep_group: bool) -> None:
     except KeyError:
         if not value.isdigit():
             raise LookupError(value) from None
-        name, uid, gid = None, int(value), os.getgid()  # a number needs no entry
+        if not keep_group and os.geteuid() == 0:  # then its groups are not known, and ours must not stay
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
+        name, uid, gid = "", int(value), 0
     if not keep_group and os.geteuid() == 0:
-        if name is not None:
-            os.initgroups(name, gid)
-            os.setgid(gid)
-        else:
-            os.setgroups([])
+        os.initgroups(name, gid)
+        os.setgid(gid)
     os.setuid(uid)
 
 
@@ -86,14 +89,21 @@ def execute(argv: "list[bytes]", directories: "list[bytes]", environment: "dict[
     """Replace this process with the program, searched as execvp(3) does; return only by `OSError`."""
     name = argv[0]
     paths = [name] if b"/" in name else [os.path.join(directory, name) for directory in directories]
+    attempt(lambda path: os.execve(path, argv, environment), paths)
+
+
+def attempt(start: "Callable[[bytes], int]", paths: "list[bytes]") -> int:
+    """Start a program from the first path that can be started.
+
+    What is wrong with a program that is there says more than that there is none elsewhere, so it is what is raised.
+    """
     failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     for path in paths:
         try:
-            os.execve(path, argv, environment)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:  # what is wrong with a program that is there says more than "not found" elsewhere
-            failure = error
+            return start(path)
+        except OSError as error:
+            if failure.errno in (errno.ENOENT, errno.ENOTDIR):
+                failure = error
     raise failure
 
 

@@ -180,15 +180,18 @@ class Run:
         """
         self._exited_at = monotonic()
         self._status, self._usage = status, usage
-        if self._reason < 0:
-            self._reason = messages.EXITED
         for timer in (self._deadline, self._idle, self._grace):
             if timer is not None:
                 timer.cancel()
         for output in self._outputs:
             while not output.ended and output.read(drain=True):
                 pass
-            self._look_at(output)
+            if output.ended:
+                self._close(output)
+            if output.exceeded and self._reason < 0:  # that it wrote too much counts, however quickly it left
+                self._reason = messages.OUTPUT_LIMIT
+        if self._reason < 0:
+            self._reason = messages.EXITED
         self.settle_down(strays)
 
     def settle_down(self, strays: "list[procs.Process]") -> None:

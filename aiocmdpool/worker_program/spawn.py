@@ -109,17 +109,12 @@ class Spawner:
             (os.POSIX_SPAWN_DUP2, stdout, 1),
             (os.POSIX_SPAWN_DUP2, stderr, 2),
         ]
-        failure = OSError(errno.ENOENT, "")
-        for path in _candidates(argv[0], environment):
-            try:
-                return os.posix_spawn(
-                    path, argv, environment, file_actions=actions, setsid=True, setsigmask=(), setsigdef=self._reset
-                )
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                failure = error
-        raise failure
+        return launcher.attempt(
+            lambda path: os.posix_spawn(
+                path, argv, environment, file_actions=actions, setsid=True, setsigmask=(), setsigdef=self._reset
+            ),
+            _candidates(argv[0], environment),
+        )
 
     def _fork(self, request: Start, environment: "dict[bytes, bytes]", streams: Streams) -> "tuple[int, int]":
         """Fork, prepare, `exec`. A failure in there comes back over a pipe."""
