@@ -1,6 +1,7 @@
 """Starts the worker program and holds its process: the connection, the last words on stderr, the exit."""
 
 import asyncio
+import contextlib
 import os
 import pathlib
 import secrets
@@ -84,6 +85,10 @@ class WorkerProgram:
             loop, errors_out, self._stderr, on_data=lambda: None, on_limit=lambda: None, on_end=lambda: None
         )
         self._watch = watch_exit(loop, self.pid, self._on_exit)
+        self._pidfd = -1
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):  # not in this kernel or sandbox, or no descriptors left
+                self._pidfd = os.pidfd_open(self.pid)
 
     def _argv(self, socket_fd: int, niceness: int) -> list[str]:
         flags = [] if "LC_CTYPE" in os.environ else ["drop_lc_ctype"]
@@ -91,9 +96,17 @@ class WorkerProgram:
         return [sys.executable, "-I", "-S", FOLDER, *settings]
 
     def kill(self) -> None:
-        """End it now, if it has not exited."""
+        """End it now, if it has not exited.
+
+        Until `_on_exit` has reaped it the pid is its own, except in a host that ignores SIGCHLD or reaps what is not its
+        own: there only the pidfd is sure to mean this process.
+        """
         if self.returncode is None:
-            os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                if self._pidfd >= 0:
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                else:
+                    os.kill(self.pid, signal.SIGKILL)
 
     def _on_exit(self) -> None:
         try:
@@ -114,3 +127,6 @@ class WorkerProgram:
         self.connection.close()
         self._reader.close()
         self._watch.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1

@@ -47,13 +47,30 @@ def in_group_or_session(leader: int) -> "list[Process]":
     return [process for process in all_processes() if leader in (process.group, process.session)]
 
 
-def children_of(pid: int) -> "list[int] | None":
-    """The children of a process with one thread, zombies among them; `None` where the kernel does not tell."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
-            return [int(child) for child in file.readall().split()]
-    except OSError:
-        return None
+class Children:
+    """The children of this process, which has one thread; zombies among them.
+
+    Attributes:
+        visible: Whether the kernel tells (CONFIG_PROC_CHILDREN, proc_pid_task_children(5)).
+    """
+
+    def __init__(self) -> None:
+        me = os.getpid()
+        try:
+            self._fd = os.open(f"/proc/{me}/task/{me}/children", os.O_RDONLY)
+        except OSError:
+            self._fd = -1
+        self.visible = self._fd >= 0
+
+    def more_than(self, count: int) -> "list[bytes]":
+        """Their pids as text, if there are more than so many."""
+        if self._fd < 0:
+            return []
+        data = chunk = os.pread(self._fd, 65536, 0)
+        while len(chunk) > 4000:  # the kernel gives a page at a time
+            chunk = os.pread(self._fd, 65536, len(data))
+            data += chunk
+        return data.split() if data.count(b" ") > count else []
 
 
 def cookie_of(pid: int) -> bytes:

@@ -43,6 +43,8 @@ class Run:
         "_idle",
         "_last_output",
         "_leaked",
+        "_left",
+        "_orphans_come_here",
         "_outputs",
         "_poller",
         "_reason",
@@ -70,6 +72,7 @@ class Run:
         poller: Poller,
         timers: Timers,
         finished: "Callable[[Run], None]",
+        orphans_come_here: bool,
     ) -> None:
         self.number = number
         self.request = request
@@ -85,11 +88,13 @@ class Run:
         self._poller = poller
         self._timers = timers
         self._finished = finished
+        self._orphans_come_here = orphans_come_here
         self._reason = -1
         self._watched = False
         self._leaked: dict[int, bytes] = {}
         self._exited_at = 0.0
         self._settling: Timer | None = None
+        self._left: list[procs.Process] = []
         self._grace: Timer | None = None
         self._deadline = timers.add(request.timeout, self._timed_out) if request.timeout >= 0 else None
         self._idle: Timer | None = None
@@ -112,8 +117,8 @@ class Run:
         self._last_output = monotonic()
         output.read()
         self._look_at(output)
-        if self._settling is not None:
-            self.settle_down([])
+        if self._settling is not None and not self._left:
+            self._finish_if_closed()
 
     def _look_at(self, output: Output) -> None:
         """Draw the consequences of a read."""
@@ -196,20 +201,27 @@ class Run:
 
     def settle_down(self, strays: "list[procs.Process]") -> None:
         """Kill what it left behind; reply once nothing is left and the pipes have ended, or after `DRAIN_TIMEOUT`."""
-        left = strays
-        if self.signal_group(0):
-            left = strays + procs.in_group_or_session(self.pid)
-        for process in left:
+        self._left = strays
+        # What its leader leaves in the group becomes a child of this process, so without strays there is no group left.
+        if (strays or not self._orphans_come_here) and self.signal_group(0):
+            self._left = strays + procs.in_group_or_session(self.pid)
+        for process in self._left:
             self._leaked[process.pid] = process.name
             try:
                 os.kill(process.pid, signal.SIGKILL)
             except OSError:
                 continue  # gone by itself, or somebody else's
-        if not left and all(output.fd < 0 for output in self._outputs):
-            self._finish()
-        elif self._settling is None:
+        if not self._left:
+            self._finish_if_closed()
+        if not self.done and self._settling is None:
             self._settling = self._timers.add(DRAIN_TIMEOUT, self._finish)
             self.watch()
+
+    def _finish_if_closed(self) -> None:
+        for output in self._outputs:
+            if output.fd >= 0:
+                return
+        self._finish()
 
     def _finish(self) -> None:
         if self.done:

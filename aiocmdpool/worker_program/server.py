@@ -47,8 +47,8 @@ class Server:
         self._leaders: dict[int, Run] = {}  # by pid, until reaped
         self._settling: set[Run] = set()  # reaped, and not yet replied
         self._young: deque[tuple[float, Run]] = deque()  # not watched yet, oldest first
+        self._children = procs.Children()
         self._closing = False
-        self._leaving_at = 0.0
         self._floor = own_peak()
         self._watch_parent(parent)
 
@@ -92,7 +92,16 @@ class Server:
 
     def _start(self, number: int, request: Start, descriptors: "list[int]") -> None:
         try:
-            run = Run(number, request, descriptors, self._spawner, self._poller, self._timers, self._reply)
+            run = Run(
+                number,
+                request,
+                descriptors,
+                self._spawner,
+                self._poller,
+                self._timers,
+                self._reply,
+                self._children.visible,
+            )
         except StartFailure as failure:
             self._refuse(number, failure.number, failure.stage)
             return
@@ -143,29 +152,38 @@ class Server:
                 exits.append((run, status, usage))
         strays = self._strays()
         for run in list(self._settling):
-            run.settle_down(strays.get(run.number, []))
+            run.settle_down(strays.get(run, []))
         for run, status, usage in exits:
             self._settling.add(run)
-            run.exited(status, usage, strays.get(run.number, []))
+            run.exited(status, usage, strays.get(run, []))
 
-    def _strays(self) -> "dict[int, list[procs.Process]]":
-        """Living children that are no programs of ours: what left its group and lost its parent, by the run it
-        belongs to. They come here because this process is their subreaper (prctl(2))."""
-        children = procs.children_of(os.getpid())
-        if not children or len(children) <= len(self._leaders):
+    def _strays(self) -> "dict[Run, list[procs.Process]]":
+        """Living children that are not programs of ours: what lost its parent, by the run it belongs to.
+
+        They come here because this process is their subreaper (prctl(2)).
+        """
+        children = self._children.more_than(len(self._leaders))
+        if not children:
             return {}
-        strays: dict[int, list[procs.Process]] = {}
-        for pid in children:
-            if pid not in self._leaders:
-                process = procs.look_at(pid)
-                name, _, number = procs.cookie_of(pid).rpartition(b":")
-                if process is None or name != self._cookie:
-                    continue
-                if int(number) in self._runs:
-                    strays.setdefault(int(number), []).append(process)
-                else:  # it came to light only after the reply
-                    os.kill(pid, signal.SIGKILL)
+        strays: dict[Run, list[procs.Process]] = {}
+        by_leader = {run.pid: run for run in self._runs.values()}
+        for pid in map(int, children):
+            process = procs.look_at(pid) if pid not in self._leaders else None
+            if process is not None:
+                run = by_leader.get(process.session) or by_leader.get(process.group) or self._run_by_cookie(pid)
+                if run is not None:
+                    strays.setdefault(run, []).append(process)
         return strays
+
+    def _run_by_cookie(self, pid: int) -> "Run | None":
+        """The run that the environment of a process names; one that has been replied to already is a late find."""
+        name, _, number = procs.cookie_of(pid).rpartition(b":")
+        if name != self._cookie:
+            return None
+        run = self._runs.get(int(number))
+        if run is None:
+            os.kill(pid, signal.SIGKILL)
+        return run
 
     def _reply(self, run: Run) -> None:
         """A run is over."""
