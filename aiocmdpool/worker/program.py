@@ -98,8 +98,8 @@ class WorkerProgram:
     def kill(self) -> None:
         """End it now, if it has not exited.
 
-        Until `_on_exit` has reaped it the pid is its own, except in a host that ignores SIGCHLD or reaps what is not its
-        own: there only the pidfd is sure to mean this process.
+        Until `_on_exit` has reaped it the pid is its own, except in a host that ignores SIGCHLD or reaps the children
+        of others: there only the pidfd is sure to mean this process.
         """
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
