@@ -231,6 +231,17 @@ class CommandConfig:
         return {name: value for name, value in merged.items() if value is not None}
 
     @property
+    def needs_preparing(self) -> bool:
+        """Whether the new process has to be changed before the program runs: identity, limits and the like."""
+        return bool(
+            self.niceness
+            or self.limits is not _DEFAULTS["limits"]
+            or self.umask is not None
+            or self.user is not None
+            or self.group is not None
+        )
+
+    @property
     def has_default_environment(self) -> bool:
         """Whether the program simply inherits the environment."""
         return self.inherit_env and not self.env

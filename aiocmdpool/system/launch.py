@@ -95,6 +95,8 @@ def launch(command: CommandConfig, stdio: ChildStdio) -> Launched:
 
 def launcher_settings(command: CommandConfig) -> dict[str, str]:
     """What has to be prepared in the new process before the program runs, by name; empty for most commands."""
+    if not command.needs_preparing:
+        return {}
     wanted = {
         "niceness": command.niceness or None,
         "RLIMIT_CPU": command.limits.cpu_seconds,

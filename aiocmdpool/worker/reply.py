@@ -22,27 +22,29 @@ _REASONS = {
 }
 
 
-async def result_of(command: CommandConfig, reply: messages.Exit, descriptors: list[int]) -> CommandResult:
-    """The result in an EXIT reply.
+async def read_handed_over(reply: messages.Exit, descriptors: list[int]) -> None:
+    """Put large output, which came as memory files, where small output is.
 
     Cancellation: waits for a read in progress; the descriptors are closed in any case.
     """
     try:
-        stdout: bytes | None = reply.stdout
-        stderr: bytes | None = reply.stderr
         given = iter(descriptors)
         if reply.flags & messages.STDOUT_HANDED_OVER:
-            stdout = await _read_spool(next(given))
+            reply.stdout = await _read_spool(next(given))
         if reply.flags & messages.STDERR_HANDED_OVER:
-            stderr = await _read_spool(next(given))
+            reply.stderr = await _read_spool(next(given))
     finally:
         for fd in descriptors:
             os.close(fd)
+
+
+def result_of(command: CommandConfig, reply: messages.Exit) -> CommandResult:
+    """The result in an EXIT reply."""
     return CommandResult(
         command,
         reply.returncode,
-        stdout if command.stdout is Stdio.CAPTURE else None,
-        stderr if command.stderr is Stdio.CAPTURE else None,
+        reply.stdout if command.stdout is Stdio.CAPTURE else None,
+        reply.stderr if command.stderr is Stdio.CAPTURE else None,
         reply.pid,
         reply.duration,
         _REASONS[reply.reason],

@@ -71,10 +71,10 @@ class Request:
         paths: list[bytes],
         loop: asyncio.AbstractEventLoop,
     ) -> int:
-        if stream is Stdio.INHERIT:
-            stream = _STANDARD[name]
         if isinstance(stream, Stdio):
-            return _STDIO[stream]
+            if stream is not Stdio.INHERIT:
+                return _STDIO[stream]
+            stream = _STANDARD[name]
         if isinstance(stream, pathlib.Path):
             paths[_STANDARD[name]] = os.fsencode(stream)
             return messages.PATH

@@ -17,7 +17,7 @@ from aiocmdpool.system.processes import kill_marked
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.waiting import wait_through
 from aiocmdpool.worker.program import WorkerProgram
-from aiocmdpool.worker.reply import failure_of, result_of
+from aiocmdpool.worker.reply import failure_of, read_handed_over, result_of
 from aiocmdpool.worker.request import Request
 from aiocmdpool.worker_program import frames, messages
 
@@ -152,7 +152,17 @@ class Worker:
             if self._idle is not None and not self._pending and not self._idle.done():
                 self._idle.set_result(None)
         try:
-            result = await _result(command, entry.answer)
+            answer = entry.answer
+            assert answer is not None
+            if isinstance(answer, Exception):
+                raise answer
+            kind, payload, descriptors = answer
+            if kind == frames.FAILED:
+                raise failure_of(command, payload)
+            reply = messages.unpack_exit(payload)
+            if descriptors:
+                await read_handed_over(reply, descriptors)
+            result = result_of(command, reply)
         except Exception as error:
             if cancelled is not None:
                 raise cancelled from error
@@ -287,13 +297,3 @@ class Worker:
     def __repr__(self) -> str:
         state = "lost" if self.lost_because else "closing" if self._closing else "ready" if self.ready else "starting"
         return f"<Worker {self.pid} {state}, {self.in_flight} in flight, {self.completed} completed>"
-
-
-async def _result(command: CommandConfig, answer: "tuple[int, bytes, list[int]] | Exception | None") -> CommandResult:
-    if isinstance(answer, Exception):
-        raise answer
-    assert answer is not None
-    kind, payload, descriptors = answer
-    if kind == frames.FAILED:
-        raise failure_of(command, payload)
-    return await result_of(command, messages.unpack_exit(payload), descriptors)
