@@ -26,6 +26,7 @@ from aiocmdpool.worker_program import messages
 BACK_OFF = 0.1  # seconds before a worker that died early is replaced; doubles each time
 BACK_OFF_LIMIT = 5.0  # seconds
 GIVE_UP_AFTER = 3  # workers in a row that died before they were ready
+LOST_WITH_ONE_COMMAND = 3  # workers; an idempotent command that took so many along is what kills them
 LOOK_AT_MEMORY_EVERY = 100  # commands
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -115,6 +116,7 @@ class ProcessPool:
             ExecuteError: See `CommandExecutor.execute`.
         """
         self._check(command)
+        attempts = 0
         while True:
             if self._closed:
                 message = f"{command.display()}: the process pool was closed before it started"
@@ -128,7 +130,8 @@ class ProcessPool:
             except RequestNotSent:
                 continue
             except WorkerLost:
-                if command.idempotent:
+                attempts += 1
+                if command.idempotent and attempts < LOST_WITH_ONE_COMMAND:
                     continue
                 raise
             finally:
@@ -162,7 +165,7 @@ class ProcessPool:
 
     def _fill_up(self) -> None:
         self._respawn = None
-        while len(self._workers) < self._size:
+        while not self._closed and len(self._workers) < self._size:
             try:
                 self._workers.append(Worker(self._niceness, self._hang_after, self._on_gone))
             except WorkerLost as error:
@@ -183,11 +186,13 @@ class ProcessPool:
             self._failures = 0
             self._fill_up()
         else:
-            self._note_failure(f"worker {worker.pid} died before it did anything: {worker.lost_because}")
+            self._note_failure(f"worker {worker.pid} died early: {worker.cause_of_death()}")
 
     def _note_failure(self, why: str) -> None:
         self._failures += 1
         self._last_failure = why
+        if self._respawn is not None:
+            self._respawn.cancel()
         delay = min(BACK_OFF * 2 ** (self._failures - 1), BACK_OFF_LIMIT)
         self._respawn = asyncio.get_running_loop().call_later(delay, self._fill_up)
         if self._failures >= GIVE_UP_AFTER:
@@ -214,7 +219,7 @@ class ProcessPool:
 
     def _maybe_recycle(self, worker: Worker) -> None:
         """Replace a worker that has done enough, or has grown too large; it finishes what it has."""
-        if worker not in self._workers or not worker.usable:
+        if self._closed or worker not in self._workers or not worker.usable:
             return
         old = self._recycle_after is not None and worker.completed + worker.in_flight >= self._recycle_after
         large = (

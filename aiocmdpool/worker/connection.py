@@ -17,6 +17,7 @@ from aiocmdpool.worker_program.frames import FrameDecoder, ProtocolError
 CHUNK = 262144  # bytes read at once
 HIGH_WATER = 262144  # bytes unsent; above, `drained` waits
 MAX_DESCRIPTORS = 2  # in one message from a worker
+CLOSED_PIPE = "it closed its pipe"
 CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
@@ -110,6 +111,8 @@ class Connection:
                 entry.sent()
             held.popleft()
             self.send(entry.request, entry.frame)
+        if not self.congested:
+            self._wake()
 
     def _continue_held(self) -> None:
         self._loop.remove_writer(self._passing)
@@ -121,6 +124,7 @@ class Connection:
             return
         data = self._cut + b"".join([frame for _, frame in self._unsent])
         if not data:
+            self._wake()
             return
         try:
             written = os.write(self._writing, data)
@@ -187,6 +191,8 @@ class Connection:
             if entry[0] == request:
                 self._unsent.remove(entry)
                 self._unsent_size -= len(entry[1])
+                if not self.congested:
+                    self._wake()
                 return True
         return False
 
@@ -203,7 +209,7 @@ class Connection:
         try:
             if not data:
                 self._decoder.finish()
-                self._fail("it closed its pipe")
+                self._fail(CLOSED_PIPE)
                 return
             for kind, request, payload in self._decoder.feed(data):
                 self._received(kind, request, payload)

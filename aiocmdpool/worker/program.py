@@ -51,38 +51,38 @@ class WorkerProgram:
             raise WorkerLost("workers need a Python interpreter, and sys.executable is empty")
         self.cookie = secrets.token_hex(8)
         self.environment = current_environment().copy()
-        self.home = os.getcwd()
+        try:
+            self.home = os.getcwd()
+        except OSError:  # it was removed
+            self.home = ""
         self._exited = exited
         self.returncode: int | None = None
-        ours, theirs = socket.socketpair()
-        requests_out, requests_in = os.pipe()
-        replies_out, replies_in = os.pipe()
-        errors_out, errors_in = os.pipe()
-        try:
-            self._popen = subprocess.Popen(
-                self._argv(theirs.fileno(), niceness),
-                stdin=requests_out,
-                stdout=replies_in,
-                stderr=errors_in,
-                env=dict(os.environ),  # exactly what requests are compared with; C libraries may have set more
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        except OSError as error:
-            ours.close()
-            for fd in (requests_in, replies_out, errors_out):
-                os.close(fd)
-            raise WorkerLost(f"a worker could not be started: {error}") from error
-        finally:
-            theirs.close()
-            for fd in (requests_out, replies_in, errors_in):
-                os.close(fd)
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
+            try:
+                passing, passing_end = socket.socketpair()
+                undo.callback(passing.close)
+                theirs.callback(passing_end.close)
+                requests_end, requests = _pipe(theirs, undo)
+                replies, replies_end = _pipe(undo, theirs)
+                errors, errors_end = _pipe(undo, theirs)
+                self._popen = subprocess.Popen(
+                    self._argv(passing_end.fileno(), niceness),
+                    stdin=requests_end,
+                    stdout=replies_end,
+                    stderr=errors_end,
+                    env=dict(os.environ),  # exactly what requests are compared with; C libraries may have set more
+                    pass_fds=(passing_end.fileno(),),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise WorkerLost(f"a worker could not be started: {error}") from error
+            undo.pop_all()
         self.pid = self._popen.pid
-        self.connection = Connection(loop, replies_out, requests_in, ours, received, lost)
-        os.set_blocking(errors_out, False)
+        self.connection = Connection(loop, replies, requests, passing, received, lost)
+        os.set_blocking(errors, False)
         self._stderr = Capture(STDERR_TAIL, OutputPolicy.KEEP_TAIL)
         self._reader = PipeReader(
-            loop, errors_out, self._stderr, on_data=lambda: None, on_limit=lambda: None, on_end=lambda: None
+            loop, errors, self._stderr, on_data=lambda: None, on_limit=lambda: None, on_end=lambda: None
         )
         self._watch = watch_exit(loop, self.pid, self._on_exit)
         self._pidfd = -1
@@ -130,3 +130,11 @@ class WorkerProgram:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+def _pipe(reading: contextlib.ExitStack, writing: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe, each end of which is closed by a stack."""
+    ends = os.pipe()
+    reading.callback(os.close, ends[0])
+    writing.callback(os.close, ends[1])
+    return ends

@@ -5,7 +5,7 @@ import os
 import anyio.to_thread
 
 from aiocmdpool.command import CommandConfig, Stdio
-from aiocmdpool.errors import ExecuteError, IoError
+from aiocmdpool.errors import ExecuteError, IoError, TaskCancelled
 from aiocmdpool.result import CommandResult, EndReason, LeakedProcess, Usage
 from aiocmdpool.system.start_failure import preparation_failure, stream_failure
 from aiocmdpool.worker_program import messages
@@ -58,6 +58,9 @@ def result_of(command: CommandConfig, reply: messages.Exit) -> CommandResult:
 def failure_of(command: CommandConfig, payload: bytes) -> ExecuteError:
     """The error in a FAILED reply."""
     number, stage = messages.unpack_failed(payload)
+    if stage == "cancelled":
+        message = f"{command.display()}: cancelled before it started"
+        return TaskCancelled(message, command=command, end_reason=EndReason.CLOSED)
     if stage in ("stdin", "stdout", "stderr"):
         path = getattr(command, stage)
         filename = str(path) if isinstance(path, os.PathLike) else None

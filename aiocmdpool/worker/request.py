@@ -1,6 +1,7 @@
 """A command as a request: what goes into the START frame, and which descriptors travel beside it."""
 
 import asyncio
+import errno
 import os
 import pathlib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from aiocmdpool.system.pipes import PipeFeeder
 from aiocmdpool.worker_program import messages
 from aiocmdpool.worker_program.frames import START, encode
 
+LARGEST = 16 * 1024 * 1024  # bytes of a request; the kernel takes 6 MiB of arguments and environment (execve(2))
 INLINE_STDIN = 4096  # bytes; what any empty pipe takes at once (PIPE_BUF), so that the worker never has to feed
 
 _POLICIES = {
@@ -26,7 +28,7 @@ class Request:
     """The frame of one command, with what belongs to it in this process until it is over.
 
     Raises:
-        OSError: There are no descriptors left for a pipe.
+        OSError: There are no descriptors left for a pipe, or there is too much for the kernel anyway (E2BIG).
     """
 
     __slots__ = ("_owned", "descriptors", "feeder", "frame")
@@ -49,7 +51,7 @@ class Request:
             _seconds(command.timeout),
             command.grace,
             _seconds(command.idle_timeout),
-            -1 if command.max_output is None else command.max_output,
+            -1 if command.max_output is None else min(command.max_output, 2**63 - 1),
             _POLICIES[command.output_policy],
             stdin,
             self._stream("stdout", command.stdout, paths, loop),
@@ -62,7 +64,11 @@ class Request:
             paths,
             data,
         )
-        self.frame = encode(START, number, messages.pack_start(start))
+        payload = messages.pack_start(start)
+        if len(payload) > LARGEST:
+            self.close()
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        self.frame = encode(START, number, payload)
 
     def _stream(
         self,

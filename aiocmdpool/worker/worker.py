@@ -16,6 +16,7 @@ from aiocmdpool.result import CommandResult
 from aiocmdpool.system.processes import kill_marked
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.waiting import wait_through
+from aiocmdpool.worker.connection import CLOSED_PIPE
 from aiocmdpool.worker.program import WorkerProgram
 from aiocmdpool.worker.reply import failure_of, read_handed_over, result_of
 from aiocmdpool.worker.request import Request
@@ -23,6 +24,7 @@ from aiocmdpool.worker_program import frames, messages
 
 HEARTBEAT = 1.0  # seconds between looks at a busy worker; an idle one is left alone
 OVERDUE_AFTER = 5.0  # seconds past a deadline that the worker itself should have kept
+OVERDUE_BEATS = 2  # so often it has to be seen overdue: between two beats the loop has read what has arrived
 PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its death is no sign of a broken start
 CLOSE_TIMEOUT = 2.0  # seconds an idle worker has to leave by itself
 
@@ -34,13 +36,14 @@ class RequestNotSent(Exception):
 class _Pending:
     """A request without an answer."""
 
-    __slots__ = ("answer", "command", "future", "started_at", "started_pid")
+    __slots__ = ("answer", "command", "future", "overdue_beats", "started_at", "started_pid")
 
     def __init__(self, command: CommandConfig, future: "asyncio.Future[None]") -> None:
         self.command = command
         self.future = future
         self.answer: tuple[int, bytes, list[int]] | Exception | None = None
         self.started_pid = 0
+        self.overdue_beats = 0
         self.started_at = 0.0
 
     def overdue(self, now: float) -> bool:
@@ -48,7 +51,9 @@ class _Pending:
         timeout = self.command.timeout
         if not self.started_pid or timeout is None:
             return False
-        return now > self.started_at + timeout + self.command.grace + OVERDUE_AFTER
+        if self.answer is None and now > self.started_at + timeout + self.command.grace + OVERDUE_AFTER:
+            self.overdue_beats += 1
+        return self.overdue_beats > OVERDUE_BEATS
 
     def settle(self, answer: tuple[int, bytes, list[int]] | Exception) -> None:
         self.answer = answer
@@ -244,8 +249,7 @@ class Worker:
 
     def _on_exit(self) -> None:
         if self.lost_because is None:
-            status = self._program.returncode
-            self._lose(f"it exited with {status}" if not self._closing else "it was closed")
+            self._lose(CLOSED_PIPE)
         self._burying = self._loop.create_task(self._bury(), name=f"aiocmdpool-bury-{self.pid}")
 
     async def _bury(self) -> None:
@@ -258,21 +262,28 @@ class Worker:
                 leaders = [entry.started_pid for entry in self._pending.values() if entry.started_pid]
                 await anyio.to_thread.run_sync(kill_marked, self._program.cookie, leaders)
         finally:
-            words = self._program.last_words()
             self._program.close()
+            cause = self.cause_of_death()
             for number, entry in self._pending.items():
                 if number in self._unsent or not self.ready:
                     entry.settle(RequestNotSent())
                 elif entry.answer is None:
                     entry.settle(
                         WorkerLost(
-                            f"{entry.command.display()}: its worker (pid {self.pid}) was lost: {self.lost_because}"
-                            f"{words}; the command may have run, and what was left of it has been killed",
+                            f"{entry.command.display()}: its worker (pid {self.pid}) was lost: {cause}; the command "
+                            "may have run, and what was left of it has been killed",
                             command=entry.command,
                         )
                     )
             self.ended.set_result(None)
             self._gone(self)
+
+    def cause_of_death(self) -> str:
+        """Why it is lost, for people, with what it said last."""
+        cause, code = self.lost_because or "it is alive", self._program.returncode
+        if cause == CLOSED_PIPE and code is not None:
+            cause = f"it was killed by signal {-code}" if code < 0 else f"it exited with status {code}"
+        return cause + self._program.last_words()
 
     def end_all(self, reason: int) -> None:
         """Have everything it runs ended."""

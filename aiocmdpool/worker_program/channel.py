@@ -8,6 +8,7 @@ a turn of the loop; what the pipe does not take waits until it does.
 import array
 import os
 import socket
+from collections import deque
 
 from . import frames
 from .poller import WRITE, Poller
@@ -36,14 +37,16 @@ class Channel:
         self._in, self._out = _private_pipes()
         self._socket = socket.socket(fileno=socket_fd)
         self._socket.setblocking(False)
-        self._pending: list[bytes] = []  # frames of this turn
-        self._unsent = b""  # what the pipe did not take
+        self._frames: deque[bytes] = deque()
+        self._unsent = 0  # bytes in them
+        self._blocked = False  # whether the pipe is full
         self._waiting: list[tuple[bytes, list[int], bytes]] = []  # messages with descriptors the socket did not take
         poller.watch(self._in, self._readable)
 
     def send(self, frame: bytes) -> None:
         """Queue a frame; it goes out at the next `flush`."""
-        self._pending.append(frame)
+        self._frames.append(frame)
+        self._unsent += len(frame)
 
     def send_with_descriptors(self, number: int, descriptors: "list[int]", frame: bytes) -> None:
         """Queue a frame that refers to descriptors, which travel first; they are closed here once they are sent."""
@@ -63,7 +66,7 @@ class Channel:
                 return
             for fd in descriptors:
                 os.close(fd)
-            self._pending.append(frame)
+            self.send(frame)
             del self._waiting[0]
         self._poller.forget(self._socket.fileno())
 
@@ -86,30 +89,54 @@ class Channel:
 
     def flush(self) -> None:
         """Write what is queued, as far as the pipe takes it."""
-        if self._pending:
-            self._unsent += b"".join(self._pending)
-            self._pending.clear()
+        if self._frames and not self._blocked:
             self._write()
 
     def _write(self, _: int = 0) -> None:
-        try:
-            written = os.write(self._out, self._unsent)
-        except BlockingIOError:
-            written = 0
-        except OSError:  # the parent is gone
-            self._unsent = b""
-            self._ended()
-            return
-        self._unsent = self._unsent[written:]
-        if self._unsent:
+        frames = self._frames
+        while frames:
+            batch = []
+            size = 0
+            while frames and size < CHUNK:
+                batch.append(frames.popleft())
+                size += len(batch[-1])
+            data = b"".join(batch)
+            try:
+                written = os.write(self._out, data)
+            except BlockingIOError:
+                written = 0
+            except OSError:  # the parent is gone
+                frames.clear()
+                self._ended()
+                return
+            self._unsent -= written
+            if written < len(data):
+                frames.appendleft(data[written:])
+                self._block(True)
+                return
+        self._block(False)
+
+    def _block(self, blocked: bool) -> None:
+        if blocked and not self._blocked:
             self._poller.watch(self._out, self._write, WRITE)
-        else:
+        elif self._blocked and not blocked:
             self._poller.forget(self._out)
+        self._blocked = blocked
 
     @property
     def congested(self) -> bool:
         """Whether the parent does not keep up with the replies."""
-        return len(self._unsent) > HIGH_WATER
+        return self._unsent > HIGH_WATER
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything has been written."""
+        return not self._frames and not self._waiting
+
+    def abandon(self) -> None:
+        """Nobody reads any more."""
+        self._frames.clear()
+        self._waiting.clear()
 
     def _readable(self, _: int) -> None:
         try:

@@ -73,17 +73,20 @@ class Children:
         return data.split() if data.count(b" ") > count else []
 
 
-def cookie_of(pid: int) -> bytes:
-    """The run a process says it belongs to; empty if it does not say, or is not ours to look at."""
+def cookies_of(pid: int) -> "list[bytes]":
+    """The runs a process says it belongs to, the outermost first: a command may itself use workers.
+
+    Empty if it does not say, or is not ours to look at.
+    """
     try:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
             environment = file.readall()
     except OSError:
-        return b""
+        return []
     for variable in environment.split(b"\0"):
         if variable.startswith(COOKIE + b"="):
-            return variable[len(COOKIE) + 1 :]
-    return b""
+            return variable[len(COOKIE) + 1 :].split(b",")
+    return []
 
 
 def pipe_holders(inode: int) -> "list[tuple[int, bytes]]":

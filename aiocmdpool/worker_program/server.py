@@ -9,7 +9,6 @@ One thread and one `dispatch` a turn. Nothing in here blocks but `posix_spawn`, 
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections import deque
 
@@ -22,6 +21,7 @@ from .spawn import Spawner, StartFailure
 from .timers import Timers
 
 WATCH_AFTER = 0.005  # seconds; a program that ends before needs no look at its pipes until then, and no STARTED
+LEAVE_ATTEMPTS = 200  # looks at what is left, 5 ms apart
 ORPHANED_GRACE = 0.4  # seconds between TERM and KILL once the parent is gone
 monotonic = time.monotonic
 
@@ -48,21 +48,22 @@ class Server:
         self._settling: set[Run] = set()  # reaped, and not yet replied
         self._young: deque[tuple[float, Run]] = deque()  # not watched yet, oldest first
         self._children = procs.Children()
-        self._closing = False
+        self._closing = self._orphaned = False
+        self._parent_fd = -1
         self._floor = own_peak()
         self._watch_parent(parent)
 
     def serve(self) -> None:
         """Serve until there is nothing more to do."""
         self._channel.send(frames.encode(frames.HELLO, 0, messages.pack_hello(frames.PROTOCOL_VERSION, os.getpid())))
-        while not (self._closing and not self._runs and not self._requests):
+        while not (self._closing and not self._runs and not self._requests and self._channel.idle):
             self._channel.flush()
             self._poller.dispatch(self._patience())
             self._timers.fire()
             self._watch_the_grown()
             if self._requests and not self._channel.congested:
                 self._start(*self._requests.popleft())
-        self._channel.flush()
+        self._leave()
 
     def _patience(self) -> float:
         """Seconds to wait for events; -1 for ever."""
@@ -171,24 +172,45 @@ class Server:
             process = procs.look_at(pid) if pid not in self._leaders else None
             if process is not None:
                 run = by_leader.get(process.session) or by_leader.get(process.group) or self._run_by_cookie(pid)
+                if run is None and len(self._runs) == 1:  # it does not say; but whose else can it be?
+                    run = next(iter(self._runs.values()))
                 if run is not None:
                     strays.setdefault(run, []).append(process)
         return strays
 
     def _run_by_cookie(self, pid: int) -> "Run | None":
         """The run that the environment of a process names; one that has been replied to already is a late find."""
-        name, _, number = procs.cookie_of(pid).rpartition(b":")
-        if name != self._cookie:
-            return None
-        run = self._runs.get(int(number))
-        if run is None:
-            os.kill(pid, signal.SIGKILL)
-        return run
+        for cookie in procs.cookies_of(pid):
+            name, _, number = cookie.rpartition(b":")
+            if name == self._cookie and number.isdigit():
+                run = self._runs.get(int(number))
+                if run is None:
+                    _kill(pid)
+                return run
+        return None
+
+    def _kill_children(self) -> None:
+        """No program is left, so whatever is a child now has been left behind by one."""
+        for pid in self._children.more_than(0):
+            _kill(int(pid))
+
+    def _leave(self) -> None:
+        """Take along whatever is still there; what dies hands its own children over, so look again."""
+        for _ in range(LEAVE_ATTEMPTS):
+            self._kill_children()
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                return
+            time.sleep(0.005)
 
     def _reply(self, run: Run) -> None:
         """A run is over."""
         self._settling.discard(run)
         del self._runs[run.number]
+        if not self._runs and not self._leaders:
+            self._kill_children()
         failure = run.failure()
         outcome = run.outcome(self._floor)
         error = run.output_error()
@@ -230,19 +252,23 @@ class Server:
         """See the death of the parent even where somebody else holds the other end of the pipe open."""
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):  # then the end of the pipe has to do
-                self._poller.watch(os.pidfd_open(parent), lambda _: self._parent_is_gone())
+                self._parent_fd = os.pidfd_open(parent)
+                self._poller.watch(self._parent_fd, lambda _: self._parent_is_gone())
         if os.getppid() != parent:
             self._parent_is_gone()
 
     def _parent_is_gone(self) -> None:
         """Nobody waits for replies any more: end everything, and leave."""
-        self._closing = True
+        if self._orphaned:
+            return
+        self._orphaned = self._closing = True
+        if self._parent_fd >= 0:
+            self._poller.forget(self._parent_fd)
+        self._channel.abandon()
         for _, _, descriptors in self._requests:
             for fd in descriptors:
                 os.close(fd)
         self._requests.clear()
-        if not self._runs:
-            sys.exit(0)
         for run in list(self._runs.values()):
             run.end(messages.CLOSED, min(run.request.grace, ORPHANED_GRACE))
         self._timers.add(ORPHANED_GRACE, self._kill_all)
@@ -250,3 +276,9 @@ class Server:
     def _kill_all(self) -> None:
         for run in list(self._runs.values()):
             run.kill()
+
+
+def _kill(pid: int) -> None:
+    """Kill a child; it is not reaped yet, so the number is its own."""
+    with contextlib.suppress(OSError):  # somebody else's (setuid)
+        os.kill(pid, signal.SIGKILL)

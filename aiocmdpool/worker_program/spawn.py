@@ -57,6 +57,8 @@ class Spawner:
         self._reset = reset
         self._cookie = cookie
         self._environment = environment
+        outer = environment.get(COOKIE)
+        self._outer = outer + b"," if outer else b""  # the host itself may be a command of another worker
         self._posix_spawn_makes_sessions = sys.platform in ("linux", "darwin")
 
     def start(self, request: Start, number: int, handed_over: "list[int]") -> Spawned:
@@ -82,9 +84,10 @@ class Spawner:
             finally:
                 if request.cwd:
                     os.fchdir(self._home)
-        except OSError as failure:
+        except (OSError, ValueError) as failure:
             streams.close_ours()
-            raise StartFailure(failure.errno or errno.EIO, "program") from None
+            code = failure.errno if isinstance(failure, OSError) else errno.EINVAL
+            raise StartFailure(code or errno.EIO, "program") from None
         finally:
             streams.close_theirs()
         return Spawned(pid, streams, report)
@@ -99,7 +102,7 @@ class Spawner:
                 environment[name] = value
             else:
                 environment.pop(name, None)
-        environment[COOKIE] = b"%s:%d" % (self._cookie, number)
+        environment[COOKIE] = b"%s%s:%d" % (self._outer, self._cookie, number)
         return environment
 
     def _spawn(self, argv: "list[bytes]", environment: "dict[bytes, bytes]", streams: Streams) -> int:

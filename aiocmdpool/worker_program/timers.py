@@ -3,6 +3,7 @@
 import heapq
 import time
 
+LONGEST = 86400.0  # seconds; epoll_wait(2) takes no more than 24 days
 monotonic = time.monotonic
 
 
@@ -39,11 +40,11 @@ class Timers:
         return timer
 
     def wait(self) -> float:
-        """Seconds until the next one is due; -1 if there is none."""
+        """Seconds until the next one is due, or until it is worth looking again; -1 if there is none."""
         heap = self._heap
         while heap and heap[0][2].callback is None:
             heapq.heappop(heap)
-        return max(0.0, heap[0][0] - monotonic()) if heap else -1.0
+        return min(max(0.0, heap[0][0] - monotonic()), LONGEST) if heap else -1.0
 
     def fire(self) -> None:
         """Call back whatever is due."""
