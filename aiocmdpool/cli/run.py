@@ -12,9 +12,9 @@ import functools
 import os
 import shlex
 import time
-from typing import TYPE_CHECKING
 
-from aiocmdpool.cli.halt import NEVER, HaltAction
+from aiocmdpool.cli.execution import pool_of, queued_ahead, shared_options
+from aiocmdpool.cli.halt import HaltAction
 from aiocmdpool.cli.inputs import InputError
 from aiocmdpool.cli.interrupts import interrupts
 from aiocmdpool.cli.job import Job
@@ -29,16 +29,10 @@ from aiocmdpool.cli.stop import Stop, StopLevel, StopReason, exit_status
 from aiocmdpool.cli.summary import Tally, summary
 from aiocmdpool.cli.template import Template
 from aiocmdpool.cli.turns import Turns
-from aiocmdpool.command import DEFAULT_GRACE, DEFAULT_MAX_OUTPUT
-from aiocmdpool.config import ExecutionConfig, ExecutionMode
-from aiocmdpool.cpus import cpu_count
 from aiocmdpool.errors import ConfigError, IoError
 from aiocmdpool.pool import CommandPool
 from aiocmdpool.task_handle import TaskHandle
 from aiocmdpool.task_status import TaskStatus
-
-if TYPE_CHECKING:
-    from aiocmdpool.command import CommandOptions
 
 LAST_FLUSH = 1.0  # seconds for a slow reader to take what is left, once the run is being killed
 
@@ -46,18 +40,8 @@ LAST_FLUSH = 1.0  # seconds for a slow reader to take what is left, once the run
 async def run(options: RunOptions, prepared: Prepared) -> int:
     """Run it all; the exit status."""
     async with contextlib.AsyncExitStack() as stack:
-        pool = None if options.dry_run else await stack.enter_async_context(_pool(options))
+        pool = None if options.dry_run else await stack.enter_async_context(pool_of(options))
         return await Run(options, prepared, pool).to_the_end()
-
-
-def _pool(options: RunOptions) -> CommandPool:
-    config = ExecutionConfig(
-        mode=ExecutionMode.PROCESS_POOL,
-        workers=min(options.jobs, cpu_count()),
-        concurrency_limit=options.jobs,
-        niceness=options.niceness,
-    )
-    return CommandPool(config, max_size=None, history=0)  # the feed keeps the queue short
 
 
 class Run:
@@ -76,7 +60,7 @@ class Run:
         self._log_fd = prepared.log_fd
         self._pool = pool
         self._template = Template(options.template, shell=options.shell)
-        self._shared = _shared_options(options)
+        self._shared = shared_options(options)
         self._room = asyncio.Event()
         self._output = Output(self._output_failed)
         self._turns = Turns(self._output, keep_order=options.keep_order, on_room=self._room.set)
@@ -85,7 +69,7 @@ class Run:
         self._was_interrupted = False
         self._number = 0
         self._in_flight: dict[Job, TaskHandle] = {}
-        self._max_in_flight = options.jobs + _ahead(options)
+        self._max_in_flight = options.jobs + queued_ahead(options)
         self._feeding: asyncio.Task[None]
         self._idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._killed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -279,22 +263,3 @@ class Run:
             total=self._inputs.estimated_total(),
             elapsed=time.monotonic() - self._started,
         )
-
-
-def _shared_options(options: RunOptions) -> "CommandOptions":
-    """What all commands have in common. A default is left out: it need not be checked with each command."""
-    shared: CommandOptions = {}
-    if options.timeout is not None:
-        shared["timeout"] = options.timeout
-    if options.grace != DEFAULT_GRACE:
-        shared["grace"] = options.grace
-    if options.max_output != DEFAULT_MAX_OUTPUT:
-        shared["max_output"] = options.max_output
-    return shared
-
-
-def _ahead(options: RunOptions) -> int:
-    """How many commands wait in the pool's queue, so that what could run never waits for us."""
-    if options.halt is not NEVER:
-        return 0  # a failure must be seen before the next command starts
-    return 1 if options.line_buffer else options.jobs  # with its pipes, each takes four descriptors

@@ -56,8 +56,10 @@ class Server:
     def serve(self) -> None:
         """Serve until there is nothing more to do."""
         self._channel.send(frames.encode(frames.HELLO, 0, messages.pack_hello(frames.PROTOCOL_VERSION, os.getpid())))
-        while not (self._closing and not self._runs and not self._requests and self._channel.idle):
+        while True:
             self._channel.flush()
+            if self._closing and not self._runs and not self._requests and self._channel.idle:
+                break
             self._poller.dispatch(self._patience())
             self._timers.fire()
             self._watch_the_grown()
