@@ -217,11 +217,11 @@ def unpack_exit(payload: bytes) -> Exit:
     b = a + out
     c = b + err
     leaked = []
-    while more > 0:
-        end = payload.index(b"\0", c + 4)
-        leaked.append((_PID.unpack_from(payload, c)[0], payload[c + 4 : end]))
-        more -= end + 1 - c
-        c = end + 1
+    place = c
+    while place < c + more:
+        end = payload.index(b"\0", place + _PID.size)
+        leaked.append((_PID.unpack_from(payload, place)[0], payload[place + _PID.size : end]))
+        place = end + 1
     return Exit(reason, flags, code, pid, duration, user, system, rss, payload[a:b], payload[b:c], leaked)
 
 
