@@ -1,0 +1,112 @@
+"""On a terminal: the progress bar, the summary, and a Ctrl-C that only we get."""
+
+import contextlib
+import os
+import pty
+import re
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from conftest import NamedPipe
+
+from cli.support import CLI, DEADLINE, environment, read_until
+
+pytest.importorskip("rich")
+
+WIPE = b"\r\x1b[2K"
+
+
+@contextlib.contextmanager
+def on_terminal(*args: str, **variables: str) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+    """`aiocmdpool run` as the session leader of a terminal of its own, and the other end of that."""
+    ours, theirs = pty.openpty()
+    variables = {"TERM": "xterm", "COLUMNS": "100", "LINES": "24", **variables}
+    process = subprocess.Popen(
+        ["setsid", "-c", *CLI, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(**variables)
+    )
+    os.close(theirs)
+    try:
+        yield ours, process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def rest_of(fd: int) -> bytes:
+    heard = b""
+    with contextlib.suppress(OSError):  # EIO: everybody has closed the other end
+        while piece := os.read(fd, 65536):
+            heard += piece
+    return heard
+
+
+def screen(raw: bytes) -> list[str]:
+    """The lines that stay on the terminal: what is wiped is gone, colours are not looked at."""
+    text = re.sub(rb"\x1b\[[0-9;]*m", b"", raw).replace(b"\r\n", b"\n")
+    return [line.rpartition(WIPE)[2].decode() for line in text.split(b"\n")]
+
+
+def test_the_bar_shows_rate_eta_and_failures_and_leaves_the_output_whole(ready: NamedPipe, release: NamedPipe) -> None:
+    script = f"echo line {{}}; [ {{}} != 4 ] || read x < {release.path}; [ {{}} != 2 ]"
+    inputs = [str(number) for number in range(1, 9)]
+    with on_terminal("-j1", "--shell", script, ":::", *inputs) as (terminal, process):
+        heard = read_until(terminal, b"1 running")
+        release.send()
+        heard += rest_of(terminal)
+        assert process.wait(DEADLINE) == 1
+    bars = re.findall(
+        r"(\d)/8 [\d.]+/s, ETA [\d.:]+(?: s)?, 1 failed, 1 running", re.sub(r"\x1b\[[0-9;]*m", "", heard.decode())
+    )
+    assert "3" in bars
+    assert WIPE in heard
+    lines = screen(heard)
+    assert lines[:8] == [f"line {number}" for number in inputs]
+    assert lines[8].startswith("aiocmdpool: 8 commands in ")
+    assert lines[9].startswith("  failed: input 2: ")
+    assert lines[10:] == [""]
+
+
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [(["--no-progress"], {}), (["--quiet"], {}), ([], {"TERM": "dumb"})],
+    ids=["no-progress", "quiet", "dumb"],
+)
+def test_no_bar_where_none_is_wanted(
+    options: list[str], variables: dict[str, str], ready: NamedPipe, release: NamedPipe
+) -> None:
+    script = f"sleep 0.5; echo {{}} > {ready.path}; read x < {release.path}"  # longer than a bar takes to appear
+    with on_terminal(*options, "--shell", script, ":::", "1", **variables) as (terminal, process):
+        ready.wait_blocking()
+        release.send()
+        heard = rest_of(terminal)
+        assert process.wait(DEADLINE) == 0
+    assert b"running" not in heard
+    assert WIPE not in heard
+    assert (b"aiocmdpool: 1 command in" in heard) == (options != ["--quiet"])
+
+
+def test_the_terminals_ctrl_c_reaches_us_and_not_the_commands(ready: NamedPipe, release: NamedPipe) -> None:
+    script = f"trap 'echo HIT' INT; echo {{}} > {ready.path}; read x < {release.path}; echo done {{}}"
+    with on_terminal("-j1", "--no-progress", "--shell", script, ":::", "a", "b") as (terminal, process):
+        ready.wait_blocking()
+        os.write(terminal, b"\x03")
+        heard = read_until(terminal, b"again to kill them")
+        release.send()
+        heard += rest_of(terminal)
+        assert process.wait(DEADLINE) == 130
+    assert b"done a" in heard
+    assert b"HIT" not in heard
+
+
+def test_inputs_can_be_typed() -> None:
+    with on_terminal("--no-progress", "echo", "got") as (terminal, process):
+        read_until(terminal, b"end them with Ctrl-D")
+        os.write(terminal, b"one\n")
+        read_until(terminal, b"got one")
+        os.write(terminal, b"\x04")
+        heard = rest_of(terminal)
+        assert process.wait(DEADLINE) == 0
+    assert b"aiocmdpool: 1 command in" in heard

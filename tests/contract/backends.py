@@ -1,0 +1,11 @@
+"""Every backend that must keep the contract. A new one is one line here."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from aiocmdpool.backends.process import ProcessBackend
+from aiocmdpool.executor import CommandExecutor
+
+BACKENDS: dict[str, Callable[[], AbstractAsyncContextManager[CommandExecutor]]] = {
+    "process": lambda: ProcessBackend(),
+}

@@ -1,0 +1,145 @@
+"""The leak guard: a test that leaves a task, a thread, a descriptor or a process behind fails.
+
+Processes are found in two ways: as descendants, and, for those whose parents are gone, by a cookie in their
+environment that names this test session.
+"""
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+COOKIE_NAME = "AIOCMDPOOL_TEST"
+COOKIE = uuid.uuid4().hex
+PATIENCE = 2.0  # seconds for what is legitimately finishing
+
+_PROC = Path("/proc")
+_FD_DIRECTORY = "/proc/self/fd" if _PROC.is_dir() else "/dev/fd"
+
+
+def mark_session() -> None:
+    """Put the cookie of this session into the environment, beside that of an outer session."""
+    os.environ[COOKIE_NAME] = f"{os.environ.get(COOKIE_NAME, '')}:{COOKIE}"
+
+
+class Possessions(NamedTuple):
+    """What this process holds at one moment; each item as it is shown to people."""
+
+    descriptors: frozenset[str]
+    threads: frozenset[str]
+    processes: frozenset[str]
+
+
+def possessions() -> Possessions:
+    return Possessions(_descriptors(), _threads(), frozenset(map(_describe, _processes())))
+
+
+def left_behind(before: Possessions) -> dict[str, list[str]]:
+    """What is there now and was not there before, by kind."""
+    pairs = zip(Possessions._fields, before, possessions(), strict=True)
+    return {kind: sorted(new - old) for kind, old, new in pairs if new - old}
+
+
+@pytest.fixture(autouse=True)
+def leak_guard() -> Iterator[None]:
+    """Fail a test that leaves a descriptor, a thread or a process; kill such a process."""
+    before = possessions()
+    yield
+    leaks = left_behind(before)
+    deadline = time.monotonic() + PATIENCE
+    while leaks and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+        leaks = left_behind(before)
+    if leaks:
+        _kill_leaked(before)
+        pytest.fail("the test left behind:\n" + _listing(leaks), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def loop_guard(leak_guard: None, request: pytest.FixtureRequest) -> None:
+    """Watch the loop too, where the test has one."""
+    if inspect.iscoroutinefunction(request.function):
+        request.getfixturevalue("task_guard")
+
+
+@pytest.fixture
+async def task_guard() -> AsyncIterator[None]:
+    """Fail a test that leaves an asyncio task, or an error that only the loop's exception handler saw."""
+    unseen: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: unseen.append(repr(context)))
+    yield
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if tasks:
+        _, tasks = await asyncio.wait(tasks, timeout=PATIENCE)
+    leaks = {"tasks": sorted(map(repr, tasks)), "errors that nobody saw": unseen}
+    if any(leaks.values()):
+        pytest.fail("the test left behind:\n" + _listing(leaks), pytrace=False)
+
+
+def _listing(leaks: dict[str, list[str]]) -> str:
+    return "\n".join(f"  {kind}: {item}" for kind, items in leaks.items() for item in items)
+
+
+def _descriptors() -> frozenset[str]:
+    found = []
+    for name in os.listdir(_FD_DIRECTORY):
+        # The descriptor of the listing itself is gone by now.
+        with contextlib.suppress(OSError):
+            found.append(f"{name} -> {os.readlink(f'{_FD_DIRECTORY}/{name}')}")
+    return frozenset(found)
+
+
+def _threads() -> frozenset[str]:
+    return frozenset(f"{thread.name} ({thread.ident})" for thread in threading.enumerate())
+
+
+def _processes() -> list[psutil.Process]:
+    """Descendants, zombies among them, and whoever carries the cookie of this session."""
+    found = {process.pid: process for process in psutil.Process().children(recursive=True)}
+    for pid in _cookie_bearers():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.setdefault(pid, psutil.Process(pid))
+    return list(found.values())
+
+
+def _cookie_bearers() -> Iterator[int]:
+    cookie, me = COOKIE.encode(), os.getpid()
+    for entry in os.listdir(_PROC) if _PROC.is_dir() else []:
+        if not entry.isdecimal() or int(entry) == me:
+            continue
+        # Gone meanwhile, or somebody else's and not to be looked at.
+        with contextlib.suppress(OSError):
+            if cookie in Path(_PROC, entry, "environ").read_bytes():
+                yield int(entry)
+
+
+def _describe(process: psutil.Process) -> str:
+    details: dict[str, Any] = {"status": "gone", "cmdline": []}
+    with contextlib.suppress(psutil.Error):
+        details["created"] = process.create_time()
+        details["status"] = "zombie" if process.status() == psutil.STATUS_ZOMBIE else "alive"
+        details["cmdline"] = process.cmdline()
+    return f"{process.pid} (started {details.get('created')}) {details['status']} {' '.join(details['cmdline'])}"
+
+
+def _kill_leaked(before: Possessions) -> None:
+    """Leave nothing on the machine, whatever the tests found."""
+    known = {int(line.split()[0]) for line in before.processes}
+    leaked = [process for process in _processes() if process.pid not in known]
+    for process in leaked:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(signal.SIGKILL)
+    psutil.wait_procs(leaked, timeout=PATIENCE)

@@ -1,0 +1,44 @@
+"""Hosts that make it hard: SIGCHLD ignored, no pidfd, two loops in two threads."""
+
+import ast
+
+import pytest
+
+from .support import run_host
+
+ENDS = ["(0, b'')", "(7, b'')", "(-15, b'')", "(0, b'text\\n')", "('CommandTimeout', -15)"]
+
+loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+
+
+@loops
+def test_exit_statuses_are_right_where_the_host_ignores_sigchld(backend_name, loop):
+    """The kernel then throws them away (wait(2), NOTES)."""
+    host = run_host("sigchld_ignored", backend_name, loop)
+    assert host.stdout.splitlines() == [*ENDS, "('IoError', 2)"]
+
+
+@loops
+def test_a_deadline_is_a_timeout_however_early_where_the_host_ignores_sigchld(backend_name, loop):
+    host = run_host("ended_early_with_sigchld_ignored", backend_name, loop)
+    assert host.stdout.splitlines() == ["('CommandTimeout',)"] * 10
+
+
+def test_an_exit_status_that_somebody_else_took_is_not_made_up(backend_name):
+    """A global `waitpid(-1)` takes it (cpython#87744): then it is known to nobody, and no number is right."""
+    host = run_host("stolen_statuses", backend_name, "asyncio")
+    for line in host.stdout.splitlines():
+        code, seen = ast.literal_eval(line)
+        assert seen in (code, "ChildError")
+
+
+@loops
+def test_everything_works_without_pidfd(backend_name, loop):
+    host = run_host("without_pidfd", backend_name, loop)
+    assert host.stdout.splitlines() == [*ENDS, "('CancelledError',)"]
+
+
+@loops
+def test_two_loops_in_two_threads_start_commands_at_once(backend_name, loop):
+    host = run_host("two_loops", backend_name, loop)
+    assert host.stdout == "[]\n"

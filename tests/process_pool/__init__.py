@@ -1,0 +1,1 @@
+"""Tests of the pool of resident workers, with real workers and real programs."""

@@ -1,0 +1,227 @@
+"""One captured stream in the worker: what is kept of it, and where."""
+
+import errno
+import os
+from collections.abc import Callable
+
+import pytest
+from contract.support import pattern
+
+from aiocmdpool.worker_program import output
+from aiocmdpool.worker_program.messages import FAIL, KEEP_HEAD, KEEP_TAIL
+from aiocmdpool.worker_program.output import INLINE, Output
+
+UNLIMITED = -1
+
+
+@pytest.fixture(params=["splice", "no splice"])
+def splicing(request, monkeypatch) -> bool:
+    """With splice(2) and without, as on systems that have none."""
+    wanted = request.param == "splice"
+    if wanted and not output.SPLICE:
+        pytest.skip("no splice(2) here")
+    monkeypatch.setattr(output, "SPLICE", wanted)
+    return wanted
+
+
+@pytest.fixture
+def capture(splicing) -> Callable[..., Output]:
+    """Call it with what a program writes, a limit and a policy; gives the `Output` that has read it to its end."""
+    made = []
+
+    def run(data: bytes, limit: int = UNLIMITED, policy: int = FAIL, *, chunk: int = 50_000) -> Output:
+        read_end, write_end = os.pipe()
+        os.set_blocking(read_end, False)
+        stream = Output(read_end, limit, policy)
+        made.append(stream)
+        for place in range(0, len(data), chunk):
+            piece = data[place : place + chunk]
+            assert os.write(write_end, piece) == len(piece)  # no more than an empty pipe takes
+            while stream.read():
+                pass
+            assert not stream.ended
+        os.close(write_end)
+        while stream.read():
+            pass
+        assert stream.ended
+        return stream
+
+    yield run
+    for stream in made:
+        stream.close()
+        if stream.spool >= 0:
+            os.close(stream.spool)
+
+
+def kept(stream: Output) -> bytes:
+    """What was kept, from where it is."""
+    inline = stream.result()
+    if stream.spool < 0:
+        return inline
+    assert inline == b""
+    return os.pread(stream.spool, 1 << 30, 0)
+
+
+@pytest.mark.parametrize("policy", [FAIL, KEEP_HEAD, KEEP_TAIL])
+@pytest.mark.parametrize("size", [0, 1, INLINE - 1, INLINE, INLINE + 1, 2 * INLINE, 1_000_000])
+def test_all_of_the_output_is_kept_below_the_limit(capture, size, policy):
+    for limit in (UNLIMITED, size, size + 1):
+        stream = capture(pattern(size), limit, policy)
+        assert kept(stream) == pattern(size)
+        assert (stream.truncated, stream.exceeded, stream.error) == (False, False, 0)
+
+
+@pytest.mark.parametrize("size", [INLINE - 1, INLINE, INLINE + 1])
+def test_only_what_is_too_large_for_the_reply_goes_to_a_spool(capture, size):
+    for policy in (FAIL, KEEP_HEAD, KEEP_TAIL):
+        stream = capture(pattern(size), size, policy)
+        stream.result()
+        assert (stream.spool >= 0) == (size > INLINE)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 1000, INLINE - 1, INLINE, INLINE + 1, 300_000])
+@pytest.mark.parametrize("beyond", [1, 70_000])
+@pytest.mark.parametrize("policy", [FAIL, KEEP_HEAD])
+def test_at_the_limit_the_head_is_kept(capture, limit, beyond, policy):
+    stream = capture(pattern(limit + beyond), limit, policy)
+    assert kept(stream) == pattern(limit)
+    assert stream.truncated
+    assert stream.exceeded == (policy == FAIL)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 1000, INLINE - 1, INLINE, INLINE + 1, 300_000])
+@pytest.mark.parametrize("beyond", [1, 70_000, 1_000_000])
+def test_at_the_limit_the_tail_is_kept(capture, limit, beyond):
+    data = pattern(limit + beyond)
+    stream = capture(data, limit, KEEP_TAIL)
+    assert kept(stream) == data[len(data) - limit :]
+    assert (stream.truncated, stream.exceeded) == (True, False)
+
+
+def test_the_tail_is_held_in_bounded_memory(capture):
+    stream = capture(pattern(3_000_000), 10_000, KEEP_TAIL, chunk=5_000)
+    assert len(stream._tail) <= 20_000
+    assert len(kept(stream)) == 10_000
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 4096])
+def test_small_writes_are_kept_in_order(capture, chunk):
+    size = INLINE + 500 if chunk > 1 else 3000
+    assert kept(capture(pattern(size), chunk=chunk)) == pattern(size)
+
+
+def test_nothing_to_read_is_no_end(splicing):
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    stream = Output(read_end, UNLIMITED, FAIL)
+    assert not stream.read()
+    assert not stream.read(drain=True)
+    assert not stream.ended
+    os.write(write_end, b"late")
+    assert stream.read(drain=True)
+    assert not stream.ended
+    os.close(write_end)
+    assert not stream.read()
+    assert stream.ended
+    assert stream.result() == b"late"
+    stream.close()
+
+
+def test_draining_reads_what_is_there_without_splice(splicing, monkeypatch):
+    """Before Linux 5.1 splice(2) waits on a pipe in non-blocking mode; after an exit nobody may wait."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    stream = Output(read_end, UNLIMITED, FAIL)
+    data = pattern(INLINE + 50_000)
+    os.write(write_end, data[:INLINE])
+    assert stream.read()
+    os.write(write_end, data[INLINE:])
+    assert stream.read()
+    assert stream.spool >= 0
+    if splicing:
+        monkeypatch.setattr(os, "splice", lambda *_: pytest.fail("it would wait"))
+    os.write(write_end, b"rest")
+    while stream.read(drain=True):
+        pass
+    assert not stream.ended
+    assert os.pread(stream.spool, 1 << 20, 0) == data + b"rest"
+    os.close(write_end)
+    os.close(stream.spool)
+    stream.close()
+
+
+def test_large_output_is_spliced_past_the_worker(capture, splicing, monkeypatch):
+    if not splicing:
+        pytest.skip("it is about splice")
+    read = os.read
+    through = []
+
+    def counting(fd: int, count: int) -> bytes:
+        data = read(fd, count)
+        through.append(len(data))
+        return data
+
+    monkeypatch.setattr(os, "read", counting)
+    assert kept(capture(pattern(2_000_000))) == pattern(2_000_000)
+    assert sum(through) < 200_000
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSPC])
+def test_a_spool_that_cannot_be_opened_is_told(capture, monkeypatch, number):
+    def refuse() -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(output, "open_spool", refuse)
+    stream = capture(pattern(INLINE + 1))
+    assert stream.error == number
+    tail = capture(pattern(2 * INLINE), INLINE + 1, KEEP_TAIL)
+    assert tail.result() == b""
+    assert tail.error == number
+
+
+def test_a_spool_that_cannot_be_written_is_told(splicing, monkeypatch):
+    monkeypatch.setattr(output, "open_spool", lambda: os.open("/dev/full", os.O_RDWR))
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    stream = Output(read_end, UNLIMITED, FAIL)
+    for _ in range(2):
+        os.write(write_end, pattern(50_000))
+        stream.read()
+    assert stream.error == errno.ENOSPC
+    os.write(write_end, b"more")
+    stream.read()
+    assert stream.error
+    os.close(stream.spool)
+    stream.close()
+    os.close(write_end)
+
+
+def test_closing_is_harmless_when_repeated(splicing):
+    read_end, write_end = os.pipe()
+    stream = Output(read_end, UNLIMITED, FAIL)
+    stream.close()
+    assert stream.fd == -1
+    other = os.dup(write_end)  # takes the number that has become free
+    stream.close()
+    os.fstat(other)
+    os.close(other)
+    os.close(write_end)
+
+
+def test_a_spool_without_memory_files_is_a_file_without_a_name(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    spool = output.open_spool()
+    output.write_all(spool, b"abc")
+    assert os.pread(spool, 10, 0) == b"abc"
+    assert os.fstat(spool).st_nlink == 0
+    assert not os.get_inheritable(spool)
+    os.close(spool)
+
+
+def test_writing_all_goes_on_after_a_short_write(monkeypatch):
+    write, spool = os.write, output.open_spool()
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:3]))
+    output.write_all(spool, b"0123456789")
+    monkeypatch.undo()
+    assert os.pread(spool, 20, 0) == b"0123456789"
+    os.close(spool)

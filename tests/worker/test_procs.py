@@ -1,0 +1,149 @@
+"""Looking at processes through /proc."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from aiocmdpool.worker_program import procs
+
+from .support import program
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no /proc here")
+
+SLEEP = "import time\nready()\ntime.sleep(60)\n"
+RENAME = "import ctypes, time\nctypes.CDLL(None).prctl(15, os.fsencode(os.sys.argv[1]))\n"
+RENAME = RENAME.replace("os.sys", "__import__('sys')") + "ready()\ntime.sleep(60)\n"
+
+
+@pytest.mark.parametrize("name", ["a b c", "a) R 1 (b", "))) ((", "(", ")", "tab\tand\nnewline", "é"])
+def test_odd_names_do_not_disturb_the_fields_after_them(name):
+    with program(RENAME, name, start_new_session=True) as pid:
+        seen = procs.look_at(pid)
+        assert seen is not None
+        assert (seen.pid, seen.name) == (pid, os.fsencode(name)[:15])
+        assert (seen.parent, seen.group, seen.session) == (os.getpid(), pid, pid)
+
+
+def test_a_zombie_is_not_to_be_seen():
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert procs.look_at(process.pid) is None
+        assert process.pid not in [seen.pid for seen in procs.all_processes()]
+        assert procs.cookies_of(process.pid) == []
+    finally:
+        process.wait()
+
+
+def test_a_process_that_is_no_more_is_not_to_be_seen():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    assert procs.look_at(process.pid) is None
+    assert procs.cookies_of(process.pid) == []
+
+
+def test_everything_alive_is_to_be_seen():
+    with program(SLEEP) as one, program(SLEEP) as other:
+        seen = {process.pid: process for process in procs.all_processes()}
+        assert {os.getpid(), one, other} <= seen.keys()
+        assert seen[one].parent == os.getpid()
+
+
+def test_members_are_found_by_group_and_by_session():
+    own_group = "os.setpgid(0, 0)\n" + SLEEP
+    with program(SLEEP, start_new_session=True) as leader:
+        assert [process.pid for process in procs.in_group_or_session(leader)] == [leader]
+        with program(SLEEP, process_group=0) as other:
+            assert [process.pid for process in procs.in_group_or_session(other)] == [other]
+    family = f"if os.fork() == 0:\n    {own_group.replace(chr(10), chr(10) + '    ')}\nos.wait()\n"
+    with program(family, start_new_session=True) as leader:
+        members = procs.in_group_or_session(leader)
+        assert len(members) == 2
+        assert {process.session for process in members} == {leader}
+        assert len({process.group for process in members}) == 2
+        for process in members:
+            if process.pid != leader:
+                os.kill(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("environment", "cookies"),
+    [
+        ({}, []),
+        ({"AIOCMDPOOL_RUN": "abc:7"}, [b"abc:7"]),
+        ({"AIOCMDPOOL_RUN": "outer:3,inner:12"}, [b"outer:3", b"inner:12"]),
+        ({"A": "1", "AIOCMDPOOL_RUN": "abc:7", "Z": "2"}, [b"abc:7"]),
+        ({"AIOCMDPOOL_RUN_NOT": "abc:7", "X": "AIOCMDPOOL_RUN=abc:8"}, []),
+        ({"BIG": "x" * 100_000, "AIOCMDPOOL_RUN": "abc:7"}, [b"abc:7"]),
+    ],
+)
+def test_the_cookie_is_found_in_any_environment(environment, cookies):
+    with program(SLEEP, env=environment) as pid:
+        assert procs.cookies_of(pid) == cookies
+
+
+def test_the_holders_of_a_pipe_are_found():
+    read_end, write_end = os.pipe()
+    inode = os.fstat(read_end).st_ino
+    assert procs.pipe_holders(inode) == [(0, b"unknown")]  # this process does not count
+    with program(SLEEP, stdout=write_end) as pid:
+        [(holder, name)] = procs.pipe_holders(inode)
+        assert holder == pid
+        assert name.startswith(b"python")
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_children_are_counted_and_named_however_many_they_are():
+    """The kernel gives a page of them at a time."""
+    children = procs.Children()
+    assert children.visible
+    before = {int(pid) for pid in children.more_than(0)}
+    argv = ["/bin/sleep", "60"]
+    mine = {os.posix_spawn(argv[0], argv, {}) for _ in range(900)}
+    try:
+        assert {int(pid) for pid in children.more_than(0)} - before == mine
+        assert len(children.more_than(len(before) + 899)) == len(before) + 900
+        assert children.more_than(len(before) + 900) == []
+    finally:
+        for pid in mine:
+            os.kill(pid, signal.SIGKILL)
+        for pid in mine:
+            os.waitpid(pid, 0)
+        os.close(children._fd)
+
+
+def test_a_zombie_is_a_child_until_it_is_reaped():
+    children = procs.Children()
+    before = len(children.more_than(0))
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert str(process.pid).encode() in children.more_than(before)
+    process.wait()
+    assert len(children.more_than(0)) == before
+    os.close(children._fd)
+
+
+def test_a_kernel_that_does_not_tell_of_children_is_no_error(monkeypatch):
+    def refuse(*_: object) -> int:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "open", refuse)
+    children = procs.Children()
+    monkeypatch.undo()
+    assert not children.visible
+    assert children.more_than(0) == []
+
+
+def test_without_proc_nothing_is_seen(monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setitem(procs.__dict__, "open", refuse)
+    assert procs.all_processes() == []
+    assert procs.in_group_or_session(os.getpid()) == []
+    assert procs.look_at(os.getpid()) is None
+    assert procs.cookies_of(os.getpid()) == []
