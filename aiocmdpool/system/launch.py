@@ -13,6 +13,7 @@ from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import IoError
 from aiocmdpool.system.start_failure import start_failure
 from aiocmdpool.system.stdio import ChildStdio
+from aiocmdpool.worker_program.launcher import lc_ctype_of
 
 LAUNCHER = str(pathlib.Path(aiocmdpool.worker_program.__path__[0], "launcher.py"))
 
@@ -117,8 +118,7 @@ def _launcher_argv(command: CommandConfig, status_fd: int, settings: dict[str, s
             "Python interpreter to apply them, and sys.executable is empty",
             command=command,
         )
-    if "LC_CTYPE" not in command.environment(os.environ):
-        settings = {**settings, "drop_lc_ctype": "1"}
+    settings = {**settings, "lc_ctype": lc_ctype_of(command.environment(os.environ))}
     lines = "\n".join(f"{name}={value}" for name, value in settings.items())
     mode = "supervise" if supervise else "exec"
     return [sys.executable, "-I", "-S", LAUNCHER, str(status_fd), mode, lines, *command.argv]

@@ -20,6 +20,7 @@ from aiocmdpool.system.pipes import PipeReader
 from aiocmdpool.worker.connection import Connection
 from aiocmdpool.worker.request import current_environment
 from aiocmdpool.worker_program.frames import PROTOCOL_VERSION
+from aiocmdpool.worker_program.launcher import lc_ctype_of
 
 FOLDER = str(pathlib.Path(aiocmdpool.worker_program.__path__[0]))
 STDERR_TAIL = 8192  # bytes kept of what a worker writes to stderr
@@ -91,9 +92,8 @@ class WorkerProgram:
                 self._pidfd = os.pidfd_open(self.pid)
 
     def _argv(self, socket_fd: int, niceness: int) -> list[str]:
-        flags = [] if "LC_CTYPE" in os.environ else ["drop_lc_ctype"]
-        settings = [str(PROTOCOL_VERSION), str(socket_fd), self.cookie, str(os.getpid()), str(niceness), *flags]
-        return [sys.executable, "-I", "-S", FOLDER, *settings]
+        numbers = [str(socket_fd), self.cookie, str(os.getpid()), str(niceness), lc_ctype_of(dict(os.environ))]
+        return [sys.executable, "-I", "-S", FOLDER, str(PROTOCOL_VERSION), *numbers]
 
     def kill(self) -> None:
         """End it now, if it has not exited.

@@ -1,4 +1,4 @@
-"""The worker: `python -I -S <this folder> VERSION SOCKET_FD COOKIE PARENT_PID NICENESS [drop_lc_ctype]`.
+"""The worker: `python -I -S <this folder> VERSION SOCKET_FD COOKIE PARENT_PID NICENESS LC_CTYPE`.
 
 Frames come on stdin and leave on stdout. It starts programs for its parent, many at once, and sees to it that nothing
 of them is left. It never imports the rest of the package, nor asyncio: it is up in a few milliseconds and stays small.
@@ -13,6 +13,7 @@ import sys
 folder = sys.path.pop(0)
 sys.path.insert(0, os.path.dirname(folder))
 from worker_program.frames import PROTOCOL_VERSION  # noqa: E402
+from worker_program.launcher import given_environment  # noqa: E402
 from worker_program.server import Server  # noqa: E402
 from worker_program.subreaper import become_subreaper  # noqa: E402
 
@@ -21,20 +22,17 @@ sys.path.pop(0)
 
 def main() -> None:
     """Read the command line and serve."""
-    version, socket_fd, cookie, parent, niceness, *flags = sys.argv[1:]
+    version, socket_fd, cookie, parent, niceness, lc_ctype = sys.argv[1:]
     if int(version) != PROTOCOL_VERSION:
         sys.exit(
             f"protocol {version} is asked for, and the files on disk speak {PROTOCOL_VERSION}: the package was "
             "upgraded while the host was running; restart the host"
         )
     os.set_inheritable(int(socket_fd), False)
-    environment = dict(os.environb)
-    if "drop_lc_ctype" in flags:  # CPython adds it to the environment in a C locale (PEP 538)
-        environment.pop(b"LC_CTYPE", None)
     if int(niceness):
         os.nice(int(niceness))
     become_subreaper()
-    Server(int(socket_fd), os.fsencode(cookie), int(parent), environment).serve()
+    Server(int(socket_fd), os.fsencode(cookie), int(parent), given_environment(lc_ctype)).serve()
 
 
 if __name__ == "__main__":

@@ -107,6 +107,24 @@ def attempt(start: "Callable[[bytes], int]", paths: "list[bytes]") -> int:
     raise failure
 
 
+def given_environment(lc_ctype: str) -> "dict[bytes, bytes]":
+    """The environment of this process as it was given: CPython itself sets LC_CTYPE in a C locale (PEP 538).
+
+    Args:
+        lc_ctype: What it was before, behind a `+`; `-` if it was not set.
+    """
+    environment = dict(os.environb)
+    environment.pop(b"LC_CTYPE", None)
+    if lc_ctype.startswith("+"):
+        environment[b"LC_CTYPE"] = os.fsencode(lc_ctype[1:])
+    return environment
+
+
+def lc_ctype_of(environment: "dict[str, str]") -> str:
+    """What `given_environment` has to be told of the environment in which a process is started."""
+    return f"+{environment['LC_CTYPE']}" if "LC_CTYPE" in environment else "-"
+
+
 def search_path(environment: "dict[bytes, bytes]") -> "list[bytes]":
     """The directories in which an environment looks for programs."""
     return environment.get(b"PATH", os.fsencode(os.defpath)).split(b":")
@@ -163,9 +181,7 @@ def main() -> None:
     status_fd, mode, lines, *argv = sys.argv[1:]
     os.set_inheritable(int(status_fd), False)
     settings = dict(line.split("=", 1) for line in lines.split("\n") if line)
-    environment = dict(os.environb)
-    if "drop_lc_ctype" in settings:  # CPython adds LC_CTYPE to a C locale (PEP 538)
-        environment.pop(b"LC_CTYPE", None)
+    environment = given_environment(settings.pop("lc_ctype"))
     act = supervise if mode == "supervise" else become
     act(settings, [os.fsencode(arg) for arg in argv], environment, int(status_fd))
 

@@ -202,9 +202,11 @@ class Run:
     def settle_down(self, strays: "list[procs.Process]") -> None:
         """Kill what it left behind; reply once nothing is left and the pipes have ended, or after `DRAIN_TIMEOUT`."""
         self._left = strays
-        # What its leader leaves in the group becomes a child of this process, so without strays there is no group left.
+        # What its leader leaves in the group becomes a child of this process, so without strays nothing is left of the
+        # group, and killing it costs one call; but a look at processes needs descriptors, and there may be none.
         if (strays or not self._orphans_come_here) and self.signal_group(0):
             self._left = strays + procs.in_group_or_session(self.pid)
+        self.signal_group(signal.SIGKILL)
         for process in self._left:
             self._leaked[process.pid] = process.name
             try:

@@ -56,16 +56,24 @@ class Server:
     def serve(self) -> None:
         """Serve until there is nothing more to do."""
         self._channel.send(frames.encode(frames.HELLO, 0, messages.pack_hello(frames.PROTOCOL_VERSION, os.getpid())))
-        while True:
-            self._channel.flush()
-            if self._closing and not self._runs and not self._requests and self._channel.idle:
-                break
-            self._poller.dispatch(self._patience())
-            self._timers.fire()
-            self._watch_the_grown()
-            if self._requests and not self._channel.congested:
-                self._start(*self._requests.popleft())
-        self._leave()
+        try:
+            while not self._turn():
+                pass
+        finally:  # whatever happened, nothing stays
+            self._kill_all()
+            self._leave()
+
+    def _turn(self) -> bool:
+        """One turn of the loop; whether it is time to leave."""
+        self._channel.flush()
+        if self._closing and not self._runs and not self._requests and (self._orphaned or self._channel.idle):
+            return True
+        self._poller.dispatch(self._patience())
+        self._timers.fire()
+        self._watch_the_grown()
+        if self._requests and not self._channel.congested:
+            self._start(*self._requests.popleft())
+        return False
 
     def _patience(self) -> float:
         """Seconds to wait for events; -1 for ever."""
@@ -276,7 +284,7 @@ class Server:
         self._timers.add(ORPHANED_GRACE, self._kill_all)
 
     def _kill_all(self) -> None:
-        for run in list(self._runs.values()):
+        for run in self._leaders.values():
             run.kill()
 
 
