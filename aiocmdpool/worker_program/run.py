@@ -206,7 +206,8 @@ class Run:
         # group, and killing it costs one call; but a look at processes needs descriptors, and there may be none.
         if (strays or not self._orphans_come_here) and self.signal_group(0):
             self._left = strays + procs.in_group_or_session(self.pid)
-        self.signal_group(signal.SIGKILL)
+        if self._settling is None:  # right after the reaping: later the number may be somebody else's
+            self.signal_group(signal.SIGKILL)
         for process in self._left:
             self._leaked[process.pid] = process.name
             try:

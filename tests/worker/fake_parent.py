@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from contract.support import argv_of
+
 import aiocmdpool.worker_program
 from aiocmdpool.worker_program import frames, messages
 from aiocmdpool.worker_program.frames import PROTOCOL_VERSION, FrameDecoder
@@ -67,7 +69,7 @@ class FakeParent:
         self.pid = self.process.pid
         self._decoder = FrameDecoder()
         self._frames: list[Frame] = []  # not asked for yet
-        self.ended = False
+        self._words = ""
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
@@ -107,8 +109,7 @@ class FakeParent:
         data = os.read(self.replies, 1 << 20)
         if not data:
             self._decoder.finish()
-            self.ended = True
-            raise EOFError(f"the worker has left; {self.last_words()}")
+            raise EOFError(f"the worker has left: {self.last_words()}")
         self._frames += self._decoder.feed(data)
 
     def everything(self) -> list[Frame]:
@@ -156,8 +157,8 @@ class FakeParent:
         """What it has written to stderr."""
         os.set_blocking(self.errors, False)
         with contextlib.suppress(BlockingIOError):
-            return os.read(self.errors, 1 << 20).decode()
-        return ""
+            self._words += os.read(self.errors, 1 << 20).decode()
+        return self._words
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -188,3 +189,18 @@ class FakeParent:
             os.close(self.replies)
             os.close(self.errors)
             self.passing.close()
+
+
+def hostile_commands(parent: FakeParent, ready: Any) -> list[int]:
+    """A sleeping one, one that ignores TERM, a family, and escapees of every kind; their pids."""
+    parent.start(1, "sleep", "60")
+    parent.start(2, *argv_of("ignore_sigterm", ready.path), grace=60.0)
+    pids = [parent.started(1), int(ready.wait_blocking())]
+    parent.start(3, *argv_of("grandchildren", ready.path, "stubborn"), grace=60.0)
+    pids += [int(ready.wait_blocking()) for _ in range(4)]
+    parent.start(4, *argv_of("double_fork", ready.path, "stay", "session"))
+    pids += [int(ready.wait_blocking()) for _ in range(2)]
+    escape = 'setsid env -i sh -c "trap : TERM; echo \\$\\$ >$1; exec sleep 60" >/dev/null 2>&1 & echo $$ >"$1"; wait'
+    parent.start(5, "sh", "-c", escape, "sh", ready.path)
+    pids += [int(ready.wait_blocking()) for _ in range(2)]
+    return pids

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 from contract.support import is_dead
 
 from aiocmdpool.worker_program import frames, messages
@@ -19,6 +20,7 @@ from aiocmdpool.worker_program.messages import Exit, Start
 HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE / "programs"
 PATIENCE = 10.0  # seconds after which something that should have happened is taken for broken
+SOON = 3.0  # seconds within which a worker without a parent is gone with all it started; it takes about half a second
 
 
 def start_payload(*argv: str | bytes, **options: Any) -> bytes:
@@ -104,6 +106,15 @@ def assert_all_die(*pids: int, seconds: float = PATIENCE) -> None:
                 os.kill(pid, signal.SIGKILL)
             raise AssertionError(f"still alive: {living}")
         time.sleep(0.002)
+
+
+def children_of(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children()]
+
+
+def is_idle(pid: int) -> bool:
+    """Whether it has no children, and waits; or has left."""
+    return is_dead(pid) or (not children_of(pid) and psutil.Process(pid).status() == psutil.STATUS_SLEEPING)
 
 
 def readable(fd: int, seconds: float = PATIENCE) -> bool:
