@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from time import monotonic
 
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import CommandTimeout, ExecuteError, TaskCancelled
@@ -83,7 +84,7 @@ class PoolTasks:
             self._settle(handle, status, result, error)
 
     def _start(self, handle: TaskHandle) -> None:
-        handle.started_at = asyncio.get_running_loop().time()
+        handle.started_at = monotonic()
         handle.status = TaskStatus.RUNNING
         self._tracker.register(handle.id, TaskStatus.RUNNING)
         self.counters.running += 1

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Generator
+from time import monotonic  # `loop.time()` of uvloop counts milliseconds
 from typing import Any, Protocol
 
 from aiocmdpool.command import CommandConfig
@@ -53,7 +54,7 @@ class TaskHandle:
         self.command = command
         self.priority = priority
         self.status = TaskStatus.PENDING
-        self.pushed_at = loop.time()
+        self.pushed_at = monotonic()
         self.started_at: float | None = None
         self.cancel_requested = False
         """Whether its run is being ended by `cancel`."""
@@ -67,7 +68,7 @@ class TaskHandle:
     @property
     def queued(self) -> float:
         """Seconds it waited in the queue, or has waited so far."""
-        end = self.started_at if self.started_at is not None else self._loop.time()
+        end = self.started_at if self.started_at is not None else monotonic()
         return end - self.pushed_at
 
     def done(self) -> bool:

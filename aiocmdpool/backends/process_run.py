@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sys
+from time import monotonic  # `loop.time()` of uvloop stands still within a turn, and counts milliseconds
 
 from aiocmdpool.command import CommandConfig, OutputPolicy
 from aiocmdpool.errors import ChildError, ExecuteError, TaskCancelled
@@ -89,7 +90,7 @@ class ProcessRun:
         except OSError as error:
             raise stream_failure(command, error) from None
         try:
-            self._started_at = loop.time()
+            self._started_at = monotonic()
             if stdio.stdin_pipe >= 0 and isinstance(command.stdin, bytes):
                 self._feeder = PipeFeeder(loop, stdio.stdin_pipe, command.stdin)
             self._stdout = self._read(stdio.stdout_pipe)
@@ -129,13 +130,13 @@ class ProcessRun:
     # -- facts, noted by callbacks ----------------------------------------------------------------------------------
 
     def _on_exit(self) -> None:
-        self._exited_at = self._loop.time()
+        self._exited_at = monotonic()
         self._exited.set_result(None)
         self.end(EndReason.EXITED)
 
     def _on_data(self) -> None:
         if self._command.idle_timeout is not None:
-            self._last_output = self._loop.time()
+            self._last_output = monotonic()
 
     def _on_limit(self) -> None:
         self.end(EndReason.OUTPUT_LIMIT)
@@ -146,7 +147,7 @@ class ProcessRun:
             self._drained.set_result(None)
 
     def _check_idle(self, limit: float) -> None:
-        silent = self._loop.time() - self._last_output
+        silent = monotonic() - self._last_output
         if silent >= limit:
             self.end(EndReason.IDLE_TIMEOUT)
         else:  # one timer that looks again when the deadline could be due, rather than one per chunk of output

@@ -18,6 +18,7 @@ from contract.support import argv_of
 import aiocmdpool.worker_program
 from aiocmdpool.worker_program import frames, messages
 from aiocmdpool.worker_program.frames import PROTOCOL_VERSION, FrameDecoder
+from aiocmdpool.worker_program.launcher import lc_ctype_of
 
 from .support import PATIENCE, start_payload
 
@@ -32,7 +33,6 @@ class FakeParent:
     Args:
         version: What it is asked to speak.
         parent: The pid it is told, if not that of this process.
-        flags: Further words on its command line.
         interpreter: Options for Python.
         options: For `subprocess.Popen`.
     """
@@ -43,7 +43,6 @@ class FakeParent:
         version: int = PROTOCOL_VERSION,
         parent: int | None = None,
         niceness: int = 0,
-        flags: tuple[str, ...] = (),
         interpreter: tuple[str, ...] = (),
         requests: tuple[int, int] | None = None,
         **options: Any,
@@ -53,9 +52,10 @@ class FakeParent:
         self.replies, replies_end = os.pipe()
         self.errors, errors_end = os.pipe()
         self.cookie = os.urandom(8).hex()
-        settings = [str(version), str(theirs.fileno()), self.cookie, str(parent or os.getpid()), str(niceness), *flags]
+        given = options.get("env", os.environ)
+        settings = [str(version), str(theirs.fileno()), self.cookie, str(parent or os.getpid()), str(niceness)]
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", *interpreter, FOLDER, *settings],
+            [sys.executable, "-I", "-S", *interpreter, FOLDER, *settings, lc_ctype_of(given)],
             stdin=requests_end,
             stdout=replies_end,
             stderr=errors_end,
