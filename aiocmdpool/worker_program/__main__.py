@@ -22,12 +22,13 @@ sys.path.pop(0)
 
 def main() -> None:
     """Read the command line and serve."""
-    version, socket_fd, cookie, parent, niceness, lc_ctype = sys.argv[1:]
-    if int(version) != PROTOCOL_VERSION:
+    version, *settings = sys.argv[1:]  # their number and meaning are a part of the protocol
+    if version != str(PROTOCOL_VERSION):
         sys.exit(
             f"protocol {version} is asked for, and the files on disk speak {PROTOCOL_VERSION}: the package was "
             "upgraded while the host was running; restart the host"
         )
+    socket_fd, cookie, parent, niceness, lc_ctype = settings
     os.set_inheritable(int(socket_fd), False)
     if int(niceness):
         os.nice(int(niceness))

@@ -8,7 +8,7 @@ its kind (`messages.py`). The length has a check of its own because a wrong leng
 import struct
 from binascii import crc32
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 1  # to be raised with any change of the frames, their payloads or the worker's command line
 
 HELLO = 1  # worker -> parent: version, first thing
 START = 2  # parent -> worker: run a command

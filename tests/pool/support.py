@@ -1,6 +1,7 @@
 """Executors that run nothing, and ways to look at a pool: shared by its tests."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
@@ -127,6 +128,12 @@ async def soon(running: Awaitable[Any]) -> Any:
     """What an await gives, if it does not hang."""
     async with asyncio.timeout(SOON):
         return await running
+
+
+def living(kind: type) -> int:
+    """How many objects of exactly this type the process keeps."""
+    gc.collect()
+    return sum(type(thing) is kind for thing in gc.get_objects())
 
 
 def statuses(handles: Iterable[TaskHandle]) -> list[TaskStatus]:

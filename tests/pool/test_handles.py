@@ -9,7 +9,7 @@ from contract.support import outcome
 
 from aiocmdpool import CommandConfig, CommandResult, ExecuteError, TaskCancelled, TaskStatus
 
-from .support import named, quiet, result_of, settled
+from .support import living, named, quiet, result_of, settled
 
 
 @pytest.fixture
@@ -102,6 +102,23 @@ async def test_an_await_that_is_cancelled_as_the_task_ends_is_cancelled(running_
     awaits += [asyncio.ensure_future(handle), asyncio.ensure_future(handle)]
     assert isinstance(await outcome(awaits[0]), asyncio.CancelledError)
     assert (await awaits[1]).ok
+    assert (await handle).ok
+
+
+@pytest.mark.one_loop
+async def test_awaits_that_were_cancelled_are_not_kept(pool, held):
+    """Such as those of callers who ask again and again whether the task is done yet."""
+    handle = await pool.push_task(named("a"))
+    await held.holds("a")
+    before = living(asyncio.Future)
+    for _ in range(200):
+        waiting = asyncio.ensure_future(handle)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    del waiting
+    assert living(asyncio.Future) - before < 10
+    held.release("a")
     assert (await handle).ok
 
 

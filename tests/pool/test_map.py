@@ -114,6 +114,16 @@ async def test_as_many_are_in_flight_as_allowed(running_pool, held):
     assert_all_settled(pool)
 
 
+async def test_a_result_that_was_yielded_gives_its_place_to_the_next(running_pool, held):
+    pool = await running_pool(held)
+    async with aclosing(pool.map(map(named, itertools.count()), in_flight=1)) as results:
+        first = asyncio.ensure_future(anext(results))
+        await held.holds(0)
+        held.release(0)
+        await first
+        await held.holds(1)
+
+
 @pytest.mark.parametrize("kind", ["generator", "async generator"])
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_a_source_may_be_endless(running_pool, kind, ordered):
@@ -262,6 +272,29 @@ async def test_closing_cancels_what_is_in_flight_and_waits_for_it(running_pool, 
     executor.let_go.set()
     await closing
     assert executor.held == []
+    assert_all_settled(pool)
+
+
+@pytest.mark.parametrize("leave", ["by closing", "by an error"])
+async def test_a_cancellation_while_it_is_being_left_is_not_lost(running_pool, leave):
+    executor = StubbornExecutor()
+    pool = await running_pool(executor, limit=2)
+    results = pool.map(map(named, itertools.count()))
+    first = asyncio.ensure_future(anext(results))
+    await executor.holds(0, 1)
+    if leave == "by an error":
+        leaving = first
+        executor.fail(0, ExecuteError("bad"))
+    else:
+        executor.release(0)
+        await first
+        leaving = asyncio.create_task(results.aclose())
+    for _ in range(2):
+        await quiet()
+        assert not leaving.done()
+        leaving.cancel()
+    executor.let_go.set()
+    assert isinstance(await outcome(leaving), asyncio.CancelledError)
     assert_all_settled(pool)
 
 

@@ -1,16 +1,14 @@
 """Pushing: room, the line of those who wait for it, and who gets a place when somebody gives up."""
 
 import asyncio
-import gc
 import itertools
-import tracemalloc
 
 import pytest
 from contract.support import outcome
 
 from aiocmdpool import CommandConfig, CommandPool, ConfigError, QueueFull, TaskStatus
 
-from .support import InstantExecutor, drained_queue, named, quiet
+from .support import InstantExecutor, drained_queue, living, named, quiet
 
 
 @pytest.fixture
@@ -204,15 +202,9 @@ async def test_pushers_who_gave_up_are_not_kept(full):
             pusher.cancel()
             await asyncio.wait([pusher])
 
-    await give_up(10)
-    tracemalloc.start()
-    try:
-        await give_up(2000)
-        gc.collect()
-        kept, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert kept / 2000 < 50  # bytes each
+    before = living(asyncio.Future)
+    await give_up(200)
+    assert living(asyncio.Future) - before < 10
 
 
 # -- try_push_task ----------------------------------------------------------------------------------------------

@@ -11,15 +11,9 @@ import pytest
 
 from aiocmdpool import TaskCancelled, TaskHandle, TaskStatus
 
-from .support import InstantExecutor, drained_queue, named, quiet, statuses
+from .support import InstantExecutor, drained_queue, living, named, quiet, statuses
 
 MANY = 100_000
-
-
-def living_handles() -> int:
-    """How many task handles the process keeps."""
-    gc.collect()
-    return sum(type(thing) is TaskHandle for thing in gc.get_objects())
 
 
 @pytest.fixture
@@ -100,7 +94,7 @@ async def test_a_runner_that_finds_only_withdrawn_tasks_waits_for_others(running
     [("oldest first", 10_000), ("newest first", 10_000), ("at random", MANY), ("one by one", 10_000)],
 )
 async def test_withdrawn_tasks_are_not_kept(new_pool, order, count):
-    before = living_handles()
+    before = living(TaskHandle)
     pool = new_pool(max_size=None)
     alive = pool.try_push_task(named("alive"))
     if order == "one by one":
@@ -115,7 +109,7 @@ async def test_withdrawn_tasks_are_not_kept(new_pool, order, count):
         for handle in handles:
             handle.cancel()
         del handles, handle
-    assert living_handles() - before < 200
+    assert living(TaskHandle) - before < 200
     assert len(pool) == 1
     assert drained_queue(pool) == [alive.command.program]
 
@@ -232,14 +226,14 @@ async def test_a_waiting_task_takes_little_memory(new_pool):
 @pytest.mark.one_loop
 async def test_settled_tasks_are_not_kept(running_pool):
     """Of a pool that has run for long nothing is left but the numbers."""
-    before = living_handles()
+    before = living(TaskHandle)
     pool = await running_pool(InstantExecutor(), limit=4, max_size=10, history=10)
     for number in range(2000):
         await pool.push_task(named(number))
     async with asyncio.timeout(20):
         while pool.statistics().completed < 2000:
             await asyncio.sleep(0)
-    assert living_handles() - before < 20
+    assert living(TaskHandle) - before < 20
     assert len(pool.tracker) == 10
 
 

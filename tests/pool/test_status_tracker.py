@@ -1,5 +1,7 @@
 """`TaskStatusTracker`: statuses by id, and how much of the past it remembers."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,6 +46,15 @@ def test_a_removed_task_is_forgotten():
     tracker.register(2, FAILED)
     assert (tracker.remove(1), tracker.remove(2)) == (RUNNING, FAILED)
     assert (tracker.get(1), tracker.remove(2), len(tracker)) == (None, None, 0)
+
+
+def test_a_removed_task_makes_room_in_the_history():
+    tracker = TaskStatusTracker(history=2)
+    for task_id in (1, 2):
+        tracker.register(task_id, COMPLETED)
+    tracker.remove(2)
+    tracker.register(3, COMPLETED)
+    assert tracker.all() == {1: COMPLETED, 3: COMPLETED}
 
 
 def test_all_is_a_copy():
@@ -121,27 +132,36 @@ def test_repr_shows_the_counts():
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(
     history=st.integers(0, 4),
-    steps=st.lists(st.tuples(st.sampled_from(["advance", "end", "remove", "clear"]), st.integers(0, 7)), max_size=40),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["begin", "run", "end", "end", "remove", "clear"]), st.integers(0, 20)), max_size=50
+    ),
 )
 def test_it_remembers_what_a_plain_model_does(history, steps):
     """Tasks live once: pending, running, one of the ends."""
     tracker = TaskStatusTracker(history)
-    alive, finished, ended = {}, {}, set()
-    for step, task_id in steps:
+    alive, finished, ids = {}, {}, itertools.count()
+    for step, number in steps:
+        known = [*alive, *finished]
         match step:
-            case "advance" if task_id not in ended:
-                alive[task_id] = RUNNING if task_id in alive else PENDING
-                tracker.register(task_id, alive[task_id])
-            case "end" if task_id not in ended:
-                ended.add(task_id)
+            case "begin":
+                task_id = next(ids)
+                alive[task_id] = PENDING
+                tracker.register(task_id)
+            case "run" if alive:
+                task_id = known[number % len(alive)]
+                alive[task_id] = RUNNING
+                tracker.register(task_id, RUNNING)
+            case "end":
+                task_id = known[number % len(alive)] if alive else next(ids)
                 alive.pop(task_id, None)
-                finished[task_id] = [COMPLETED, FAILED, CANCELLED][task_id % 3]
+                finished[task_id] = (COMPLETED, FAILED, CANCELLED)[number % 3]
                 tracker.register(task_id, finished[task_id])
                 for oldest in list(finished)[: max(0, len(finished) - history)]:
                     del finished[oldest]
-            case "remove":
+            case "remove" if known:
+                task_id = known[number % len(known)]
                 assert tracker.remove(task_id) is (alive.pop(task_id, None) or finished.pop(task_id, None))
-            case "clear":
+            case "clear" if number == 0:
                 tracker.clear()
                 finished.clear()
         assert tracker.all() == {**alive, **finished}
