@@ -241,11 +241,6 @@ class CommandConfig:
             or self.group is not None
         )
 
-    @property
-    def has_default_environment(self) -> bool:
-        """Whether the program simply inherits the environment."""
-        return self.inherit_env and not self.env
-
     def display(self, limit: int = 120) -> str:
         """The label, or the command line quoted for people and cut to `limit` characters."""
         text = self.label or shlex.join(self.argv).encode("utf-8", "backslashreplace").decode()

@@ -54,6 +54,7 @@ class ProcessRun:
         self._readers: list[PipeReader] = []
         self._open_readers = 0
         self._last_output = 0.0
+        self._signalled: signal.Signals | None = None
 
     async def to_the_end(self) -> CommandResult:
         try:
@@ -161,12 +162,16 @@ class ProcessRun:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     async def _terminate(self) -> None:
-        self._signal_group(signal.SIGTERM)
+        self._end_group(signal.SIGTERM)
         self._signal_group(signal.SIGCONT)  # a stopped program sees TERM only when it goes on
         await self._wait(self._exited, self._command.grace)
         if not self._exited.done():
-            self._signal_group(signal.SIGKILL)
+            self._end_group(signal.SIGKILL)
             await self._wait(self._exited, UNKILLABLE_AFTER)
+
+    def _end_group(self, number: signal.Signals) -> None:
+        self._signalled = number
+        self._signal_group(number)
 
     def _signal_group(self, number: signal.Signals) -> None:
         """Signal the process group; called only while its leader is not reaped, so the number is still ours."""
@@ -213,15 +218,16 @@ class ProcessRun:
             status, used = None, None
         leaked = self._sweep(group)
         report = self._child.report()
-        code = -int(signal.SIGKILL) if status is None else os.waitstatus_to_exitcode(status)
+        code = -1 if status is None else os.waitstatus_to_exitcode(status)
         self._child.reaped(code)
         if report.error_stage is not None:
             raise preparation_failure(self._command, report.error_stage, report.error_number)
-        if report.pid is not None:  # under the supervising launcher
-            usage = report.usage and Usage(report.usage[0], report.usage[1], self._max_rss(report.usage[2]))
-            if report.wait_status is not None:  # without a last report, KILL hit the launcher together with the program
-                code = os.waitstatus_to_exitcode(report.wait_status)
-            return report.pid, code, usage, leaked
+        if report.wait_status is not None and report.usage is not None:  # the supervising launcher saw the exit
+            user, system, peak = report.usage
+            code = os.waitstatus_to_exitcode(report.wait_status)
+            return report.pid or group, code, Usage(user, system, self._max_rss(peak)), leaked
+        if status is None and self._signalled is not None:  # the signal hit the launcher, too, or before it was ready
+            return report.pid or group, -self._signalled, None, leaked
         if status is None or used is None:
             raise ChildError(
                 f"{self._command.display()}: its exit status was taken by other code in this process; look for "
@@ -238,14 +244,16 @@ class ProcessRun:
     def _sweep(self, group: int) -> tuple[LeakedProcess, ...]:
         """Kill what is left of the group after its leader; what was left after a normal exit is a leak.
 
-        The number of a group cannot be given to a new process while a member lives (the kernel frees a pid when no task
-        uses it as pid, group or session), so either this is still our group or it is empty.
+        The number cannot be given to a new process while a member lives (the kernel frees a pid when no task uses it as
+        pid, group or session). If the group is empty it can, in theory even by now: but then there is a leader again.
         """
         try:
             os.killpg(group, 0)
         except (ProcessLookupError, PermissionError):
             return ()
         members = group_members(group)
+        if any(member.pid == group for member in members):
+            return ()
         self._signal_group(signal.SIGKILL)
         return members if self._reason is EndReason.EXITED else ()
 

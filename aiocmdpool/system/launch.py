@@ -1,6 +1,7 @@
 """Starts the program of a command in this process: straight away, or through the launcher where that is needed."""
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import signal
@@ -66,6 +67,8 @@ def launch(command: CommandConfig, stdio: ChildStdio) -> Launched:
         IoError: It could not be started; nothing runs then.
     """
     settings = launcher_settings(command)
+    if signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # a program would inherit what this thread blocks
+        settings["sigmask"] = ""
     supervise = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
     argv = command.argv
     report_fd, status_fd = -1, -1
@@ -73,6 +76,7 @@ def launch(command: CommandConfig, stdio: ChildStdio) -> Launched:
         if settings or supervise:
             report_fd, status_fd = os.pipe()
             os.set_blocking(report_fd, False)
+            status_fd = above_standard(status_fd)
             argv = _launcher_argv(command, status_fd, settings, supervise)
         popen = subprocess.Popen(
             argv,
@@ -80,7 +84,7 @@ def launch(command: CommandConfig, stdio: ChildStdio) -> Launched:
             stdout=stdio.stdout,
             stderr=stdio.stderr,
             cwd=command.cwd,
-            env=None if command.has_default_environment else command.environment(os.environ),
+            env=command.environment(os.environ),  # not what C libraries put beside it
             start_new_session=True,
             pass_fds=(status_fd,) if status_fd >= 0 else (),
         )
@@ -92,6 +96,16 @@ def launch(command: CommandConfig, stdio: ChildStdio) -> Launched:
         if status_fd >= 0:
             os.close(status_fd)
     return Launched(popen, report_fd)
+
+
+def above_standard(fd: int) -> int:
+    """The same, as a descriptor that the standard streams of a child do not replace: 0 to 2 may be closed here."""
+    if fd > 2:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
 
 
 def launcher_settings(command: CommandConfig) -> dict[str, str]:

@@ -34,7 +34,7 @@ def kill_marked(cookie: str, leaders: list[int]) -> None:
         marked = [
             process
             for process in procs.all_processes()
-            if process.session in leaders or any(c.startswith(mark) for c in procs.cookies_of(process.pid))
+            if process.group in leaders or any(c.startswith(mark) for c in procs.cookies_of(process.pid))
         ]
         if not marked:
             return

@@ -16,6 +16,7 @@ from aiocmdpool.command import OutputPolicy
 from aiocmdpool.errors import WorkerLost
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.exit_watch import watch_exit
+from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.pipes import PipeReader
 from aiocmdpool.worker.connection import Connection
 from aiocmdpool.worker.request import current_environment
@@ -60,19 +61,20 @@ class WorkerProgram:
         self.returncode: int | None = None
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
             try:
-                passing, passing_end = socket.socketpair()
+                passing, other = socket.socketpair()
                 undo.callback(passing.close)
-                theirs.callback(passing_end.close)
+                passing_end = above_standard(other.detach())
+                theirs.callback(os.close, passing_end)
                 requests_end, requests = _pipe(theirs, undo)
                 replies, replies_end = _pipe(undo, theirs)
                 errors, errors_end = _pipe(undo, theirs)
                 self._popen = subprocess.Popen(
-                    self._argv(passing_end.fileno(), niceness),
+                    self._argv(passing_end, niceness),
                     stdin=requests_end,
                     stdout=replies_end,
                     stderr=errors_end,
                     env=dict(os.environ),  # exactly what requests are compared with; C libraries may have set more
-                    pass_fds=(passing_end.fileno(),),
+                    pass_fds=(passing_end,),
                     start_new_session=True,
                 )
             except OSError as error:

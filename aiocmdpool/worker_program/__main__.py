@@ -4,6 +4,7 @@ Frames come on stdin and leave on stdout. It starts programs for its parent, man
 of them is left. It never imports the rest of the package, nor asyncio: it is up in a few milliseconds and stays small.
 """
 
+import contextlib
 import os
 import sys
 
@@ -20,6 +21,15 @@ from worker_program.subreaper import become_subreaper  # noqa: E402
 sys.path.pop(0)
 
 
+def give_way(niceness: int) -> None:
+    """Lower the priority of this process and all it starts."""
+    os.nice(niceness)
+    # Where tasks are grouped by session, their niceness counts only among themselves, and that of the group against
+    # others (sched(7), "The autogroup feature"); this process leads a session of its own.
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:
+        group.write(str(max(-20, min(19, niceness))))
+
+
 def main() -> None:
     """Read the command line and serve."""
     version, *settings = sys.argv[1:]  # their number and meaning are a part of the protocol
@@ -31,7 +41,7 @@ def main() -> None:
     socket_fd, cookie, parent, niceness, lc_ctype = settings
     os.set_inheritable(int(socket_fd), False)
     if int(niceness):
-        os.nice(int(niceness))
+        give_way(int(niceness))
     become_subreaper()
     Server(int(socket_fd), os.fsencode(cookie), int(parent), given_environment(lc_ctype)).serve()
 

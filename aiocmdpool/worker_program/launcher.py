@@ -142,6 +142,7 @@ def become(settings: "dict[str, str]", argv: "list[bytes]", environment: "dict[b
         # What CPython ignores at start-up would stay ignored in the program; SIGCHLD as well if the host ignores it.
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         directories = search_path(environment)
         prepare(settings, report)
         stage = "program"

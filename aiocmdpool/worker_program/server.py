@@ -181,7 +181,7 @@ class Server:
         for pid in map(int, children):
             process = procs.look_at(pid) if pid not in self._leaders else None
             if process is not None:
-                run = by_leader.get(process.session) or by_leader.get(process.group) or self._run_by_cookie(pid)
+                run = by_leader.get(process.group) or self._run_by_cookie(pid)
                 if run is None and len(self._runs) == 1:  # it does not say; but whose else can it be?
                     run = next(iter(self._runs.values()))
                 if run is not None:

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from aiocmdpool.backends.process import ProcessBackend
+from aiocmdpool.backends.process_pool import ProcessPoolBackend
 from aiocmdpool.executor import CommandExecutor
 
 BACKENDS: dict[str, Callable[[], AbstractAsyncContextManager[CommandExecutor]]] = {
     "process": lambda: ProcessBackend(),
+    "process_pool": lambda: ProcessPoolBackend(2),
 }

@@ -148,6 +148,13 @@ async def test_duration_is_that_of_the_program(backend):
     assert 0.2 <= result.duration < 5
 
 
+async def test_duration_is_finer_than_the_clock_of_a_loop(backend):
+    """uvloop counts whole milliseconds, and `/bin/true` takes about one."""
+    durations = [(await backend.execute(CommandConfig("true"))).duration for _ in range(5)]
+    assert min(durations) > 0
+    assert any(abs(duration * 1000 - round(duration * 1000)) > 1e-6 for duration in durations)
+
+
 async def test_the_program_leads_its_own_process_group(backend):
     result = await backend.execute(helper("print_identity"))
     seen = ast.literal_eval(result.text())

@@ -186,7 +186,7 @@ def test_garbage_is_a_protocol_error(wire):
         wire.turn()
 
 
-# -- descriptors ------------------------------------------------------------------------------------------------------
+# -- descriptors -----------------------------------------------------------------------------------------------------
 
 
 def received_descriptors(sock: socket.socket) -> tuple[bytes, list[int]]:

@@ -14,7 +14,7 @@ from aiocmdpool.worker_program.frames import PROTOCOL_VERSION
 from .fake_parent import FakeParent
 from .support import readable, start_payload
 
-# -- requests and replies ---------------------------------------------------------------------------------------------
+# -- requests and replies --------------------------------------------------------------------------------------------
 
 
 def test_the_first_word_is_hello_with_the_version_and_the_pid(parent):
@@ -149,7 +149,7 @@ def test_the_niceness_is_added_and_inherited():
         assert int(parent.result(1).stdout) == os.getpriority(os.PRIO_PROCESS, 0) + 5
 
 
-# -- cancelling -------------------------------------------------------------------------------------------------------
+# -- cancelling ------------------------------------------------------------------------------------------------------
 
 
 def test_a_command_that_is_cancelled_before_its_start_never_starts(parent, tmp_path):

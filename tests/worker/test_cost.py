@@ -1,0 +1,171 @@
+"""Many commands in one worker, few descriptors for it, and what it costs when it has nothing to do."""
+
+import errno
+import os
+import re
+import resource
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from contract.support import argv_of, is_gone
+
+from aiocmdpool.worker_program import frames, messages
+from aiocmdpool.worker_program.frames import PROTOCOL_VERSION
+
+from .fake_parent import FakeParent
+from .support import assert_all_die, children_of, program, wait_until
+
+# -- many ------------------------------------------------------------------------------------------------------------
+
+
+def test_five_hundred_commands_sleep_in_one_worker(parent):
+    count = 500
+    for number in range(count):
+        parent.start(number, "sleep", "60")
+    pids = [parent.started(number) for number in range(count)]
+    assert len(set(pids)) == count
+    assert parent.answers()
+    for number in range(count):
+        parent.cancel(number)
+    assert [parent.result(number).returncode for number in range(count)] == [-signal.SIGTERM] * count
+    assert all(map(is_gone, pids))
+
+
+def take_descriptors_from(pid: int) -> None:
+    """From now on it can open nothing."""
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, 20_000))
+
+
+def give_descriptors_back(pid: int) -> None:
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (1024, 20_000))
+
+
+def test_a_worker_whose_descriptors_run_out_refuses_and_works_on(parent):
+    parent.hello()
+    resource.prlimit(parent.pid, resource.RLIMIT_NOFILE, (40, 40))
+    for number in range(40):
+        parent.start(number, "sleep", "60", settings=[b"umask=18"] if number % 2 else [])
+    answers = [parent.receive(kinds=(frames.STARTED, frames.FAILED)) for _ in range(40)]
+    refused = {number: payload for kind, number, payload in answers if kind == frames.FAILED}
+    assert 10 < len(refused) < 40
+    assert {messages.unpack_failed(payload)[0] for payload in refused.values()} == {errno.EMFILE}
+    for number in set(range(40)) - refused.keys():
+        parent.cancel(number)
+        assert parent.result(number).reason == messages.CANCELLED
+    for _ in range(3):
+        parent.start(99, "echo", "fine")
+        assert parent.result(99).stdout == b"fine\n"
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another"])
+def test_what_is_left_behind_is_killed_also_when_there_are_no_descriptors(parent, ready, release, beside):
+    """Without them /proc cannot be read."""
+    if beside:
+        parent.start(9, "sleep", "60")
+        parent.started(9)
+    script = 'sleep 60 >/dev/null 2>&1 & echo $! >"$1"; read x <"$2"'
+    parent.start(1, "sh", "-c", script, "sh", ready.path, release.path)
+    left = int(ready.wait_blocking())
+    parent.started(1)
+    take_descriptors_from(parent.pid)
+    release.send()
+    parent.result(1)
+    assert_all_die(left)
+    parent.start(2, "true")
+    assert parent.failure(2)[0] == errno.EMFILE
+    give_descriptors_back(parent.pid)
+    parent.start(3, "true")
+    assert parent.result(3).returncode == 0
+
+
+def test_large_output_without_descriptors_is_an_error_and_no_end(parent, ready, release):
+    script = 'echo >"$1"; read x <"$2"; exec head -c 200000 /dev/zero'
+    parent.start(1, "sh", "-c", script, "sh", ready.path, release.path)
+    ready.wait_blocking()
+    parent.started(1)
+    take_descriptors_from(parent.pid)
+    release.send()
+    assert parent.failure(1) == (errno.EMFILE, "output")
+    give_descriptors_back(parent.pid)
+    parent.start(2, *argv_of("write_n_bytes", 200_000))
+    parent.result(2)
+    _, [spool] = parent.take_descriptors()
+    assert os.fstat(spool).st_size == 200_000
+    os.close(spool)
+
+
+# -- what it costs ---------------------------------------------------------------------------------------------------
+
+
+def test_it_imports_nothing_that_makes_it_slow_or_large():
+    with FakeParent(version=PROTOCOL_VERSION + 1, interpreter=("-X", "importtime")) as parent:
+        parent.wait()
+        imported = {line.rpartition("|")[2].strip() for line in parent.last_words().splitlines()}
+    assert "worker_program.server" in imported
+    assert not imported & {"asyncio", "typing", "subprocess", "site", "aiocmdpool", "re", "dataclasses", "logging"}
+
+
+def test_an_idle_worker_does_nothing_at_all(parent):
+    parent.start(1, "sh", "-c", "exit 0", timeout=0.1, idle_timeout=0.1)
+    parent.result(1)
+    assert parent.answers()
+    status = Path(f"/proc/{parent.pid}/status")
+
+    def wakeups() -> list[str]:
+        return re.findall(r"ctxt_switches:\s*(\d+)", status.read_text())
+
+    wait_until(lambda: psutil.Process(parent.pid).status() == psutil.STATUS_SLEEPING)
+    before = wakeups()
+    time.sleep(0.25)  # longer than every deadline it has had
+    assert wakeups() == before
+
+
+def test_a_busy_worker_is_idle_while_its_programs_only_sleep(parent):
+    for number in range(20):
+        parent.start(number, "sleep", "60", timeout=60.0)
+    for number in range(20):
+        parent.started(number)
+    status = Path(f"/proc/{parent.pid}/status")
+    wait_until(lambda: psutil.Process(parent.pid).status() == psutil.STATUS_SLEEPING)
+    before = re.findall(r"ctxt_switches:\s*(\d+)", status.read_text())
+    time.sleep(0.2)
+    assert re.findall(r"ctxt_switches:\s*(\d+)", status.read_text()) == before
+
+
+def test_it_is_small(parent):
+    for number in range(50):
+        parent.start(number, "head", "-c", "60000", "/dev/zero")
+    for number in range(50):
+        parent.result(number)
+    assert psutil.Process(parent.pid).memory_info().rss < 24_000_000
+
+
+@pytest.mark.parametrize("prepared", [False, True], ids=["plain", "prepared"])
+def test_a_thousand_commands_leave_nothing_in_it(parent, prepared):
+    """Neither descriptors nor zombies."""
+    parent.hello()
+    fds = f"/proc/{parent.pid}/fd"
+    before = sorted(os.listdir(fds))
+    for turn in range(10):
+        for number in range(100):
+            settings = [b"umask=18"] if prepared and number % 10 == 0 else []
+            program = ("true", "no-such-program-anywhere", "sh")[number % 3]
+            parent.start(turn * 100 + number, program, settings=settings, timeout=60.0)
+        for number in range(100):
+            parent.receive(kinds=(frames.EXIT, frames.FAILED), number=turn * 100 + number)
+    assert parent.answers()
+    assert sorted(os.listdir(fds)) == before
+    assert children_of(parent.pid) == []
+
+
+def test_a_program_that_waits_for_its_own_turn_hears_everything(parent):
+    """A pipe that ends before the program does is no end."""
+    with program("ready()\nimport time\ntime.sleep(60)") as pid:
+        parent.start(1, "sh", "-c", f"exec >&- 2>&-; while [ -d /proc/{pid} ]; do sleep 0.01; done; exit 3")
+        parent.started(1)
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert parent.result(1).returncode == 3
