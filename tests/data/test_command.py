@@ -401,9 +401,6 @@ def test_the_environment_of_the_program():
     assert command.environment(base) == {"KEEP": "1", "CHANGE": "x", "NEW": ""}
     assert command.with_options(inherit_env=False).environment(base) == {"CHANGE": "x", "NEW": ""}
     assert base == {"KEEP": "1", "CHANGE": "2", "REMOVE": "3"}
-    assert not command.has_default_environment
-    assert not CommandConfig("true", inherit_env=False).has_default_environment
-    assert CommandConfig("true").has_default_environment
 
 
 def test_display_is_quoted_for_people():

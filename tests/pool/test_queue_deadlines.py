@@ -159,23 +159,23 @@ async def test_zero_lets_a_task_run_that_does_not_have_to_wait_on_uvloop_too(run
 async def test_the_time_in_the_queue_is_no_run_time(backend, ready, release):
     async with CommandPool(ExecutionConfig(concurrency_limit=1), executor=backend) as pool:
         first = await pool.push_task(helper("close_pipes_live_on", ready.path, release.path))
-        handle = await pool.push_task(CommandConfig("true", timeout=0.5))
-        clock = await pool.push_task(CommandConfig("true"), queue_timeout=0.6)
+        handle = await pool.push_task(CommandConfig("true", timeout=0.3))
+        clock = await pool.push_task(CommandConfig("true"), queue_timeout=0.35)
         await settled([clock])
         release.send()
         result = await handle
         assert result.ok
-        assert result.queued >= 0.55 > result.duration
+        assert result.queued > 0.3 > result.duration
         assert (await first).returncode == 9
 
 
 async def test_run_time_is_no_time_in_the_queue(backend, ready, release):
     async with CommandPool(ExecutionConfig(concurrency_limit=1), executor=backend) as pool:
         handle = await pool.push_task(
-            helper("close_pipes_live_on", ready.path, release.path, timeout=FOREVER), queue_timeout=0.2
+            helper("close_pipes_live_on", ready.path, release.path, timeout=FOREVER), queue_timeout=0.1
         )
         await ready.wait()
-        clock = await pool.push_task(CommandConfig("true"), queue_timeout=0.25)
+        clock = await pool.push_task(CommandConfig("true"), queue_timeout=0.15)
         await settled([clock])
         release.send()
         assert (await handle).returncode == 9

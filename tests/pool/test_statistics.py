@@ -187,7 +187,7 @@ class Schedule:
 @pytest.mark.xfail(run=False, reason="a pusher who has been handed a place pushes after the stop, and waits for ever")
 @pytest.mark.parametrize("loop", LOOPS)
 @settings(
-    max_examples=60,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     database=None,

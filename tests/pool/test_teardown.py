@@ -58,9 +58,8 @@ def test_asyncio_run_ends_a_pool_in_use(host, ready, mode):
     assert all(map(is_gone, pids))
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_asyncio_run_ends_a_map_in_use(host, ready, mode):
-    process = host("left_in_map", mode, ready.path)
+def test_asyncio_run_ends_a_map_in_use(host, ready):
+    process = host("left_in_map", "PROCESS_POOL", ready.path)
     pids = pids_from(ready, 2)
     assert report_of(process, "leave\n") == (None, [])
     assert all(map(is_gone, pids))
@@ -75,9 +74,8 @@ def test_asyncio_run_ends_what_runs_in_a_pool_that_nobody_stops(host, ready, mod
     assert all(map(is_gone, pids))
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_ctrl_c_ends_a_pool_in_use(host, ready, mode):
-    process = host("signalled", mode, ready.path)
+def test_ctrl_c_ends_a_pool_in_use(host, ready):
+    process = host("signalled", "PROCESS_POOL", ready.path)
     [pid] = pids_from(ready, 1)
     os.kill(process.pid, signal.SIGINT)
     assert report_of(process) == ("KeyboardInterrupt", [ENDED] * 2)
