@@ -6,8 +6,10 @@ What is sent in one turn of the loop goes out in one write, what has arrived is 
 
 import array
 import asyncio
+import errno
 import os
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -213,17 +215,20 @@ class Connection:
                 return
             for kind, request, payload in self._decoder.feed(data):
                 self._received(kind, request, payload)
-        except ProtocolError as error:
-            self._fail(f"it sent garbage: {error}")
+        except (ProtocolError, struct.error, LookupError, ValueError) as error:  # no frame, or a payload without sense
+            self._fail(f"it sent garbage: {type(error).__name__}: {error}")
 
     def receive_descriptors(self, request: int, count: int) -> list[int]:
         """The descriptors that belong to a frame just received; they were sent before it.
 
         Raises:
             ProtocolError: They are not there.
+            OSError: This process has no room for them (EMFILE).
         """
         try:
-            message, ancillary, _, _ = self._passing.recvmsg(4, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), CLOSE_ON_EXEC)
+            message, ancillary, flags, _ = self._passing.recvmsg(
+                4, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), CLOSE_ON_EXEC
+            )
         except OSError as error:
             raise ProtocolError(f"no descriptors for request {request}: {error}") from None
         received = array.array("i")
@@ -231,9 +236,12 @@ class Connection:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 received.frombytes(data[: len(data) - len(data) % received.itemsize])
         descriptors = received.tolist()
-        if int.from_bytes(message, "big") != request or len(descriptors) != count:
+        expected = int.from_bytes(message, "big") == request
+        if not expected or len(descriptors) != count:
             for fd in descriptors:
                 os.close(fd)
+            if expected and flags & socket.MSG_CTRUNC:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             raise ProtocolError(f"{len(descriptors)} descriptors for {message!r} instead of {count} for {request}")
         return descriptors
 

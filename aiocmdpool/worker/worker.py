@@ -11,7 +11,7 @@ from collections.abc import Callable
 import anyio.to_thread
 
 from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import TaskCancelled, WorkerLost
+from aiocmdpool.errors import IoError, TaskCancelled, WorkerLost
 from aiocmdpool.result import CommandResult
 from aiocmdpool.system.processes import kill_marked
 from aiocmdpool.system.start_failure import stream_failure
@@ -29,6 +29,10 @@ PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its 
 CLOSE_TIMEOUT = 2.0  # seconds an idle worker has to leave by itself
 
 
+Answer = tuple[messages.Exit, list[int]] | Exception
+"""How a run ended, with the descriptors of its large output; or why it did not."""
+
+
 class RequestNotSent(Exception):
     """The worker was lost before any byte of the request had left: another one can run the command."""
 
@@ -41,7 +45,7 @@ class _Pending:
     def __init__(self, command: CommandConfig, future: "asyncio.Future[None]") -> None:
         self.command = command
         self.future = future
-        self.answer: tuple[int, bytes, list[int]] | Exception | None = None
+        self.answer: Answer | None = None
         self.started_pid = 0
         self.overdue_beats = 0
         self.started_at = 0.0
@@ -55,7 +59,7 @@ class _Pending:
             self.overdue_beats += 1
         return self.overdue_beats > OVERDUE_BEATS
 
-    def settle(self, answer: tuple[int, bytes, list[int]] | Exception) -> None:
+    def settle(self, answer: Answer) -> None:
         self.answer = answer
         if not self.future.done():
             self.future.set_result(None)
@@ -122,29 +126,11 @@ class Worker:
             RequestNotSent: The worker was lost before it could know of it.
             WorkerLost: The worker was lost, and the command may have run.
         """
-        program = self._program
-        if program.connection.congested:
-            await program.connection.drained()
+        if self._program.connection.congested:
+            await self._program.connection.drained()
         if not self.usable:
             raise RequestNotSent
-        number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
-        try:
-            request = Request(number, command, program.environment, program.home, self._loop)
-        except OSError as error:
-            raise stream_failure(command, error) from None
-        entry = self._pending[number] = _Pending(command, self._loop.create_future())
-        if self._heartbeat is None:
-            self._heartbeat = self._loop.call_later(HEARTBEAT, self._beat)
-        if request.descriptors:
-            program.connection.send_with_descriptors(
-                number,
-                request.frame,
-                request.descriptors,
-                request.sent,
-                lambda error: entry.settle(stream_failure(command, error)),
-            )
-        else:
-            program.connection.send(number, request.frame)
+        number, entry, request = self._submit(command)
         cancelled: asyncio.CancelledError | None = None
         try:
             await entry.future
@@ -157,17 +143,7 @@ class Worker:
             if self._idle is not None and not self._pending and not self._idle.done():
                 self._idle.set_result(None)
         try:
-            answer = entry.answer
-            assert answer is not None
-            if isinstance(answer, Exception):
-                raise answer
-            kind, payload, descriptors = answer
-            if kind == frames.FAILED:
-                raise failure_of(command, payload)
-            reply = messages.unpack_exit(payload)
-            if descriptors:
-                await read_handed_over(reply, descriptors)
-            result = result_of(command, reply)
+            result = await _result(command, entry.answer)
         except Exception as error:
             if cancelled is not None:
                 raise cancelled from error
@@ -176,6 +152,29 @@ class Worker:
         if cancelled is not None:
             raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
         return result
+
+    def _submit(self, command: CommandConfig) -> tuple[int, _Pending, Request]:
+        """Put a request on its way."""
+        program = self._program
+        number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
+        try:
+            request = Request(number, command, program.environment, program.home, self._loop)
+        except OSError as error:
+            raise stream_failure(command, error) from None
+        entry = self._pending[number] = _Pending(command, self._loop.create_future())
+        if self._heartbeat is None:
+            self._heartbeat = self._loop.call_later(HEARTBEAT, self._beat)
+        if not request.descriptors:
+            program.connection.send(number, request.frame)
+        else:
+            program.connection.send_with_descriptors(
+                number,
+                request.frame,
+                request.descriptors,
+                request.sent,
+                lambda error: entry.settle(stream_failure(command, error)),
+            )
+        return number, entry, request
 
     async def _end(self, number: int, entry: _Pending) -> None:
         """End a command whose caller was cancelled, and wait for its answer, through further cancellations."""
@@ -197,23 +196,30 @@ class Worker:
     def _received(self, kind: int, number: int, payload: bytes) -> None:
         self._heard = True
         if kind in (frames.EXIT, frames.FAILED):
-            descriptors: list[int] = []
-            handed_over = messages.handed_over(payload) if kind == frames.EXIT else 0
-            if handed_over:
-                descriptors = self._program.connection.receive_descriptors(number, handed_over)
-            entry = self._pending.get(number)
-            if entry is None:
-                raise frames.ProtocolError(f"an answer to request {number}, which was not asked")
-            entry.settle((kind, payload, descriptors))
+            self._pending[number].settle(self._answer(kind, number, payload))
         elif kind == frames.STARTED:
-            entry = self._pending.get(number)
-            if entry is not None:
-                entry.started_pid = messages.unpack_pid(payload)
-                entry.started_at = self._loop.time()
+            entry = self._pending[number]
+            entry.started_pid = messages.unpack_pid(payload)
+            entry.started_at = self._loop.time()
         elif kind == frames.HELLO:
             self.ready = True
         elif kind != frames.PONG:
             raise frames.ProtocolError(f"a frame of kind {kind}, which only a parent sends")
+
+    def _answer(self, kind: int, number: int, payload: bytes) -> Answer:
+        """What an EXIT or FAILED frame says, with the descriptors that belong to it."""
+        command = self._pending[number].command
+        if kind == frames.FAILED:
+            return failure_of(command, payload)
+        answer = messages.unpack_exit(payload)
+        handed_over = messages.handed_over(payload)
+        if not handed_over:
+            return answer, []
+        try:
+            return answer, self._program.connection.receive_descriptors(number, handed_over)
+        except OSError as error:
+            message = f"{command.display()}: it has run, but its large output could not be received: {error.strerror}"
+            return IoError(message, errno=error.errno, command=command)
 
     def _beat(self) -> None:
         """A look at a busy worker. Beats are counted, not seconds: a loop that was blocked itself proves nothing."""
@@ -308,3 +314,13 @@ class Worker:
     def __repr__(self) -> str:
         state = "lost" if self.lost_because else "closing" if self._closing else "ready" if self.ready else "starting"
         return f"<Worker {self.pid} {state}, {self.in_flight} in flight, {self.completed} completed>"
+
+
+async def _result(command: CommandConfig, answer: Answer | None) -> CommandResult:
+    assert answer is not None
+    if isinstance(answer, Exception):
+        raise answer
+    reply, descriptors = answer
+    if descriptors:
+        await read_handed_over(reply, descriptors)
+    return result_of(command, reply)
