@@ -200,23 +200,30 @@ class Connection:
 
     # -- receiving --------------------------------------------------------------------------------------------------
 
-    def _readable(self) -> None:
+    def read_rest(self) -> None:
+        """The worker has exited: take what it wrote before."""
+        while not self.closed and self._readable():
+            pass
+
+    def _readable(self) -> bool:
+        """Read once; whether there may be more."""
         try:
             data = os.read(self._reading, CHUNK)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             self._fail(f"its pipe is broken: {error}")
-            return
+            return False
         try:
             if not data:
                 self._decoder.finish()
                 self._fail(CLOSED_PIPE)
-                return
+                return False
             for kind, request, payload in self._decoder.feed(data):
                 self._received(kind, request, payload)
         except (ProtocolError, struct.error, LookupError, ValueError) as error:  # no frame, or a payload without sense
             self._fail(f"it sent garbage: {type(error).__name__}: {error}")
+        return True
 
     def receive_descriptors(self, request: int, count: int) -> list[int]:
         """The descriptors that belong to a frame just received; they were sent before it.

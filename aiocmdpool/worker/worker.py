@@ -254,6 +254,7 @@ class Worker:
             self._program.kill()
 
     def _on_exit(self) -> None:
+        self._program.connection.read_rest()
         if self.lost_because is None:
             self._lose(CLOSED_PIPE)
         self._burying = self._loop.create_task(self._bury(), name=f"aiocmdpool-bury-{self.pid}")

@@ -79,9 +79,9 @@ async def test_waiting_for_room_does_not_count(new_pool):
 
 async def test_it_does_not_end_a_task_that_runs(running_pool, held):
     pool = await running_pool(held)
-    handle = await pool.push_task(named("a"), queue_timeout=SHORT)
+    handle = await pool.push_task(named("a"), queue_timeout=5 * SHORT)
     await held.holds("a")
-    clock = await pool.push_task(named("clock"), queue_timeout=2 * SHORT)
+    clock = await pool.push_task(named("clock"), queue_timeout=6 * SHORT)
     await settled([clock])
     assert handle.status is TaskStatus.RUNNING
     held.release("a")
@@ -159,23 +159,23 @@ async def test_zero_lets_a_task_run_that_does_not_have_to_wait_on_uvloop_too(run
 async def test_the_time_in_the_queue_is_no_run_time(backend, ready, release):
     async with CommandPool(ExecutionConfig(concurrency_limit=1), executor=backend) as pool:
         first = await pool.push_task(helper("close_pipes_live_on", ready.path, release.path))
-        handle = await pool.push_task(CommandConfig("true", timeout=0.3))
-        clock = await pool.push_task(CommandConfig("true"), queue_timeout=0.35)
+        handle = await pool.push_task(CommandConfig("true", timeout=0.4))
+        clock = await pool.push_task(CommandConfig("true"), queue_timeout=0.45)
         await settled([clock])
         release.send()
         result = await handle
         assert result.ok
-        assert result.queued > 0.3 > result.duration
+        assert result.queued > 0.4 > result.duration
         assert (await first).returncode == 9
 
 
 async def test_run_time_is_no_time_in_the_queue(backend, ready, release):
     async with CommandPool(ExecutionConfig(concurrency_limit=1), executor=backend) as pool:
         handle = await pool.push_task(
-            helper("close_pipes_live_on", ready.path, release.path, timeout=FOREVER), queue_timeout=0.1
+            helper("close_pipes_live_on", ready.path, release.path, timeout=FOREVER), queue_timeout=0.2
         )
         await ready.wait()
-        clock = await pool.push_task(CommandConfig("true"), queue_timeout=0.15)
+        clock = await pool.push_task(CommandConfig("true"), queue_timeout=0.25)
         await settled([clock])
         release.send()
         assert (await handle).returncode == 9
