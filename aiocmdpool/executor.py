@@ -24,8 +24,9 @@ class CommandExecutor(Protocol):
         ...
 
 
-def checked_result(result: object) -> CommandResult:
+def checked_result(result: object, command: CommandConfig) -> CommandResult:
     """What an executor of somebody else's returned, if it kept the contract."""
     if not isinstance(result, CommandResult):
-        raise ExecuteError(f"the executor returned {result!r}, not a CommandResult")
+        message = f"{command.display()}: the executor returned {result!r}, not a CommandResult"
+        raise ExecuteError(message, command=command)
     return result

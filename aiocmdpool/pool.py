@@ -66,7 +66,9 @@ class CommandPool:
         self._executor = executor
         self._backend: ExecutionBackend | None = None
         self._queue = TaskQueue(max_size)
-        permits = permits or asyncio.Semaphore(self.config.concurrency)
+        if permits is None:
+            permits = asyncio.Semaphore(self.config.concurrency)
+        validate.instance_of(asyncio.Semaphore)("permits", permits)
         self._tasks = PoolTasks(self._queue, permits, self.tracker)
         self._runners: list[asyncio.Task[None]] = []
         self._started = False
@@ -90,6 +92,9 @@ class CommandPool:
         """
         self._check_push(command, priority, queue_timeout)
         await self._queue.wait_for_room()
+        if self._stopped is not None:  # in the turn in which the place was handed over
+            self._queue.give_back()
+            raise self._closed_error(command)
         return self._tasks.accept(command, priority, queue_timeout)
 
     def try_push_task(
@@ -109,6 +114,7 @@ class CommandPool:
         self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
     ) -> list[TaskHandle]:
         """Add commands in order, waiting for room for each. Cancelled in between, it leaves those added so far."""
+        self._check_open()
         return [await self.push_task(c, priority=priority, queue_timeout=queue_timeout) for c in commands]
 
     def try_push_tasks(
@@ -120,6 +126,7 @@ class CommandPool:
             QueueFull: There is not enough room for all of them; nothing was added.
             PoolClosed: The pool is stopped.
         """
+        self._check_open()
         batch = list(commands)
         for command in batch:
             self._check_push(command, priority, queue_timeout)
@@ -140,10 +147,10 @@ class CommandPool:
         handle = await self.push_task(command, priority=priority, queue_timeout=queue_timeout)
         try:
             return await handle
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancellation:
             handle.cancel()
             await handle.wait_settled()
-            raise
+            raise cancellation from handle.exception()  # which has the output so far
 
     @overload
     def map(
@@ -236,8 +243,16 @@ class CommandPool:
             return
         self._started = True
         if self._executor is None:
-            self._backend = create_backend(self.config)
-            self._executor = await self._backend.__aenter__()
+            try:
+                backend = create_backend(self.config)
+                self._executor = await backend.__aenter__()
+            except BaseException:
+                self._started = False
+                raise
+            self._backend = backend
+            if self._stopped is not None:  # stopped while the backend started
+                await backend.aclose()
+                raise self._closed_error()
         for number in range(workers or self.config.concurrency):
             runner = asyncio.create_task(self._tasks.run_tasks(self._executor), name=f"aiocmdpool-runner-{number}")
             self._runners.append(runner)
@@ -253,20 +268,32 @@ class CommandPool:
         """
         validate.seconds("timeout", timeout)
         if self._stopped is not None:
-            if not drain:
-                self._tasks.cancel_all()
-            await asyncio.shield(self._stopped)
+            await self._stop_too(drain, timeout)
             return
         self._stopped = asyncio.get_running_loop().create_future()
         self._queue.refuse_pushers(self._closed_error)
         settled = self._tasks.settled()
         cancelled = None
-        if drain and self._started:
+        if drain and any(not runner.done() for runner in self._runners):
             cancelled = await wait_through(settled, timeout, on_cancel=self._tasks.cancel_all)
         self._tasks.cancel_all()
         cancelled = await wait_through(settled) or cancelled
-        cancelled = await self._end_runners() or cancelled
-        self._stopped.set_result(None)
+        try:
+            cancelled = await self._end_runners() or cancelled
+        finally:
+            self._stopped.set_result(None)
+        if cancelled is not None:
+            raise cancelled
+
+    async def _stop_too(self, drain: bool, seconds: float | None) -> None:
+        """Another call stops the pool already: wait for that, or hurry it."""
+        assert self._stopped is not None
+        cancelled = None
+        if drain:
+            cancelled = await wait_through(self._stopped, seconds, on_cancel=self._tasks.cancel_all)
+        if not self._stopped.done():
+            self._tasks.cancel_all()
+            cancelled = await wait_through(self._stopped) or cancelled
         if cancelled is not None:
             raise cancelled
 
@@ -297,12 +324,13 @@ class CommandPool:
 
     def __repr__(self) -> str:
         counts = self._tasks.counters.snapshot()
-        state = "new" if not self._started else "running" if self._stopped is None else "stopped"
+        state = "stopped" if self._stopped is not None else "running" if self._started else "new"
         return f"<CommandPool {state}, {counts.queued} queued, {counts.running} running, {counts.submitted} submitted>"
 
     # -- checks -----------------------------------------------------------------------------------------------------
 
     def _check_push(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> None:
+        asyncio.get_running_loop()  # raises now rather than half-way
         self._check_open(command)
         validate.instance_of(CommandConfig)("command", command)
         validate.instance_of(int)("priority", priority)

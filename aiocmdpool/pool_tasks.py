@@ -40,7 +40,8 @@ class PoolTasks:
         self.counters.submitted += 1
         self._tracker.register(handle.id)
         if queue_timeout is not None:
-            self._timers[handle] = loop.call_later(queue_timeout, self._expire, handle, queue_timeout)
+            # An idle runner needs a turn of the loop to take the task, even where it may not wait at all.
+            self._timers[handle] = loop.call_later(max(queue_timeout, 0.001), self._expire, handle, queue_timeout)
         self._queue.put(handle)
         return handle
 
@@ -55,6 +56,9 @@ class PoolTasks:
                 async with self._permits:
                     if not handle.done():  # cancelled or expired while it waited for the permit
                         await self._run(executor, handle, runner)
+            except Exception as failure:  # permits that are somebody else's, and belong to another loop
+                if not handle.done():
+                    self._settle(handle, TaskStatus.FAILED, error=failure)
             finally:
                 del self._active[handle]
                 if not handle.done():  # the runner itself was cancelled there
@@ -63,14 +67,16 @@ class PoolTasks:
     async def _run(self, executor: CommandExecutor, handle: TaskHandle, runner: "asyncio.Task[None]") -> None:
         """Own one run, whatever the executor does."""
         self._start(handle)
+        cancelled_before = runner.cancelling()  # an executor may have left a count behind
         status, result = TaskStatus.FAILED, None
         error: BaseException | None = None
         try:
-            result = checked_result(await executor.execute(handle.command))
+            result = checked_result(await executor.execute(handle.command), handle.command)
             status = TaskStatus.COMPLETED
         except asyncio.CancelledError as cancellation:
             status, error = TaskStatus.CANCELLED, self._cancellation(handle, cancellation)
-            if runner.cancelling() > handle.cancel_requested:  # not (only) this task was meant, but the runner
+            meant = handle.cancellation is not None
+            if runner.cancelling() - cancelled_before > meant:  # not (only) this task was meant, but the runner
                 raise
         except Exception as failure:
             error = failure
@@ -78,7 +84,7 @@ class PoolTasks:
             error = failure
             raise
         finally:
-            if handle.cancel_requested:
+            if handle.cancellation is not None:
                 runner.uncancel()
             self.counters.running -= 1
             self._settle(handle, status, result, error)
@@ -118,10 +124,14 @@ class PoolTasks:
 
     def cancel_task(self, handle: TaskHandle) -> None:
         """Cancel a task of this pool; `TaskHandle.cancel` is the public way."""
+        if handle.done():
+            return
         if handle.status is TaskStatus.PENDING:
             self._withdraw(handle, TaskStatus.CANCELLED, self._cancelled(handle, "cancelled before it started"))
-        elif not handle.cancel_requested:
-            handle.cancel_requested = True
+        elif self._active[handle] is asyncio.current_task():  # from inside its own run: before 3.13 the cancellation
+            asyncio.get_running_loop().call_soon(self.cancel_task, handle)  # could outlive the run and hit the next
+        elif handle.cancellation is None:
+            handle.cancellation = self._cancelled(handle, "cancelled while it ran")
             self._active[handle].cancel()
 
     def _expire(self, handle: TaskHandle, queue_timeout: float) -> None:
@@ -170,12 +180,11 @@ class PoolTasks:
 
     def _cancellation(self, handle: TaskHandle, cancellation: asyncio.CancelledError) -> TaskCancelled:
         """The error for a run that was cancelled, with its result so far where the backend knows it."""
-        error = self._cancelled(handle, "cancelled while it ran")
+        error = handle.cancellation or self._cancelled(handle, "cancelled while it ran")
         cause = cancellation.__cause__
         if isinstance(cause, ExecuteError) and cause.result is not None:
-            error.result = cause.result
-            if self._killing:
-                error.result = dataclasses.replace(error.result, end_reason=EndReason.CLOSED)
+            reason = error.end_reason or EndReason.CANCELLED
+            error.result = dataclasses.replace(cause.result, end_reason=reason)
         return error
 
     def _cancelled(self, handle: TaskHandle, why: str) -> TaskCancelled:

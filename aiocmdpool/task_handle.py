@@ -4,12 +4,15 @@ import asyncio
 import itertools
 from collections.abc import Callable, Generator
 from time import monotonic  # `loop.time()` of uvloop counts milliseconds
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.result import CommandResult
 from aiocmdpool.task_status import TaskStatus
 from aiocmdpool.waiting import wait_through
+
+if TYPE_CHECKING:
+    from aiocmdpool.errors import TaskCancelled
 
 _ids = itertools.count(1)
 
@@ -37,7 +40,8 @@ class TaskHandle:
         "_owner",
         "_result",
         "_waiters",
-        "cancel_requested",
+        "_withdrawn_at",
+        "cancellation",
         "command",
         "id",
         "priority",
@@ -56,9 +60,10 @@ class TaskHandle:
         self.status = TaskStatus.PENDING
         self.pushed_at = monotonic()
         self.started_at: float | None = None
-        self.cancel_requested = False
-        """Whether its run is being ended by `cancel`."""
+        self.cancellation: TaskCancelled | None = None
+        """What it will end with, once its run is being ended by `cancel`."""
         self._owner = owner
+        self._withdrawn_at: float | None = None
         self._loop = loop
         self._result: CommandResult | None = None
         self._error: BaseException | None = None
@@ -68,8 +73,10 @@ class TaskHandle:
     @property
     def queued(self) -> float:
         """Seconds it waited in the queue, or has waited so far."""
-        end = self.started_at if self.started_at is not None else monotonic()
-        return end - self.pushed_at
+        for left_at in (self.started_at, self._withdrawn_at):
+            if left_at is not None:
+                return left_at - self.pushed_at
+        return monotonic() - self.pushed_at
 
     def done(self) -> bool:
         """Whether the task is settled."""
@@ -159,6 +166,8 @@ class TaskHandle:
     ) -> None:
         """Give the task its outcome. The pool does this exactly once."""
         assert not self.done(), f"{self!r} was settled twice"
+        if self.started_at is None:
+            self._withdrawn_at = monotonic()
         self.status = status
         self._result, self._error = result, error
         waiters, self._waiters = self._waiters, None

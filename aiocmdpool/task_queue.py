@@ -43,8 +43,10 @@ class TaskQueue:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._free_place()
+            if turn in self._pushers:
+                self._pushers.remove(turn)
+            elif turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.give_back()
             raise
 
     def take_room(self, places: int = 1) -> None:
@@ -61,7 +63,7 @@ class TaskQueue:
         self._places += places
 
     def _has_room(self, places: int) -> bool:
-        return self.max_size is None or (not self._pushers and self._places + places <= self.max_size)
+        return not places or self.max_size is None or (not self._pushers and self._places + places <= self.max_size)
 
     def put(self, handle: TaskHandle) -> None:
         """Put a task into a place taken before."""
@@ -72,7 +74,7 @@ class TaskQueue:
         while True:
             handle = (await self._entries.get())[2]
             if not handle.done():
-                self._free_place()
+                self.give_back()
                 return handle
 
     def get_nowait(self) -> TaskHandle | None:
@@ -80,13 +82,13 @@ class TaskQueue:
         while not self._entries.empty():
             handle = self._entries.get_nowait()[2]
             if not handle.done():
-                self._free_place()
+                self.give_back()
                 return handle
         return None
 
     def withdrawn(self) -> None:
         """Take note that a task in the queue has been settled: its place is free."""
-        self._free_place()
+        self.give_back()
         entries = self._entries
         if entries.qsize() > 2 * self._places + _COMPACT_AT:
             kept = [entry for entry in (entries.get_nowait() for _ in range(entries.qsize())) if not entry[2].done()]
@@ -100,7 +102,8 @@ class TaskQueue:
             if not turn.done():
                 turn.set_exception(error())
 
-    def _free_place(self) -> None:
+    def give_back(self) -> None:
+        """Free a place: it goes to whoever has waited longest."""
         while self._pushers:
             turn = self._pushers.popleft()
             if not turn.done():  # not cancelled meanwhile

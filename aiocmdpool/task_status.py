@@ -43,7 +43,9 @@ class TaskStatusTracker:
     def register(self, task_id: int, status: TaskStatus = TaskStatus.PENDING) -> None:
         """Note the status of a task, new or known."""
         known = self._statuses.get(task_id)
-        if status.finished and (known is None or not known.finished):
+        if known is not None and known.finished:
+            self._finished.remove(task_id)
+        if status.finished:
             self._finished.append(task_id)
         self._statuses[task_id] = status
         while len(self._finished) > self._history:

@@ -345,11 +345,6 @@ async def test_a_task_may_be_cancelled_from_the_callback_of_another(running_pool
     assert isinstance(await outcome(second), TaskCancelled)
 
 
-@pytest.mark.xfail(
-    sys.version_info < (3, 13),
-    strict=True,
-    reason="before Python 3.13 uncancel() leaves the cancellation to hit the next await of the runner",
-)
 @pytest.mark.parametrize("then", ["waits for a task", "runs the next"])
 async def test_an_executor_may_cancel_the_task_that_it_is_about_to_finish(running_pool, then):
     class Executor(InstantExecutor):
@@ -369,7 +364,6 @@ async def test_an_executor_may_cancel_the_task_that_it_is_about_to_finish(runnin
     assert statuses(following) == [TaskStatus.COMPLETED] * len(following)
 
 
-@pytest.mark.xfail(strict=True, reason="the pool says why it ends everything, also for tasks that were ending already")
 async def test_the_first_reason_wins(running_pool):
     executor = StubbornExecutor()
     pool = await running_pool(executor)

@@ -305,7 +305,6 @@ async def test_it_may_use_a_task_group(play):
     await assert_goes_on(pool)
 
 
-@pytest.mark.xfail(strict=True, reason="cancellations that an executor leaves are taken for those of the runner")
 async def test_it_may_cancel_itself_and_not_take_it_back(play):
     """As timeouts did before `Task.uncancel` (async-timeout before 4.0.3, older aiohttp)."""
 
@@ -427,7 +426,6 @@ async def test_programs_die_through_pools(backend, ready):
         assert is_gone(pid)
 
 
-@pytest.mark.xfail(strict=True, reason="execute passes its CancelledError on without the TaskCancelled of its task")
 async def test_output_so_far_comes_through_pools(backend, ready):
     config = ExecutionConfig(concurrency_limit=1)
     async with CommandPool(config, executor=backend) as inner, CommandPool(config, executor=inner) as outer:

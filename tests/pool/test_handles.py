@@ -216,7 +216,6 @@ async def test_errors_say_how_long_the_command_was_queued(pool, held):
     assert handle.queued > 0
 
 
-@pytest.mark.xfail(strict=True, reason="the clock of a task that was withdrawn runs on")
 async def test_queued_stops_when_the_task_leaves_the_queue(pool, held):
     await pool.push_task(named("a"))
     handle = await pool.push_task(named("b"), queue_timeout=0.01)

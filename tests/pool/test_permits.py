@@ -154,13 +154,11 @@ def test_a_wrong_limit_is_refused(limit):
         ExecutionConfig(concurrency_limit=limit)
 
 
-@pytest.mark.xfail(strict=True, reason="permits are not looked at before the first command is to run")
 async def test_permits_that_are_no_semaphore_are_refused(new_pool):
     with pytest.raises(ConfigError, match="permits"):
         new_pool(permits=5)
 
 
-@pytest.mark.xfail(strict=True, reason="an error of the permits ends a runner, and its task says that it was cancelled")
 @pytest.mark.one_loop
 async def test_permits_of_another_loop_are_an_error_that_says_so(running_pool, held):
     permits = asyncio.Semaphore(0)

@@ -156,7 +156,6 @@ async def test_repr_shows_the_live_state(new_pool, held):
     assert repr(pool) == "<CommandPool stopped, 0 queued, 0 running, 3 submitted>"
 
 
-@pytest.mark.xfail(strict=True, reason="a pool that was stopped before it started says that it is new")
 async def test_repr_of_a_pool_that_was_stopped_before_it_started(new_pool):
     pool = new_pool()
     await pool.stop()

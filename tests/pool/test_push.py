@@ -189,7 +189,6 @@ async def test_a_push_inside_a_timeout_gives_up_in_time(full):
     assert pool.statistics().submitted == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a cancelled pusher stays in the line until a place comes free")
 @pytest.mark.one_loop
 async def test_pushers_who_gave_up_are_not_kept(full):
     """A service whose queue is stuck, and whose callers try again and again."""
@@ -225,7 +224,6 @@ async def test_a_queue_without_a_bound_is_never_full(new_pool):
     assert pool.max_size is None
 
 
-@pytest.mark.xfail(strict=True, reason="the place is taken before the loop is asked for")
 def test_a_try_push_outside_a_loop_takes_no_place():
     async def push_into(pool):
         pool.try_push_task(named("b"))
@@ -310,7 +308,6 @@ async def test_try_push_tasks_respects_those_who_wait(full):
     await pusher
 
 
-@pytest.mark.xfail(strict=True, reason="QueueFull for an empty batch while others wait")
 async def test_no_commands_need_no_room(full):
     pool, resident = full
     [pusher] = await waiting_pushers(pool, "first")

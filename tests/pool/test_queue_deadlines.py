@@ -147,7 +147,6 @@ async def test_zero_lets_a_task_run_that_does_not_have_to_wait(running_pool, hel
     await let_run_without_waiting(await running_pool(held), held)
 
 
-@pytest.mark.xfail(strict=True, reason="call_later(0) of uvloop is due before the runner that the push has woken")
 @pytest.mark.one_loop("uvloop")
 async def test_zero_lets_a_task_run_that_does_not_have_to_wait_on_uvloop_too(running_pool, held):
     await let_run_without_waiting(await running_pool(held), held)

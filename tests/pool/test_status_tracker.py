@@ -113,7 +113,6 @@ def test_a_finished_task_that_is_noted_again_counts_once():
     assert tracker.all() == {1: FAILED, 2: COMPLETED}
 
 
-@pytest.mark.xfail(strict=True, reason="a task that finishes again, after it was put back to work, counts twice")
 def test_a_task_that_finishes_twice_counts_once():
     tracker = TaskStatusTracker(history=1)
     for status in (FAILED, PENDING, COMPLETED):

@@ -217,7 +217,6 @@ async def test_a_stopped_pool_leaves_no_task_of_the_loop(running_pool, held):
     assert asyncio.all_tasks() == before
 
 
-@pytest.mark.xfail(strict=True, reason="a drain waits for runners, and nobody looks whether there are any")
 async def test_a_drain_ends_when_nobody_is_left_to_run_the_queue(running_pool, held):
     """A host which cancels every task of its loop, and then closes in good order."""
     pool = await running_pool(held)
@@ -255,7 +254,6 @@ async def test_a_stop_without_a_drain_hurries_one_that_drains(running_pool, held
     assert statuses(handles) == [TaskStatus.CANCELLED] * 2
 
 
-@pytest.mark.xfail(strict=True, reason="only the timeout of the first stop counts")
 async def test_a_stop_with_a_timeout_hurries_one_without(running_pool, held):
     """Such as that of a signal handler, while `async with` is being left."""
     pool = await running_pool(held)
@@ -301,7 +299,6 @@ async def test_a_drain_inside_a_timeout(running_pool, held):
     assert asyncio.current_task().cancelling() == 0
 
 
-@pytest.mark.xfail(strict=True, reason="a second stop that is cancelled leaves at once and ends nothing")
 async def test_a_second_stop_that_is_cancelled_ends_everything_too(running_pool, held):
     pool = await running_pool(held)
     handle = await pool.push_task(named("a"))
@@ -338,7 +335,6 @@ async def test_pushers_who_wait_for_room_get_pool_closed(running_pool, held, dra
     assert pool.statistics().submitted == 2
 
 
-@pytest.mark.xfail(strict=True, reason="a pusher who has been handed a place pushes after the stop")
 async def test_a_pusher_who_was_just_given_a_place_gets_pool_closed(new_pool, held):
     """The task would never be settled: nobody runs it any more."""
     pool = new_pool(held, max_size=1)
@@ -352,7 +348,6 @@ async def test_a_pusher_who_was_just_given_a_place_gets_pool_closed(new_pool, he
     assert len(pool) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="a pusher who has been handed a place pushes after the stop")
 async def test_a_stop_without_a_drain_does_not_run_what_a_pusher_still_had_in_hand(running_pool, held):
     pool = await running_pool(held, max_size=1)
     await pool.push_task(named("a"))
@@ -570,7 +565,6 @@ async def test_an_executor_of_somebody_else_is_not_closed(running_pool):
     assert backend.log == []
 
 
-@pytest.mark.xfail(strict=True, reason="a backend that fails to close leaves the other stoppers waiting for ever")
 @pytest.mark.one_loop
 async def test_a_backend_that_fails_to_close_keeps_nobody_waiting(own_backend):
     own_backend(close=ValueError("cannot close"))
@@ -580,7 +574,6 @@ async def test_a_backend_that_fails_to_close_keeps_nobody_waiting(own_backend):
     assert isinstance(values[0], ValueError)
 
 
-@pytest.mark.xfail(strict=True, reason="a pool whose backend did not start says that it runs")
 @pytest.mark.one_loop
 async def test_a_backend_that_fails_to_start_leaves_a_pool_that_is_not_started(own_backend, new_pool):
     own_backend(start=ValueError("cannot start"))
@@ -592,7 +585,6 @@ async def test_a_backend_that_fails_to_start_leaves_a_pool_that_is_not_started(o
     assert handle.status is TaskStatus.CANCELLED
 
 
-@pytest.mark.xfail(strict=True, reason="the runners start after the stop, and nobody ends them")
 async def test_a_stop_during_the_start_leaves_nothing(own_backend, new_pool):
     backend = own_backend()
     pool = new_pool()

@@ -226,15 +226,29 @@ async def test_nonsense_costs_the_worker_and_what_it_runs_and_no_more(workers, q
     assert_lost(error)
     [worker] = workers.made
     assert not worker.usable
-    await asyncio.wait_for(asyncio.shield(worker.ended), PATIENCE)
+    await asyncio.wait([worker.ended], timeout=PATIENCE)
+    assert worker.ended.done()
 
 
-async def test_an_answer_that_comes_twice_costs_the_worker_and_not_its_command(workers):
-    worker = workers("hello(); number = start(); write(result(number)); write(result(number)); answer_pings()")
+async def test_an_answer_that_comes_twice_costs_the_worker_and_not_the_command_it_was_for(workers):
+    worker = workers("hello(); first = start(); write(result(first)); start(); write(result(first)); answer_pings()")
     assert (await worker.execute(COMMAND)).stdout == b"fake"
-    async with asyncio.timeout(PATIENCE):
-        await worker.ended
-    assert "garbage" in str(worker.lost_because)
+    assert_lost(await outcome(worker.execute(COMMAND)), "garbage")
+
+
+async def test_an_answer_that_comes_twice_at_once_leaves_no_descriptor(workers):
+    script = """
+        hello()
+        number = start()
+        spool = os.memfd_create("spool")
+        os.write(spool, b"large")
+        hand_over(number, spool)
+        hand_over(number, spool)
+        write(result(number, flags=messages.STDOUT_HANDED_OVER) * 2)
+        answer_pings()
+    """
+    end = await workers.run(script)
+    assert isinstance(end, WorkerLost) or end.stdout == b"large"
 
 
 async def test_garbage_before_the_hello_has_run_nothing(workers):
