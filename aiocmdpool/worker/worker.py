@@ -196,7 +196,10 @@ class Worker:
     def _received(self, kind: int, number: int, payload: bytes) -> None:
         self._heard = True
         if kind in (frames.EXIT, frames.FAILED):
-            self._pending[number].settle(self._answer(kind, number, payload))
+            entry = self._pending[number]
+            if entry.answer is not None:
+                raise frames.ProtocolError(f"a second answer to request {number}")
+            entry.settle(self._answer(kind, number, payload))
         elif kind == frames.STARTED:
             entry = self._pending[number]
             entry.started_pid = messages.unpack_pid(payload)

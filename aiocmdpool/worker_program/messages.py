@@ -211,8 +211,14 @@ def pack_exit(result: Exit) -> bytes:
 
 
 def unpack_exit(payload: bytes) -> Exit:
-    """The result in an EXIT payload."""
+    """The result in an EXIT payload.
+
+    Raises:
+        ValueError, struct.error: It makes no sense.
+    """
     reason, flags, code, pid, duration, user, system, rss, out, err, more = _EXIT.unpack_from(payload)
+    if reason > CLOSED:
+        raise ValueError(f"there is no reason {reason}")
     a = _EXIT.size
     b = a + out
     c = b + err

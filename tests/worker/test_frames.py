@@ -28,7 +28,7 @@ def pieces_of(stream: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def ends_of(sent: list[Frame]) -> list[int]:
-    """Where the frames end in their stream. Whoever reads to there has them, whatever follows."""
+    """Where the frames end in their stream."""
     return list(itertools.accumulate(len(encode(*frame)) for frame in sent))
 
 
@@ -37,7 +37,8 @@ def decode(pieces: list[bytes]) -> tuple[list[Frame], bool]:
     decoder, seen = FrameDecoder(), []
     try:
         for piece in pieces:
-            seen += decoder.feed(piece)
+            for frame in decoder.feed(piece):
+                seen.append(frame)  # noqa: PERF402  # those before an error count
         decoder.finish()
     except ProtocolError:
         return seen, False
@@ -69,7 +70,7 @@ def test_a_changed_byte_is_an_error_and_the_frames_before_it_are_intact(sent, pl
     stream = bytearray(stream_of(sent))
     place %= len(stream)
     stream[place] ^= change
-    seen, whole = decode(pieces_of(bytes(stream), cuts + ends_of(sent)))
+    seen, whole = decode(pieces_of(bytes(stream), cuts))
     assert not whole
     assert seen == frames_before(sent, place)
 
@@ -78,7 +79,7 @@ def test_a_changed_byte_is_an_error_and_the_frames_before_it_are_intact(sent, pl
 def test_inserted_bytes_are_an_error_and_the_frames_before_them_are_intact(sent, place, inserted, cuts):
     stream = stream_of(sent)
     place %= len(stream) + 1
-    seen, whole = decode(pieces_of(stream[:place] + inserted + stream[place:], cuts + ends_of(sent)))
+    seen, whole = decode(pieces_of(stream[:place] + inserted + stream[place:], cuts))
     assert not whole
     intact = frames_before(sent, place)
     assert seen[: len(intact)] == intact
@@ -90,21 +91,10 @@ def test_missing_bytes_are_an_error_unless_they_are_whole_frames(sent, place, co
     stream = stream_of(sent)
     place %= len(stream)
     damaged = stream[:place] + stream[place + count :]
-    seen, whole = decode(pieces_of(damaged, cuts + ends_of(sent)))
+    seen, whole = decode(pieces_of(damaged, cuts))
     assert seen[: len(frames_before(sent, place))] == frames_before(sent, place)
     assert set(seen) <= set(sent)
     assert not whole or stream_of(seen) == damaged
-
-
-@given(some_frames, st.integers(0, 10_000), st.integers(1, 255), st.lists(st.integers(0, 10_000), max_size=5))
-def test_damage_in_the_same_piece_yields_no_wrong_frame_either(sent, place, change, cuts):
-    stream = bytearray(stream_of(sent))
-    place %= len(stream)
-    stream[place] ^= change
-    seen, whole = decode(pieces_of(bytes(stream), cuts))
-    assert not whole
-    assert seen == sent[: len(seen)]
-    assert len(seen) <= len(frames_before(sent, place))
 
 
 @given(some_frames, st.integers(0, 10_000), st.lists(st.integers(0, 10_000), max_size=5))
@@ -144,12 +134,12 @@ def test_a_length_that_no_frame_can_have_is_an_error_even_if_its_check_is_right(
 @pytest.mark.parametrize("kind", [0, max(KINDS) + 1, 255])
 def test_an_unknown_kind_is_an_error(kind):
     with pytest.raises(ProtocolError, match="kind"):
-        FrameDecoder().feed(encode(kind, 1, b"x"))
+        list(FrameDecoder().feed(encode(kind, 1, b"x")))
 
 
 def test_an_error_shows_what_came_instead_of_a_frame():
     with pytest.raises(ProtocolError, match="Traceback"):
-        FrameDecoder().feed(b"Traceback (most recent call last)")
+        list(FrameDecoder().feed(b"Traceback (most recent call last)"))
 
 
 def test_a_large_frame_in_pieces_is_checked_once_and_held_about_once(monkeypatch):

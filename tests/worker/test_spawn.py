@@ -69,12 +69,12 @@ def test_a_program_gets_its_arguments_and_streams(run):
     assert run(*argv_of("print_args"), b"\xff\n", b"\t ")[1] == b"\xff\n\0\t \0"
 
 
-def test_a_program_leads_a_session_of_its_own(run):
+@pytest.mark.parametrize("preparing", [[], [b"umask=63"]], ids=["posix_spawn", "fork"])
+def test_a_program_leads_a_group_of_its_own_in_the_session_of_the_worker(run, preparing):
     script = "read -r pid comm state ppid pgrp session rest </proc/$$/stat; echo $pid $pgrp $session"
-    status, output, _ = run("sh", "-c", script)
-    pid, group, session = output.split()
-    assert pid == group == session
-    assert status == 0
+    status, output, _ = run("sh", "-c", script, settings=preparing)
+    pid, group, session = map(int, output.split())
+    assert (status, group, session) == (0, pid, os.getsid(0))
 
 
 def test_a_program_inherits_no_other_descriptors(run):
