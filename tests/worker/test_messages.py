@@ -34,7 +34,7 @@ starts = st.builds(
 )
 exits = st.builds(
     Exit,
-    reason=u8,
+    reason=st.integers(messages.EXITED, messages.CLOSED),
     flags=u8,
     returncode=st.integers(-(2**31), 2**31 - 1),
     pid=u32,
