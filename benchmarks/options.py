@@ -30,7 +30,7 @@ class Options:
     @property
     def grid_rounds(self) -> int:
         """Rounds of the grid: all workloads at all numbers in flight. It is for the picture, not for the goals."""
-        return 0 if self.quick else max(1, self.rounds // 3)
+        return 0 if self.quick else max(1, self.rounds // 5)
 
     @property
     def seconds(self) -> float:

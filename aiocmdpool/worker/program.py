@@ -19,7 +19,7 @@ from aiocmdpool.system.exit_watch import watch_exit
 from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.pipes import PipeReader
 from aiocmdpool.worker.connection import Connection
-from aiocmdpool.worker.request import current_environment
+from aiocmdpool.worker.request import current_directory, current_environment
 from aiocmdpool.worker_program.frames import PROTOCOL_VERSION
 from aiocmdpool.worker_program.launcher import lc_ctype_of
 
@@ -53,10 +53,7 @@ class WorkerProgram:
             raise WorkerLost("workers need a Python interpreter, and sys.executable is empty")
         self.cookie = secrets.token_hex(8)
         self.environment = current_environment().copy()
-        try:
-            self.home = os.getcwd()
-        except OSError:  # it was removed
-            self.home = ""
+        self.home = current_directory()
         self._exited = exited
         self.returncode: int | None = None
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:

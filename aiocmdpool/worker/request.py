@@ -15,6 +15,9 @@ from aiocmdpool.worker_program.frames import START, encode
 LARGEST = 16 * 1024 * 1024  # bytes of a request; the kernel takes 6 MiB of arguments and environment (execve(2))
 INLINE_STDIN = 4096  # bytes; what any empty pipe takes at once (PIPE_BUF), so that the worker never has to feed
 
+Directory = tuple[int, int]
+"""Device and inode of a directory. The worker has its own open, so the inode is not given to another."""
+
 _POLICIES = {
     OutputPolicy.FAIL: messages.FAIL,
     OutputPolicy.KEEP_HEAD: messages.KEEP_HEAD,
@@ -28,7 +31,7 @@ class Request:
     """The frame of one command, with what belongs to it in this process until it is over.
 
     Raises:
-        OSError: There are no descriptors left for a pipe, or there is too much for the kernel anyway (E2BIG).
+        OSError: There are no descriptors left for a pipe, or too much for the kernel anyway (E2BIG).
     """
 
     __slots__ = ("_owned", "descriptors", "feeder", "frame")
@@ -38,7 +41,7 @@ class Request:
         number: int,
         command: CommandConfig,
         base: Mapping[bytes, bytes],
-        home: str,
+        home: Directory,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.descriptors: list[int] = []
@@ -128,15 +131,17 @@ def current_environment() -> dict[bytes, bytes]:
     return data if isinstance(data, dict) else dict(os.environb)
 
 
-def _directory(command: CommandConfig, home: str) -> str:
+def current_directory() -> Directory:
+    """What the working directory of this process is: a name could mean another one by now (removed, and made anew)."""
+    status = os.stat(".")
+    return status.st_dev, status.st_ino
+
+
+def _directory(command: CommandConfig, home: Directory) -> str:
     """Where to start the program, empty for where the worker is."""
     if command.cwd is not None:
         return command.cwd
-    try:
-        current = os.getcwd()
-    except OSError:  # it was removed; the program may as well start where the worker is, which is the same place
-        return ""
-    return "" if current == home else current
+    return "" if current_directory() == home else os.getcwd()
 
 
 def _seconds(value: float | None) -> float:

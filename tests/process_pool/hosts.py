@@ -9,8 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contract.loops import LOOPS
 from contract.support import helper
@@ -19,6 +18,9 @@ from aiocmdpool.command import CommandConfig, Stdio
 from aiocmdpool.process_pool import ProcessPool
 
 from .support import outcome, sh, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 _KEPT: list[object] = []  # what nobody else refers to
 

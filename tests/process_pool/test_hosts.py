@@ -1,6 +1,7 @@
 """Hosts that end in every way there is, and hosts that use a pool where it does not belong."""
 
 import ast
+import os
 import signal
 import subprocess
 import sys
@@ -75,8 +76,6 @@ def test_nothing_outlives_a_killed_host_though_a_fork_of_it_holds_its_descriptor
 
 def kill_group(leader: int) -> None:
     """The fork lives on in the session of the host."""
-    import os
-
     os.killpg(leader, signal.SIGKILL)
 
 
