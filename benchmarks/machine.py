@@ -22,6 +22,7 @@ def describe_machine() -> dict[str, str | int | float]:
         # The rest of a release often names a vendor's or a site's own build.
         "kernel": f"{platform.system()} {re.match(r'[0-9.]*', platform.release())[0]}",  # type: ignore[index]
         "huge_pages": _huge_pages(),
+        "autogroup": _autogroup(),
         "python": platform.python_version(),
         "uvloop": version("uvloop"),
         "anyio": version("anyio"),
@@ -52,6 +53,14 @@ def _huge_pages() -> str:
     except OSError:
         return "unknown"
     return text.partition("[")[2].partition("]")[0]
+
+
+def _autogroup() -> str:
+    """Whether the scheduler shares the CPUs among sessions (sched(7)): beside other load, who has more gets more."""
+    try:
+        return "on" if pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled").read_text().strip() == "1" else "off"
+    except OSError:
+        return "off"
 
 
 def _own_version() -> str:

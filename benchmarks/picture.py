@@ -16,7 +16,7 @@ from benchmarks.results import Results
 
 WIDTH, MARGIN, TOP = 1040, 28, 116
 LABELS = 270  # width of the column with the names
-ROW, ROW_WITH_HEAP, BETWEEN_GROUPS = 30, 44, 18
+ROW, ROW_WITH_HEAP, BETWEEN_GROUPS = 30, 47, 18
 BAR, THIN_BAR = 14, 8
 
 STYLE = """
@@ -26,7 +26,7 @@ STYLE = """
   .head { font-weight: 600; }
   .quiet { fill: #67717e; font-size: 12px; }
   .value { font-weight: 600; font-size: 12px; }
-  .halo { fill: none; stroke: #ffffff; stroke-width: 4px; stroke-linejoin: round; }
+  .halo { fill: none; stroke: #ffffff; stroke-width: 3px; stroke-linejoin: round; }
   .end { text-anchor: end; }
   .ours { fill: #2f6feb; } .other { fill: #9aa5b4; }
   .ours-heap { fill: #2f6feb; opacity: .45; } .other-heap { fill: #9aa5b4; opacity: .55; }
@@ -72,7 +72,7 @@ class Column:
             yield _text(self.left + 2, middle + 4, "n/a", "quiet")
         if name in self.beside_heap:
             spread = self.beside_heap[name]
-            yield from self._single(spread, middle + BAR / 2 + THIN_BAR / 2 + 2, THIN_BAR, f"{kind}-heap")
+            yield from self._single(spread, middle + BAR / 2 + THIN_BAR / 2 + 4, THIN_BAR, f"{kind}-heap")
 
     def _single(self, spread: Spread, middle: float, height: float, kind: str) -> Iterator[str]:
         value = spread.median / self.unit
@@ -106,14 +106,14 @@ def draw(results: Results, options: Options, machine: dict[str, str | int | floa
     for column in columns:
         parts.append(_text(column.left, TOP - 24, column.title, "head"))
         parts.append(_line(column.left, TOP - 12, column.left, bottom - 8, "axis"))
-    for name, middle in rows:
-        parts.append(_text(MARGIN, middle + 4, CONTENDERS[name].label, "head" if CONTENDERS[name].ours else ""))
-        for column in columns:
-            parts += column.bar(name, middle)
     if columns[0].spreads:
         floor = columns[0].left + columns[0].scale
         parts.append(_line(floor, TOP - 12, floor, bottom - 8, "floor"))
         parts.append(_text(floor + 5, bottom, "1 = C, posix_spawn", "floor-word"))
+    for name, middle in rows:
+        parts.append(_text(MARGIN, middle + 4, CONTENDERS[name].label, "head" if CONTENDERS[name].ours else ""))
+        for column in columns:
+            parts += column.bar(name, middle)
     parts.append(_text(MARGIN, height - 20, one_line(machine), "quiet"))
     return "\n".join([*parts, "</svg>"]) + "\n"
 

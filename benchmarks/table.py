@@ -12,6 +12,7 @@ NOTES = """\
 commands/s: median over the rounds. of the floor: median of the ratios to the C floor of the same round.
 CPU µs: of the parent for each command, user and system, without children. workers' µs: of the resident workers.
 lag ms: how late a heartbeat of 1 ms was, while the commands ran.
+The floor is one process; one for each core is what the machine can do at most.
 xargs does not capture: what its commands print goes to one common pipe."""
 
 

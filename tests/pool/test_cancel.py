@@ -1,7 +1,6 @@
 """Cancelling: the await of `execute`, and tasks by their handles, wherever the task is just then."""
 
 import asyncio
-import sys
 
 import psutil
 import pytest

@@ -30,17 +30,17 @@ def say(path: str, *words: object) -> None:
         print(*words, file=pipe)
 
 
-async def busy(ready: str) -> ProcessPool:
+async def busy(ready: str, grace: float = 60) -> ProcessPool:
     """A pool with two workers and commands of every kind in them. Says the pids of the workers; programs say theirs."""
     pool = ProcessPool(2)
     commands = [
         helper("sleep_after_ready", ready),
-        helper("ignore_sigterm", ready, grace=60),
+        helper("ignore_sigterm", ready, grace=grace),
         helper("double_fork", ready, "stay", "session"),
-        helper("grandchildren", ready, "stubborn", grace=60),
+        helper("grandchildren", ready, "stubborn", grace=grace),
     ]
     _KEPT.extend([asyncio.ensure_future(outcome(pool.execute(command))) for command in commands])
-    await until(lambda: all(worker.ready for worker in pool._workers))
+    await until(lambda: len(pool._workers) == 2 and all(worker.ready for worker in pool._workers))
     for pid in pool.statistics().pids:
         say(ready, pid)
     return pool
@@ -52,14 +52,15 @@ async def ends_normally(ready: str, go: str) -> None:
     _KEPT.append(pool)
     task = asyncio.ensure_future(pool.execute(helper("sleep_after_ready", ready)))
     _KEPT.append(task)
-    await until(lambda: all(worker.ready for worker in pool._workers))
+    await until(lambda: len(pool._workers) == 2 and all(worker.ready for worker in pool._workers))
     for pid in pool.statistics().pids:
         say(ready, pid)
     await asyncio.to_thread(read, go)
 
 
 async def raises(ready: str, go: str) -> None:
-    await busy(ready)
+    """`asyncio.run` then cancels what runs, which has its grace."""
+    await busy(ready, grace=0.2)
     await asyncio.to_thread(read, go)
     raise ZeroDivisionError("as the test wants")
 
