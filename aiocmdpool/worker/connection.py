@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from aiocmdpool.worker_program.frames import FrameDecoder, ProtocolError
 
-CHUNK = 262144  # bytes read at once
+CHUNK = 65536  # bytes read at once: what the pipe holds; for more, each read would map and unmap its buffer
 HIGH_WATER = 262144  # bytes unsent; above, `drained` waits
 MAX_DESCRIPTORS = 2  # in one message from a worker
 CLOSED_PIPE = "it closed its pipe"
@@ -69,7 +69,10 @@ class Connection:
             return
         self._unsent.append((request, frame))
         self._unsent_size += len(frame)
-        if not self._flushing and not self._blocked:
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing and not self._blocked and not self.closed:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
@@ -221,6 +224,7 @@ class Connection:
                 return False
             for kind, request, payload in self._decoder.feed(data):
                 self._received(kind, request, payload)
+            self._flush_soon()  # behind the callers just woken: what they send next leaves in this same turn
         except (ProtocolError, struct.error, LookupError, ValueError) as error:  # no frame, or a payload without sense
             self._fail(f"it sent garbage: {type(error).__name__}: {error}")
         return True

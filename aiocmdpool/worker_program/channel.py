@@ -14,7 +14,7 @@ from . import frames
 from .poller import WRITE, Poller
 
 HIGH_WATER = 1024 * 1024  # bytes of replies that wait; above, the worker takes no new work
-CHUNK = 262144  # bytes read at once
+CHUNK = 65536  # bytes read or written at once: what the pipe holds
 MAX_DESCRIPTORS = 3  # in one message
 CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 

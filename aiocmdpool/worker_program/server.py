@@ -21,6 +21,8 @@ from .spawn import Spawner, StartFailure
 from .timers import Timers
 
 WATCH_AFTER = 0.005  # seconds; a program that ends before needs no look at its pipes until then, and no STARTED
+FLUSH_EVERY = 4  # turns of the loop while requests wait: fewer wake-ups of the parent, for replies a little later
+LOUD_PROGRAMS = 1000  # names remembered
 LEAVE_ATTEMPTS = 200  # looks at what is left, 5 ms apart
 ORPHANED_GRACE = 0.4  # seconds between TERM and KILL once the parent is gone
 monotonic = time.monotonic
@@ -49,6 +51,8 @@ class Server:
         self._young: deque[tuple[float, Run]] = deque()  # not watched yet, oldest first
         self._children = procs.Children()
         self._closing = self._orphaned = False
+        self._turns_unflushed = 0
+        self._loud: set[bytes] = set()  # programs that wrote much when they last ran
         self._parent_fd = -1
         self._floor = own_peak()
         self._watch_parent(parent)
@@ -65,7 +69,10 @@ class Server:
 
     def _turn(self) -> bool:
         """One turn of the loop; whether it is time to leave."""
-        self._channel.flush()
+        self._turns_unflushed += 1
+        if len(self._requests) < 2 or self._turns_unflushed >= FLUSH_EVERY:
+            self._channel.flush()
+            self._turns_unflushed = 0
         if self._closing and not self._runs and not self._requests and (self._orphaned or self._channel.idle):
             return True
         self._poller.dispatch(self._patience())
@@ -117,6 +124,8 @@ class Server:
             self._refuse(number, failure.number, failure.stage)
             return
         self._runs[number] = self._leaders[run.pid] = run
+        if request.argv[0] in self._loud:  # it would fill its pipe and wait
+            run.watch()
         self._young.append((run.started_at + WATCH_AFTER, run))
 
     def _refuse(self, number: int, error: int, stage: str) -> None:
@@ -221,6 +230,7 @@ class Server:
         del self._runs[run.number]
         if not self._runs and not self._leaders:
             self._kill_children()
+        self._note_loudness(run)
         failure = run.failure()
         outcome = run.outcome(self._floor)
         error = run.output_error()
@@ -235,6 +245,13 @@ class Server:
             self._channel.send_with_descriptors(run.number, spools, frame)
         else:
             self._channel.send(frame)
+
+    def _note_loudness(self, run: Run) -> None:
+        program = run.request.argv[0]
+        if not run.spools():
+            self._loud.discard(program)
+        elif len(self._loud) < LOUD_PROGRAMS:
+            self._loud.add(program)
 
     # -- signals and the parent -------------------------------------------------------------------------------------
 

@@ -108,11 +108,9 @@ class Spawner:
 
     def _spawn(self, argv: "list[bytes]", environment: "dict[bytes, bytes]", streams: Streams) -> int:
         stdin, stdout, stderr = streams.fds
-        actions = [
-            (os.POSIX_SPAWN_DUP2, stdin, 0),
-            (os.POSIX_SPAWN_DUP2, stdout, 1),
-            (os.POSIX_SPAWN_DUP2, stderr, 2),
-        ]
+        actions = [(os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)]
+        if stdin != self._null:  # which 0 is already in here
+            actions.append((os.POSIX_SPAWN_DUP2, stdin, 0))
         return launcher.attempt(
             lambda path: os.posix_spawn(
                 path, argv, environment, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=self._reset
