@@ -36,17 +36,24 @@ class PipeReader:
         self._on_end = on_end
         loop.add_reader(fd, self._read)
 
-    def _read(self) -> None:
+    def read_rest(self) -> None:
+        """Take what is there now: the writer is gone, and the loop may not have come round to it."""
+        while self._fd >= 0 and self._read():
+            pass
+
+    def _read(self) -> bool:
+        """Read once; whether there may be more."""
         try:
             data = os.read(self._fd, CHUNK)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         if not data:
             self.close()
-            return
+            return False
         self._on_data()
         if not self.capture.add(data):
             self._on_limit()
+        return True
 
     def close(self) -> None:
         """Stop reading. Harmless when repeated."""

@@ -114,6 +114,7 @@ class WorkerProgram:
         except ChildProcessError:  # the host ignores SIGCHLD, or reaps what is not its own
             self.returncode = -1
         self._popen.returncode = self.returncode
+        self._reader.read_rest()
         self._exited()
 
     def last_words(self) -> str:

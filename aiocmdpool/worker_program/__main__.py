@@ -4,7 +4,6 @@ Frames come on stdin and leave on stdout. It starts programs for its parent, man
 of them is left. It never imports the rest of the package, nor asyncio: it is up in a few milliseconds and stays small.
 """
 
-import contextlib
 import os
 import sys
 
@@ -26,8 +25,11 @@ def give_way(niceness: int) -> None:
     os.nice(niceness)
     # Where tasks are grouped by session, their niceness counts only among themselves, and that of the group against
     # others (sched(7), "The autogroup feature"); this process leads a session of its own.
-    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:
-        group.write(str(max(-20, min(19, niceness))))
+    try:
+        with open("/proc/self/autogroup", "w") as group:
+            group.write(str(max(-20, min(19, niceness))))
+    except OSError:
+        return  # there are no such groups here
 
 
 def main() -> None:

@@ -6,11 +6,10 @@
 One thread and one `dispatch` a turn. Nothing in here blocks but `posix_spawn`, for as long as a start takes.
 """
 
-import contextlib
 import os
 import signal
 import time
-from collections import deque
+from _collections import deque  # type: ignore[import-not-found]  # see channel.py
 
 from . import frames, messages, procs
 from .channel import Channel
@@ -278,9 +277,11 @@ class Server:
     def _watch_parent(self, parent: int) -> None:
         """See the death of the parent even where somebody else holds the other end of the pipe open."""
         if hasattr(os, "pidfd_open"):
-            with contextlib.suppress(OSError):  # then the end of the pipe has to do
+            try:
                 self._parent_fd = os.pidfd_open(parent)
                 self._poller.watch(self._parent_fd, lambda _: self._parent_is_gone())
+            except OSError:  # then the end of the pipe has to do
+                self._parent_fd = -1
         if os.getppid() != parent:
             self._parent_is_gone()
 
@@ -307,5 +308,7 @@ class Server:
 
 def _kill(pid: int) -> None:
     """Kill a child; it is not reaped yet, so the number is its own."""
-    with contextlib.suppress(OSError):  # somebody else's (setuid)
+    try:
         os.kill(pid, signal.SIGKILL)
+    except OSError:
+        return  # somebody else's (setuid)
