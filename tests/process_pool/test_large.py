@@ -12,6 +12,8 @@ from aiocmdpool.errors import OutputLimitExceeded
 
 from .support import PATIENCE, in_background, outcome, sh
 
+pytestmark = pytest.mark.one_loop("asyncio", "uvloop")  # debug mode shows nothing new here
+
 BLOCK = 10_000_000  # bytes
 
 
@@ -119,7 +121,6 @@ async def test_large_input_is_fed(new_pool):
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 65_536, 65_537, 300_000])
-@pytest.mark.one_loop("asyncio", "uvloop")
 async def test_input_of_any_size_comes_back(new_pool, size):
     pool = new_pool(1)
     result = await pool.execute(CommandConfig("cat", stdin=pattern(size)))

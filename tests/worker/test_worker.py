@@ -22,6 +22,8 @@ from aiocmdpool.worker_program import frames
 
 from .support import PATIENCE, PROGRAMS, exit_frame
 
+pytestmark = pytest.mark.one_loop("asyncio", "uvloop")  # debug mode shows nothing new here
+
 COMMAND = CommandConfig("some-program", ["with", "arguments"])
 PACKAGE = str(Path(aiocmdpool.worker_program.__path__[0]).parent)
 
@@ -117,7 +119,6 @@ async def test_a_worker_that_dies_at_any_byte_of_its_hello_has_not_run_the_comma
     assert_lost(whole, "status 3")
 
 
-@pytest.mark.one_loop("asyncio", "uvloop")
 async def test_a_worker_that_dies_at_any_byte_after_the_start_costs_the_command(workers):
     length = 12 + 5 + 4
     outcomes = await all_cuts(workers, "started(number)", length, "hello(); number = start()")
@@ -218,7 +219,6 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("what", NONSENSE)
-@pytest.mark.one_loop("asyncio", "uvloop")
 async def test_nonsense_costs_the_worker_and_what_it_runs_and_no_more(workers, quick_beats, what):
     """The worker stays where it is until it is killed."""
     sleeping = "\nanswer_pings()"
