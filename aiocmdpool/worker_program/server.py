@@ -69,7 +69,7 @@ class Server:
     def _turn(self) -> bool:
         """One turn of the loop; whether it is time to leave."""
         self._turns_unflushed += 1
-        if len(self._requests) < 2 or self._turns_unflushed >= FLUSH_EVERY:
+        if len(self._requests) < 2 or self._turns_unflushed >= FLUSH_EVERY or self._channel.congested:
             self._channel.flush()
             self._turns_unflushed = 0
         if self._closing and not self._runs and not self._requests and (self._orphaned or self._channel.idle):

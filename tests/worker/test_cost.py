@@ -10,13 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from contract.support import argv_of, is_gone
+from contract.hosts import drop_privileges
+from contract.support import argv_of, is_dead, is_gone
 
 from aiocmdpool.worker_program import frames, messages
 from aiocmdpool.worker_program.frames import PROTOCOL_VERSION
 
 from .fake_parent import FakeParent
-from .support import assert_all_die, children_of, program, wait_until
+from .support import PATIENCE, assert_all_die, children_of, program, wait_until
 
 # -- many ------------------------------------------------------------------------------------------------------------
 
@@ -169,3 +170,30 @@ def test_a_program_that_waits_for_its_own_turn_hears_everything(parent):
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert parent.result(1).returncode == 3
+
+
+def test_more_descriptors_on_their_way_than_a_user_may_have_is_not_the_end_of_the_parent():
+    """sendmsg(2) then fails with ETOOMANYREFS (unix(7)), but for the privileged."""
+
+    def unprivileged_and_few() -> None:
+        drop_privileges()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+
+    with FakeParent(preexec_fn=unprivileged_and_few) as parent:
+        parent.start(999, "sleep", "60")
+        pid = parent.started(999)
+        count = 100
+        for number in range(count):
+            parent.start(number, "head", "-c", "70000", "/dev/zero")
+        wait_until(lambda: children_of(parent.pid) == [pid] or is_dead(parent.pid))
+        assert not is_dead(pid)
+        seen = 0
+        while seen < count:
+            result = parent.result(seconds=PATIENCE)
+            if result.flags & messages.STDOUT_HANDED_OVER:
+                _, [spool] = parent.take_descriptors()
+                assert os.fstat(spool).st_size == 70_000
+                os.close(spool)
+            seen += 1
+        parent.cancel(999)
+        assert parent.result(999).reason == messages.CANCELLED

@@ -6,13 +6,13 @@ import signal
 
 import psutil
 import pytest
-from contract.support import argv_of, is_gone, pattern
+from contract.support import argv_of, is_dead, is_gone, pattern
 
 from aiocmdpool.worker_program import frames, messages
 from aiocmdpool.worker_program.frames import PROTOCOL_VERSION
 
 from .fake_parent import FakeParent
-from .support import readable, start_payload
+from .support import children_of, readable, start_payload, wait_until
 
 # -- requests and replies --------------------------------------------------------------------------------------------
 
@@ -213,3 +213,25 @@ def test_a_stopped_program_is_ended_as_well(parent, ready):
     os.kill(int(ready.wait_blocking()), signal.SIGSTOP)
     parent.cancel(1)
     assert parent.result(1).returncode == -signal.SIGTERM
+
+
+def test_a_flood_of_replies_leaves_though_more_requests_wait_than_can_be_taken(parent, ready, release):
+    """It takes no new work while so much has to be written; then it must write."""
+    parent.hello()
+    loud = 'echo >"$1"; read x <"$2"; head -c 65000 /dev/zero; head -c 65000 /dev/zero >&2'
+    for number in range(30):
+        parent.start(number, "sh", "-c", loud, "sh", ready.path, release.path)
+    for number in range(30):
+        ready.wait_blocking()
+        parent.started(number)
+    os.kill(parent.pid, signal.SIGSTOP)  # so that it finds all of it at once
+    for _ in range(30):
+        release.send()
+    wait_until(lambda: all(is_dead(pid) for pid in children_of(parent.pid)))
+    for number in range(30, 40):
+        parent.start(number, "echo", str(number))
+    os.kill(parent.pid, signal.SIGCONT)
+    for number in range(30):
+        result = parent.result(number)
+        assert (len(result.stdout), len(result.stderr)) == (65_000, 65_000)
+    assert [int(parent.result(number).stdout) for number in range(30, 40)] == list(range(30, 40))
