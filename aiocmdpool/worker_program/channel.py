@@ -6,6 +6,7 @@ a turn of the loop; what the pipe does not take waits until it does.
 """
 
 import _socket as socket  # `socket` itself, `collections` and `array` would cost each worker 0.4 to 0.5 MB
+import errno
 import os
 import struct
 from _collections import deque  # type: ignore[import-not-found]  # what `collections.deque` is
@@ -61,11 +62,12 @@ class Channel:
                     [message],
                     [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))],
                 )
-            except BlockingIOError:
-                self._poller.watch(self._socket.fileno(), self._send_descriptors, WRITE)
-                return
-            except OSError:  # the parent is gone
-                self._ended()
+            except OSError as failure:
+                # ETOOMANYREFS: too many descriptors of this user are on their way (unix(7)); the parent takes them out.
+                if failure.errno in (errno.EAGAIN, errno.ETOOMANYREFS):
+                    self._poller.watch(self._socket.fileno(), self._send_descriptors, WRITE)
+                else:  # the parent is gone
+                    self._ended()
                 return
             for fd in descriptors:
                 os.close(fd)
