@@ -13,6 +13,10 @@ if TYPE_CHECKING:  # hosts.py uses the loops without pytest
 class DebugLoop(asyncio.SelectorEventLoop):
     """The loop of asyncio in debug mode, which nobody can switch off again (`asyncio.Runner` would)."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow_callback_duration = 60.0  # a busy machine is no failure
+
     def set_debug(self, enabled: bool) -> None:
         super().set_debug(True)
 

@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import pickle
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ EVERYTHING: dict[str, Any] = {
     "stdout": pathlib.Path("/tmp/out"),
     "stderr": Stdio.MERGED,
     "timeout": 5.0,
+    "stop_signal": signal.SIGINT,
     "grace": 1.5,
     "idle_timeout": 2.0,
     "max_output": 1000,
@@ -43,6 +45,8 @@ EVERYTHING: dict[str, Any] = {
     "user": "nobody",
     "group": 100,
     "umask": 0o22,
+    "no_new_privs": True,
+    "detach": True,
     "encoding": "latin-1",
     "label": "name",
     "metadata": {"key": [1, 2]},
@@ -214,6 +218,14 @@ WRONG: list[tuple[str, Any, str]] = [
     ("umask", -1, "-1"),
     ("umask", 0o1000, "512"),
     ("umask", "022", "022"),
+    ("stop_signal", 0, "0"),
+    ("stop_signal", 99, "99"),
+    ("stop_signal", True, "True"),
+    ("stop_signal", "SIGINT", "signal.SIGINT"),
+    ("stop_signal", signal.SIGSTOP, "does not end"),
+    ("stop_signal", signal.SIGCHLD, "SIGCHLD"),
+    ("no_new_privs", 1, "bool"),
+    ("detach", None, "bool"),
     ("encoding", "no-such-encoding", "no-such-encoding"),
     ("encoding", None, "None"),
     ("encoding", 7, "7"),
@@ -300,7 +312,7 @@ def test_commands_are_equal_when_all_but_metadata_is(name):
     changed |= {"env": {}, "inherit_env": True, "stdin": Stdio.NULL, "stdout": Stdio.NULL, "stderr": Stdio.NULL}
     changed |= {"timeout": None, "grace": 0, "idle_timeout": None, "max_output": None, "encoding": "utf-8"}
     changed |= {"output_policy": OutputPolicy.FAIL, "check": False, "niceness": 0, "limits": ResourceLimits()}
-    changed |= {"idempotent": False}
+    changed |= {"idempotent": False, "stop_signal": signal.SIGTERM, "no_new_privs": False, "detach": False}
     assert everything() != everything().with_options(**{name: changed[name]})
     assert everything() == everything() == everything(metadata={"other": 1})
 

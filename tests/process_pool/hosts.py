@@ -17,7 +17,7 @@ from contract.support import helper
 from aiocmdpool.command import CommandConfig, Stdio
 from aiocmdpool.process_pool import ProcessPool
 
-from .support import outcome, sh, until
+from .support import PATIENCE, outcome, process_exists, sh, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -152,8 +152,21 @@ def uses_two_loops(loop: str) -> None:
             print(repr(f"{type(error).__name__}: {error}"))
             error = other.run(outcome(pool.start()))
             print(repr(f"{type(error).__name__}: {error}"))
+            error = other.run(outcome(pool.aclose()))
+            print(repr(f"{type(error).__name__}: {error}"))
         print(repr(runner.run(pool.execute(CommandConfig("echo", ["fine"]))).text()))
         runner.run(pool.aclose())
+
+
+def outlives_its_loop(loop: str) -> None:
+    """The pool is closed only when the loop it was used on is no more."""
+    pool = ProcessPool(2)
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(pool.execute(CommandConfig("true")))
+    pids = pool.statistics().pids
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(asyncio.wait_for(pool.aclose(), PATIENCE))
+        print([process_exists(pid) for pid in pids])
 
 
 async def inherits() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -60,4 +59,5 @@ def children_of(pids: Iterable[int]) -> list[psutil.Process]:
 
 
 def process_exists(pid: int) -> bool:
-    return os.path.isdir(f"/proc/{pid}") or psutil.pid_exists(pid)
+    """Alive or a zombie."""
+    return psutil.pid_exists(pid)

@@ -59,6 +59,14 @@ async def test_there_are_as_many_workers_as_were_asked_for_and_they_stay(new_poo
     assert [child.pid for child in psutil.Process().children()] == list(pids)
 
 
+async def test_workers_lead_sessions_of_their_own(new_pool):
+    """What a terminal sends to the host, such as Ctrl-C, does not reach them or what they run."""
+    pool = new_pool(2)
+    await pool.execute(CommandConfig("true"))
+    for pid in pool.statistics().pids:
+        assert os.getsid(pid) == pid != os.getsid(0)
+
+
 async def test_entering_a_pool_starts_its_workers():
     async with ProcessPool(2) as pool:
         pids = pool.statistics().pids

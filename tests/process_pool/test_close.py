@@ -260,11 +260,11 @@ async def test_a_command_that_ends_while_the_pool_is_closed_starts_no_worker(new
     closing: list[asyncio.Future[None]] = []
     settle = worker_module._Pending.settle
 
-    def settle_and_close(entry: worker_module._Pending, answer: object) -> None:
+    def close_and_settle(entry: worker_module._Pending, answer: object) -> None:
+        closing.append(asyncio.ensure_future(pool.aclose(drain=drain)))  # runs before the command hears of its end
         settle(entry, answer)
-        closing.append(asyncio.ensure_future(pool.aclose(drain=drain)))
 
-    monkeypatch.setattr(worker_module._Pending, "settle", settle_and_close)
+    monkeypatch.setattr(worker_module._Pending, "settle", close_and_settle)
     end = await outcome(pool.execute(CommandConfig("true")))
     assert end.returncode == 0
     await asyncio.gather(*closing)

@@ -101,6 +101,11 @@ def test_a_second_loop_is_told_that_the_pool_belongs_to_the_first(loop):
 
 
 @loops
+def test_a_pool_whose_loop_has_ended_leaves_no_worker_when_it_is_closed(loop):
+    assert see("outlives_its_loop", loop) == [[False, False]]
+
+
+@loops
 def test_streams_of_the_host_are_inherited(loop, tmp_path):
     with open(tmp_path / "in", "w+") as source, open(tmp_path / "err", "w+") as errors:
         source.write("on the stdin of the host")

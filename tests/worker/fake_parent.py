@@ -55,7 +55,7 @@ class FakeParent:
         given = options.get("env", os.environ)
         settings = [str(version), str(theirs.fileno()), self.cookie, str(parent or os.getpid()), str(niceness)]
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", *interpreter, FOLDER, *settings, lc_ctype_of(given)],
+            [sys.executable, "-I", "-S", *interpreter, FOLDER, *settings, lc_ctype_of(given), ""],
             stdin=requests_end,
             stdout=replies_end,
             stderr=errors_end,

@@ -31,6 +31,8 @@ def start_payload(*argv: str | bytes, **options: Any) -> bytes:
         "idle_timeout": messages.NONE,
         "max_output": -1,
         "policy": messages.FAIL,
+        "stop_signal": signal.SIGTERM,
+        "flags": 0,
         "stdin": messages.NULL,
         "stdout": messages.CAPTURE,
         "stderr": messages.CAPTURE,
@@ -56,6 +58,7 @@ def exit_payload(**options: Any) -> bytes:
     fields = {
         "reason": messages.EXITED,
         "flags": 0,
+        "tier": messages.NOTHING,
         "returncode": 0,
         "pid": 4242,
         "duration": 0.5,

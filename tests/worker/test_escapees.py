@@ -1,6 +1,7 @@
 """What commands leave behind, by any way out, and a worker that takes it along."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -55,7 +56,7 @@ def test_an_escapee_without_an_environment_is_killed_as_well(parent, ready):
     os.close(read_end)
     escaped = int(ready.wait_blocking())
     os.close(write_end)
-    parent.result(1)
+    assert [pid for pid, _ in parent.result(1).leaked] == [escaped]  # nothing else runs: whose else can it be?
     assert_all_die(escaped)
 
 
@@ -72,6 +73,19 @@ def test_an_escapee_that_forges_its_cookie_is_killed_and_hurts_nobody(parent, re
     parent.start(99, "true")  # when nothing else runs, whatever is there is a leak
     parent.result(99)
     assert_all_die(*pids)
+
+
+def test_an_escapee_that_does_not_say_whose_it_is_is_not_laid_at_the_door_of_another(parent, ready):
+    """It stays as long as others run, and is killed with the last of them."""
+    parent.start(1, "sleep", "60")
+    other = parent.started(1)
+    parent.start(2, "sh", "-c", 'setsid env -i sleep 60 >/dev/null 2>&1 & echo $! >"$1"', "sh", ready.path)
+    escaped = int(ready.wait_blocking())
+    parent.result(2)
+    os.kill(other, signal.SIGTERM)
+    result = parent.result(1)
+    assert (result.returncode, result.leaked) == (-signal.SIGTERM, [])
+    assert_all_die(escaped)
 
 
 def test_nobody_is_left_when_a_worker_is_closed(parent, ready):

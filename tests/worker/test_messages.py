@@ -21,6 +21,8 @@ starts = st.builds(
     idle_timeout=seconds,
     max_output=st.integers(-1, 2**63 - 1),
     policy=u8,
+    stop_signal=u8,
+    flags=u8,
     stdin=u8,
     stdout=u8,
     stderr=u8,
@@ -36,6 +38,7 @@ exits = st.builds(
     Exit,
     reason=st.integers(messages.EXITED, messages.CLOSED),
     flags=u8,
+    tier=st.integers(messages.NOTHING, messages.DESCENDANTS),
     returncode=st.integers(-(2**31), 2**31 - 1),
     pid=u32,
     duration=seconds,
@@ -77,7 +80,7 @@ def test_many_arguments_and_variables_keep_their_places():
     argv = [b"%d" % number for number in range(10_000)]
     environment = [b"", *(b"V%d=" % number for number in range(1_000))]
     rest = ([b"umask=18"], b"/", [b"", b"a", b""], b"\0data\0")
-    start = Start(0.0, 0.0, 0.0, 0, 0, 0, 0, 0, 0, argv, environment, *rest)
+    start = Start(0.0, 0.0, 0.0, 0, 0, 15, 0, 0, 0, 0, 0, argv, environment, *rest)
     seen = messages.unpack_start(messages.pack_start(start))
     assert (seen.argv, seen.environment) == (argv, environment)
     assert (seen.settings, seen.cwd, seen.paths, seen.data) == rest
@@ -85,7 +88,7 @@ def test_many_arguments_and_variables_keep_their_places():
 
 @pytest.mark.parametrize(("flags", "count"), [(0, 0), (1, 0), (2, 0), (4, 1), (8, 1), (12, 2), (15, 2)])
 def test_the_flags_tell_how_many_descriptors_come_along(flags, count):
-    result = Exit(0, flags, 0, 1, 0.0, 0.0, 0.0, 0, b"", b"", [])
+    result = Exit(0, flags, 0, 0, 1, 0.0, 0.0, 0.0, 0, b"", b"", [])
     assert messages.handed_over(messages.pack_exit(result)) == count
 
 

@@ -32,7 +32,7 @@ def test_a_zombie_is_not_to_be_seen():
     try:
         assert procs.look_at(process.pid) is None
         assert process.pid not in [seen.pid for seen in procs.all_processes()]
-        assert procs.cookies_of(process.pid) == []
+        assert procs.marks_of(process.pid) == []
     finally:
         process.wait()
 
@@ -41,7 +41,7 @@ def test_a_process_that_is_no_more_is_not_to_be_seen():
     process = subprocess.Popen(["true"])
     process.wait()
     assert procs.look_at(process.pid) is None
-    assert procs.cookies_of(process.pid) == []
+    assert procs.marks_of(process.pid) == []
 
 
 def test_everything_alive_is_to_be_seen():
@@ -81,7 +81,7 @@ def test_members_are_found_by_group_and_by_session():
 )
 def test_the_cookie_is_found_in_any_environment(environment, cookies):
     with program(SLEEP, env=environment) as pid:
-        assert procs.cookies_of(pid) == cookies
+        assert procs.marks_of(pid) == cookies
 
 
 def test_the_holders_of_a_pipe_are_found():
@@ -146,4 +146,4 @@ def test_without_proc_nothing_is_seen(monkeypatch):
     assert procs.all_processes() == []
     assert procs.in_group_or_session(os.getpid()) == []
     assert procs.look_at(os.getpid()) is None
-    assert procs.cookies_of(os.getpid()) == []
+    assert procs.marks_of(os.getpid()) == []

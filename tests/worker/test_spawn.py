@@ -169,7 +169,8 @@ def test_a_stream_that_cannot_be_opened_is_named(spawner, tmp_path, name):
     assert failure_of(spawner.start, request, 7, []) == (errno.ENOENT, name)
 
 
-def test_handed_over_descriptors_are_closed_whether_it_starts_or_not(spawner):
+def test_handed_over_descriptors_stay_those_of_the_caller(spawner):
+    """Who can start it again, if the reason for a failure passes."""
     for argv in (["cat"], ["no-such-program-anywhere"]):
         read_end, write_end = os.pipe()
         sink, sink_end = os.pipe()
@@ -180,18 +181,16 @@ def test_handed_over_descriptors_are_closed_whether_it_starts_or_not(spawner):
             finish(spawner.start(start_of(*argv, **streams), 7, [read_end, sink_end]))
         except StartFailure:
             assert argv != ["cat"]
+        os.close(sink_end)
+        os.close(read_end)
         assert read_all(sink) == (b"handed over" if argv == ["cat"] else b"")
-        for fd in (read_end, sink_end):
-            with pytest.raises(OSError, match="Bad file descriptor"):
-                os.fstat(fd)
 
 
-def test_descriptors_are_closed_when_another_stream_cannot_be_opened(spawner):
+def test_descriptors_stay_open_when_another_stream_cannot_be_opened(spawner):
     read_end, write_end = os.pipe()
     options = {"stdin": messages.DESCRIPTOR, "descriptors": 1, "stdout": messages.PATH, "paths": [b"", b"/none/x", b""]}
     assert failure_of(spawner.start, start_of("true", **options), 7, [read_end]) == (errno.ENOENT, "stdout")
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(read_end)
+    os.close(read_end)
     os.close(write_end)
 
 

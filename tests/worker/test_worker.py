@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract.support import FOREVER, assert_dead, is_gone, outcome
+from contract.support import FOREVER, assert_dead, is_dead, is_gone, outcome
 
 import aiocmdpool.worker_program
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import ExecuteError, IoError, WorkerLost
+from aiocmdpool.system import exit_watch
 from aiocmdpool.worker import program as program_module
 from aiocmdpool.worker import worker as worker_module
 from aiocmdpool.worker.connection import HIGH_WATER
 from aiocmdpool.worker.worker import RequestNotSent, Worker
 from aiocmdpool.worker_program import frames
 
-from .support import PATIENCE, PROGRAMS, exit_frame
+from .support import PATIENCE, PROGRAMS, exit_frame, wait_until
 
 pytestmark = pytest.mark.one_loop("asyncio", "uvloop")  # debug mode shows nothing new here
 
@@ -147,6 +148,19 @@ async def test_replies_before_the_death_count(workers):
     assert [getattr(end, "stdout", None) for end in ends] == [b"fake", None, b"fake", None]
     assert_lost(ends[1])
     assert_lost(ends[3])
+
+
+async def test_replies_count_though_the_death_is_heard_of_first(workers, ready, monkeypatch):
+    """A thread tells of it where there is no pidfd, and the loop may have been busy meanwhile."""
+    monkeypatch.setattr(program_module, "watch_exit", exit_watch._ThreadWatch)
+    worker = workers(f"hello(); number = start(); say({ready.path!r}); write(result(number)); os._exit(1)")
+    running = asyncio.ensure_future(worker.execute(COMMAND))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    ready.wait_blocking()
+    wait_until(lambda: is_dead(worker.pid))
+    worker._program._watch._thread.join()
+    assert (await running).stdout == b"fake"
 
 
 async def test_a_worker_that_exits_at_once_has_run_nothing(workers):

@@ -210,7 +210,9 @@ def test_cancelling_what_is_not_there_is_harmless(parent):
 
 def test_a_stopped_program_is_ended_as_well(parent, ready):
     parent.start(1, *argv_of("sleep_after_ready", ready.path), grace=30)
-    os.kill(int(ready.wait_blocking()), signal.SIGSTOP)
+    pid = int(ready.wait_blocking())
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     parent.cancel(1)
     assert parent.result(1).returncode == -signal.SIGTERM
 

@@ -55,6 +55,7 @@ def result(number: int, **fields) -> bytes:
     given = {
         "reason": messages.EXITED,
         "flags": 0,
+        "tier": messages.NOTHING,
         "returncode": 0,
         "pid": 4242,
         "duration": 0.5,
