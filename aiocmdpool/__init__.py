@@ -27,7 +27,7 @@ from aiocmdpool.one_shot import execute, run
 from aiocmdpool.pool import CommandPool
 from aiocmdpool.pool_statistics import PoolStatistics
 from aiocmdpool.process_pool import ProcessPool, ProcessPoolStatistics
-from aiocmdpool.result import CommandResult, EndReason, LeakedProcess, Usage
+from aiocmdpool.result import CommandResult, EndReason, KillTier, LeakedProcess, Usage
 from aiocmdpool.task_handle import TaskHandle
 from aiocmdpool.task_status import TaskStatus, TaskStatusTracker
 
@@ -46,6 +46,7 @@ __all__ = [
     "ExecutionConfig",
     "ExecutionMode",
     "IoError",
+    "KillTier",
     "LeakedProcess",
     "NonZeroExit",
     "OutputLimitExceeded",

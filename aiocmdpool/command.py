@@ -10,6 +10,7 @@ import enum
 import os
 import pathlib
 import shlex
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -19,7 +20,7 @@ from aiocmdpool.errors import ConfigError
 
 StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
-DEFAULT_GRACE = 2.0  # seconds between TERM and KILL
+DEFAULT_GRACE = 2.0  # seconds between the stop signal and KILL
 DEFAULT_MAX_OUTPUT = 256 * 1024 * 1024  # bytes per stream; "no limit" must be asked for
 
 
@@ -83,6 +84,7 @@ class CommandOptions(TypedDict, total=False):
     stdout: str | os.PathLike[str] | Stdio | int
     stderr: str | os.PathLike[str] | Stdio | int
     timeout: float | None
+    stop_signal: signal.Signals | int
     grace: float
     idle_timeout: float | None
     max_output: int | None
@@ -93,6 +95,8 @@ class CommandOptions(TypedDict, total=False):
     user: str | int | None
     group: str | int | None
     umask: int | None
+    no_new_privs: bool
+    detach: bool
     encoding: str
     label: str | None
     metadata: Mapping[str, Any] | None
@@ -135,8 +139,10 @@ class CommandConfig:
     """As `stdout`, and `Stdio.MERGED`."""
     timeout: float | None = None
     """Seconds the program may run, counted from its start. `None`: no deadline."""
+    stop_signal: signal.Signals = signal.SIGTERM
+    """What asks the program, and all of its process group, to end."""
     grace: float = DEFAULT_GRACE
-    """Seconds between TERM and KILL when the program has to be ended."""
+    """Seconds between that and KILL, for the whole of the group."""
     idle_timeout: float | None = None
     """Seconds the program may go without writing to a captured stream. `None`: no such deadline."""
     max_output: int | None = DEFAULT_MAX_OUTPUT
@@ -155,6 +161,11 @@ class CommandConfig:
     """Group (name or gid) to run as; takes a privilege."""
     umask: int | None = None
     """File mode creation mask, 0 to 0o777."""
+    no_new_privs: bool = False
+    """Whether set-user-ID programs and file capabilities are powerless in it (PR_SET_NO_NEW_PRIVS; Linux)."""
+    detach: bool = False
+    """Whether what it leaves running after its own exit, such as a daemon, is left alone. Ended for a reason, it is
+    ended with all of it."""
     encoding: str = "utf-8"
     """Used by `CommandResult.text()`; the result itself is always bytes."""
     label: str | None = None
@@ -237,6 +248,7 @@ class CommandConfig:
             self.niceness
             or self.limits is not _DEFAULTS["limits"]
             or self.umask is not None
+            or self.no_new_privs
             or self.user is not None
             or self.group is not None
         )
@@ -334,6 +346,7 @@ _CLEANERS: tuple[tuple[str, Callable[[str, Any], Any]], ...] = (
     ("stdout", _clean_stream),
     ("stderr", _clean_stream),
     ("timeout", validate.seconds),
+    ("stop_signal", validate.stop_signal),
     ("grace", validate.seconds),
     ("idle_timeout", validate.seconds),
     ("max_output", validate.whole_number(0, optional=True)),
@@ -344,6 +357,8 @@ _CLEANERS: tuple[tuple[str, Callable[[str, Any], Any]], ...] = (
     ("user", validate.identity),
     ("group", validate.identity),
     ("umask", validate.whole_number(0, 0o777, optional=True)),
+    ("no_new_privs", validate.instance_of(bool)),
+    ("detach", validate.instance_of(bool)),
     ("encoding", validate.encoding),
     ("label", validate.optional_text),
     ("metadata", validate.metadata),

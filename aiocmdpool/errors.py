@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aiocmdpool.command import CommandConfig
-    from aiocmdpool.result import CommandResult, EndReason
+    from aiocmdpool.result import CommandResult, EndReason, KillTier
 
 
 class ExecuteError(Exception):
@@ -76,7 +76,18 @@ class OutputLimitExceeded(ChildError):
 
 
 class WorkerLost(ChildError):
-    """The worker process that ran the command died or hung. The command may have run."""
+    """The worker process that ran the command died or hung. The command may have run.
+
+    Attributes:
+        killed_by: What it took to end what the worker had started; `None` where nothing of it was left.
+    """
+
+    def __init__(self, message: str, *, killed_by: "KillTier | None" = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.killed_by = killed_by
+
+    def _details(self) -> dict[str, Any]:
+        return {**super()._details(), "killed_by": self.killed_by}
 
 
 class TaskCancelled(ExecuteError):

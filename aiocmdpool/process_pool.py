@@ -13,6 +13,8 @@ import os
 from types import TracebackType
 from typing import Self
 
+import anyio.to_thread
+
 from aiocmdpool import validate
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.cpus import cpu_count
@@ -20,6 +22,7 @@ from aiocmdpool.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLos
 from aiocmdpool.outcome import settle
 from aiocmdpool.result import CommandResult, EndReason
 from aiocmdpool.waiting import wait_through
+from aiocmdpool.worker.remains import Unclosed
 from aiocmdpool.worker.worker import RequestNotSent, Worker
 from aiocmdpool.worker_program import messages
 
@@ -94,6 +97,7 @@ class ProcessPool:
         self._last_failure = ""
         self._recycling = recycle_after is not None or max_worker_memory is not None
         self._closed = False
+        self._unclosed = Unclosed(self)
 
     @property
     def size(self) -> int:
@@ -167,14 +171,17 @@ class ProcessPool:
         self._respawn = None
         while not self._closed and len(self._workers) < self._size:
             try:
-                self._workers.append(Worker(self._niceness, self._hang_after, self._on_gone))
+                worker = Worker(self._niceness, self._hang_after, self._on_gone)
             except WorkerLost as error:
                 self._note_failure(str(error))
                 return
+            self._workers.append(worker)
+            self._unclosed.workers.add(worker.remains)
         self._wake()
 
     def _on_gone(self, worker: Worker) -> None:
         """A worker is dead and what it ran is settled."""
+        self._unclosed.workers.discard(worker.remains)
         self._leaving.discard(worker)
         if worker not in self._workers:
             return
@@ -245,8 +252,18 @@ class ProcessPool:
             drain: Let what is in flight come to its end, rather than ending it (its callers get `TaskCancelled`).
 
         Cancellation: ends what is in flight, and leaves when that is done.
+
+        Raises:
+            ExecuteError: The pool belongs to another loop that is still there, or to the parent of this process.
         """
+        if self._loop is not None and not self._loop.is_closed():
+            self._check_owner()
         self._closed = True
+        if self._loop is not None and self._loop.is_closed():  # nobody is left to tell
+            self._workers.clear()
+            self._leaving.clear()
+            await anyio.to_thread.run_sync(self._unclosed.end)
+            return
         if self._respawn is not None:
             self._respawn.cancel()
         self._wake()
@@ -275,13 +292,16 @@ class ProcessPool:
     def _check(self, command: CommandConfig | None = None) -> None:
         if self._closed:
             raise PoolClosed("this process pool is closed; make a new one", command=command)
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._loop is not None:
-                raise ExecuteError(
-                    "this process pool belongs to another event loop; make one for each", command=command
-                )
-            self._loop, self._pid = loop, os.getpid()
+        if self._loop is None:
+            self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
+        self._check_owner(command)
+
+    def _check_owner(self, command: CommandConfig | None = None) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            message = (
+                "this process pool belongs to another event loop; make one for each, and close it where it is used"
+            )
+            raise ExecuteError(message, command=command)
         if os.getpid() != self._pid:
             message = "this process pool belongs to the parent of this forked process; make a new one here"
             raise ExecuteError(message, command=command)

@@ -51,6 +51,17 @@ class LeakedProcess:
     name: str
 
 
+class KillTier(enum.Enum):
+    """How far one had to go to end a command, or what it left behind."""
+
+    GROUP = "group"
+    """Signals to its process group were enough."""
+    DESCENDANTS = "descendants"
+    """Processes had left the group; they were found as orphans, or by the mark in their environment."""
+    CGROUP = "cgroup"
+    """The control group of the worker was killed."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CommandResult:
     """The outcome of one run. Errors raised after the program started carry one too."""
@@ -72,7 +83,9 @@ class CommandResult:
     truncated: bool = False
     """Whether `max_output` cut a captured stream."""
     leaked: tuple[LeakedProcess, ...] = ()
-    """Processes it left behind; true in a condition where there were any."""
+    """Processes it left behind, which have been killed; true in a condition where there were any."""
+    killed_by: KillTier | None = None
+    """What it took to end the command, or what it left behind; `None` where nothing had to be ended."""
 
     @property
     def signal(self) -> signals.Signals | int | None:
@@ -103,6 +116,7 @@ class CommandResult:
             self.usage,
             self.truncated,
             self.leaked,
+            self.killed_by,
         )
 
     def text(self, stream: Literal["stdout", "stderr"] = "stdout", *, errors: str = "strict") -> str:

@@ -6,6 +6,7 @@ An error names the field, the value and what is allowed. Values that may be secr
 import enum
 import math
 import os
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -114,6 +115,24 @@ def instance_of(kind: type) -> Callable[[str, object], Any]:
         return value
 
     return clean
+
+
+_STOPPING = frozenset(
+    {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGCHLD, signal.SIGURG}
+)  # their default action does not end a process (signal(7))
+
+
+def stop_signal(name: str, value: object) -> signal.Signals:
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            clean = signal.Signals(value)
+        except ValueError:
+            raise ConfigError(f"{name}: there is no signal {value}", field=name) from None
+        if clean not in _STOPPING:
+            return clean
+        raise ConfigError(f"{name}: {clean.name} does not end a program", field=name)
+    hint = f"; did you mean signal.{value}?" if isinstance(value, str) and hasattr(signal, value) else ""
+    raise ConfigError(f"{name}: {value!r} is not a signal{hint}", field=name)
 
 
 def identity(name: str, value: object) -> str | int | None:

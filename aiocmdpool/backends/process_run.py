@@ -3,7 +3,7 @@
     execute ── open streams ── launch ── watch exit ──┐
                                                       ├─ first reason: exit, deadline, limit, cancel, close
                                        read, feed ────┘
-            ── terminate (TERM, grace, KILL) ── reap ── sweep the group ── drain ── result or error
+            ── terminate (stop signal, grace, KILL) ── reap ── sweep group and escapees ── drain ── result or error
 
 The flow is one coroutine; everything the loop calls back only notes a fact and, the first time, the reason to end.
 """
@@ -14,20 +14,24 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterable
 from time import monotonic  # `loop.time()` of uvloop stands still within a turn, and counts milliseconds
 
 from aiocmdpool.command import CommandConfig, OutputPolicy
-from aiocmdpool.errors import ChildError, ExecuteError, TaskCancelled
+from aiocmdpool.errors import ChildError, ExecuteError, IoError, TaskCancelled
 from aiocmdpool.outcome import settle
-from aiocmdpool.result import CommandResult, EndReason, LeakedProcess, Usage
+from aiocmdpool.result import CommandResult, EndReason, KillTier, LeakedProcess, Usage
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.exit_watch import ExitWatch, watch_exit
 from aiocmdpool.system.launch import launch
 from aiocmdpool.system.pipes import PipeFeeder, PipeReader
-from aiocmdpool.system.processes import group_members, pipe_holders
+from aiocmdpool.system.processes import group_members, hunt, pipe_holders
+from aiocmdpool.system.run_mark import new_mark
 from aiocmdpool.system.start_failure import preparation_failure, stream_failure
 from aiocmdpool.system.stdio import ChildStdio
 from aiocmdpool.waiting import wait_through
+from aiocmdpool.worker_program import procs
+from aiocmdpool.worker_program.patience import Patience
 
 DRAIN_TIMEOUT = 0.25  # seconds for what is still in the pipes after the exit, when somebody else holds them
 UNKILLABLE_AFTER = 5.0  # seconds after KILL; a process in uninterruptible sleep, or one we may not signal, stays longer
@@ -55,10 +59,13 @@ class ProcessRun:
         self._open_readers = 0
         self._last_output = 0.0
         self._signalled: signal.Signals | None = None
+        self._mark = new_mark()
+        self._leaked: dict[int, LeakedProcess] = {}
+        self._tier: KillTier | None = None
 
     async def to_the_end(self) -> CommandResult:
         try:
-            self._start()
+            await self._start_patiently()
             try:
                 await self._wait(self._over)
                 if not self._exited.done():
@@ -82,7 +89,22 @@ class ProcessRun:
             self._reason = reason
             self._over.set_result(None)
 
-    # -- start: no await in here, so no cancellation can come between the start and the watch ----------------------
+    # -- start ------------------------------------------------------------------------------------------------------
+
+    async def _start_patiently(self) -> None:
+        """Start it; again, for a while, where the reason for a failure may pass by itself."""
+        patience = Patience()
+        while True:
+            try:
+                return self._start()  # no await in there, so no cancellation comes between the start and the watch
+            except IoError as error:
+                delay = patience.delay(error.errno)
+                if delay < 0:
+                    raise
+                await self._wait(self._over, delay)
+                if self._over.done():
+                    message = f"{self._command.display()}: {self._final_reason().value} before it started"
+                    raise TaskCancelled(message, command=self._command, end_reason=self._final_reason()) from error
 
     def _start(self) -> None:
         command, loop = self._command, self._loop
@@ -96,7 +118,7 @@ class ProcessRun:
                 self._feeder = PipeFeeder(loop, stdio.stdin_pipe, command.stdin)
             self._stdout = self._read(stdio.stdout_pipe)
             self._stderr = self._read(stdio.stderr_pipe)
-            self._child = launch(command, stdio)
+            self._child = launch(command, stdio, self._mark)
         except BaseException:
             self._release()
             raise
@@ -162,12 +184,30 @@ class ProcessRun:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     async def _terminate(self) -> None:
-        self._end_group(signal.SIGTERM)
-        self._signal_group(signal.SIGCONT)  # a stopped program sees TERM only when it goes on
+        self._tier = KillTier.GROUP
+        self._end_group(self._command.stop_signal)
+        self._signal_group(signal.SIGCONT)  # a stopped program sees the other only when it goes on
+        kill_at = monotonic() + self._command.grace
         await self._wait(self._exited, self._command.grace)
-        if not self._exited.done():
+        if self._exited.done():  # a shell dies of TERM at once; what it runs may need the grace to clean up
+            await self._wait_for_group(kill_at)
+        else:
             self._end_group(signal.SIGKILL)
             await self._wait(self._exited, UNKILLABLE_AFTER)
+
+    async def _wait_for_group(self, until: float) -> None:
+        """Wait for the rest of the group, whose leader is a zombie."""
+        while (left := until - monotonic()) > 0 and (members := group_members(self._child.pid)):
+            await self._wait_for_exit(members[0].pid, left)
+
+    async def _wait_for_exit(self, pid: int, seconds: float) -> None:
+        """Wait for a process that may be nobody's child here."""
+        gone = self._loop.create_future()
+        watch = watch_exit(self._loop, pid, lambda: gone.set_result(None))
+        try:
+            await self._wait(gone, seconds)
+        finally:
+            watch.close()
 
     def _end_group(self, number: signal.Signals) -> None:
         self._signalled = number
@@ -185,9 +225,12 @@ class ProcessRun:
                 "SIGKILL; it belongs to another user, or the kernel holds it in uninterruptible sleep",
                 command=self._command,
             )
-        pid, returncode, usage, leaked = self._reap()
+        pid, returncode, usage = self._reap()
+        if not self._detaches():
+            await self._sweep_escapees()
         await self._wait(self._drained, DRAIN_TIMEOUT)
-        if self._open_readers:
+        leaked = tuple(self._leaked.values()) if self._reason is EndReason.EXITED else ()
+        if self._open_readers and not self._detaches():
             leaked = leaked or self._holders()
         return CommandResult(
             command=self._command,
@@ -200,7 +243,12 @@ class ProcessRun:
             usage=usage,
             truncated=any(reader.capture.truncated for reader in self._readers),
             leaked=leaked,
+            killed_by=self._tier,
         )
+
+    def _detaches(self) -> bool:
+        """Whether it may leave processes behind: it asked for that, and has ended by itself."""
+        return self._command.detach and self._reason is EndReason.EXITED
 
     def _final_reason(self) -> EndReason:
         """The first reason; that it wrote too much counts however quickly it left."""
@@ -209,14 +257,15 @@ class ProcessRun:
             return EndReason.OUTPUT_LIMIT
         return self._reason or EndReason.EXITED
 
-    def _reap(self) -> tuple[int, int, Usage | None, tuple[LeakedProcess, ...]]:
+    def _reap(self) -> tuple[int, int, Usage | None]:
         """Take the exit status, and kill what the program left in its group."""
         group = self._child.pid
         try:
             _, status, used = os.wait4(group, 0)
         except ChildProcessError:  # SIGCHLD is ignored, or somebody called waitpid(-1): the status is gone
             status, used = None, None
-        leaked = self._sweep(group)
+        if not self._detaches():
+            self._sweep_group(group)
         report = self._child.report()
         code = -1 if status is None else os.waitstatus_to_exitcode(status)
         self._child.reaped(code)
@@ -225,24 +274,24 @@ class ProcessRun:
         if report.wait_status is not None and report.usage is not None:  # the supervising launcher saw the exit
             user, system, peak = report.usage
             code = os.waitstatus_to_exitcode(report.wait_status)
-            return report.pid or group, code, Usage(user, system, self._max_rss(peak)), leaked
+            return report.pid or group, code, Usage(user, system, self._max_rss(peak))
         if status is None and self._signalled is not None:  # the signal hit the launcher, too, or before it was ready
-            return report.pid or group, -self._signalled, None, leaked
+            return report.pid or group, -self._signalled, None
         if status is None or used is None:
             raise ChildError(
                 f"{self._command.display()}: its exit status was taken by other code in this process; look for "
                 "waitpid(-1), or for a SIGCHLD that was set to be ignored after the start",
                 command=self._command,
             )
-        return group, code, Usage(used.ru_utime, used.ru_stime, self._max_rss(used.ru_maxrss)), leaked
+        return group, code, Usage(used.ru_utime, used.ru_stime, self._max_rss(used.ru_maxrss))
 
     def _max_rss(self, kernel_figure: int) -> int | None:
         # A child starts with the peak of the process it was vforked from, and keeps it across exec (bun#43305;
         # setmax_mm_hiwater_rss in the kernel's fs/exec.c): only a larger figure is the program's own.
         return kernel_figure * _MAXRSS_UNIT if kernel_figure > self._floor_rss else None
 
-    def _sweep(self, group: int) -> tuple[LeakedProcess, ...]:
-        """Kill what is left of the group after its leader; what was left after a normal exit is a leak.
+    def _sweep_group(self, group: int) -> None:
+        """Kill what is left of the group after its leader.
 
         The number cannot be given to a new process while a member lives (the kernel frees a pid when no task uses it as
         pid, group or session). If the group is empty it can, in theory even by now: but then there is a leader again.
@@ -250,12 +299,27 @@ class ProcessRun:
         try:
             os.killpg(group, 0)
         except (ProcessLookupError, PermissionError):
-            return ()
+            return
         members = group_members(group)
-        if any(member.pid == group for member in members):
-            return ()
-        self._signal_group(signal.SIGKILL)
-        return members if self._reason is EndReason.EXITED else ()
+        if members and not any(member.pid == group for member in members):
+            self._signal_group(signal.SIGKILL)
+            self._note(members, KillTier.GROUP)
+
+    async def _sweep_escapees(self) -> None:
+        """Kill what has left the group, by the mark in its environment, until nothing of it is left."""
+        give_up_at = monotonic() + UNKILLABLE_AFTER
+        while (left := give_up_at - monotonic()) > 0:
+            escapees = hunt(lambda process: self._mark in procs.marks_of(process.pid), since=self._child.pid)
+            if not escapees:
+                return
+            self._note([LeakedProcess(each.pid, os.fsdecode(each.name)) for each in escapees], KillTier.DESCENDANTS)
+            for process in escapees:
+                await self._wait_for_exit(process.pid, left)
+
+    def _note(self, left: Iterable[LeakedProcess], tier: KillTier) -> None:
+        """Processes were left, and have been killed."""
+        self._leaked.update((process.pid, process) for process in left)
+        self._tier = KillTier.DESCENDANTS if KillTier.DESCENDANTS in (self._tier, tier) else tier
 
     def _holders(self) -> tuple[LeakedProcess, ...]:
         """Who still holds the pipes after everything in the group is dead: it left the group, or is not ours."""

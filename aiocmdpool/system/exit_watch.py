@@ -20,19 +20,37 @@ from typing import Protocol
 
 
 class ExitWatch(Protocol):
-    """A pending notification."""
+    """A pending notification.
+
+    Attributes:
+        descriptor: What it watches; -1 where it needs none.
+    """
+
+    descriptor: int
 
     def close(self) -> None:
         """Stop watching; harmless when repeated or after the exit."""
 
 
-def watch_exit(loop: asyncio.AbstractEventLoop, pid: int, on_exit: Callable[[], None]) -> ExitWatch:
-    """Call `on_exit()` on `loop` once the child `pid` has exited. It is left unreaped."""
+def watch_exit(
+    loop: asyncio.AbstractEventLoop,
+    pid: int,
+    on_exit: Callable[[], None],
+    close: Callable[[int], None] = os.close,
+) -> ExitWatch:
+    """Call `on_exit()` on `loop` once the child `pid` has exited. It is left unreaped.
+
+    Args:
+        loop: Where to call.
+        pid: The child.
+        on_exit: What to call.
+        close: Closes the descriptor that it takes.
+    """
     try:
         fd = _exit_descriptor(pid)
     except OSError:  # ENOSYS (old kernel, sandbox), EMFILE, …: a thread needs no descriptor
         return _ThreadWatch(loop, pid, on_exit)
-    return _DescriptorWatch(loop, fd, on_exit)
+    return _DescriptorWatch(loop, fd, on_exit, close)
 
 
 def _exit_descriptor(pid: int) -> int:
@@ -49,12 +67,15 @@ def _exit_descriptor(pid: int) -> int:
 
 
 class _DescriptorWatch:
-    __slots__ = ("_fd", "_loop", "_on_exit")
+    __slots__ = ("_close", "_loop", "_on_exit", "descriptor")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, on_exit: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fd: int, on_exit: Callable[[], None], close: Callable[[int], None]
+    ) -> None:
         self._loop = loop
-        self._fd = fd
+        self.descriptor = fd
         self._on_exit = on_exit
+        self._close = close
         loop.add_reader(fd, self._exited)
 
     def _exited(self) -> None:
@@ -62,14 +83,15 @@ class _DescriptorWatch:
         self._on_exit()
 
     def close(self) -> None:
-        if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = -1
+        if self.descriptor >= 0:
+            self._loop.remove_reader(self.descriptor)
+            self._close(self.descriptor)
+            self.descriptor = -1
 
 
 class _ThreadWatch:
-    def __init__(self, loop: asyncio.AbstractEventLoop, pid: int, on_exit: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pid: int, on_exit: Callable[[], None], *_: object) -> None:
+        self.descriptor = -1
         self._loop = loop
         self._pid = pid
         self._on_exit: Callable[[], None] | None = on_exit

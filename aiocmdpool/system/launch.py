@@ -12,6 +12,7 @@ from typing import NamedTuple
 import aiocmdpool.worker_program
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import IoError
+from aiocmdpool.system.run_mark import marked
 from aiocmdpool.system.start_failure import start_failure
 from aiocmdpool.system.stdio import ChildStdio
 from aiocmdpool.worker_program.launcher import lc_ctype_of
@@ -58,8 +59,8 @@ class Launched:
             self._report_fd = -1
 
 
-def launch(command: CommandConfig, stdio: ChildStdio) -> Launched:
-    """Start the program as leader of a new session, hence of a new process group.
+def launch(command: CommandConfig, stdio: ChildStdio, mark: bytes) -> Launched:
+    """Start the program as leader of a new session, hence of a new process group, with a mark in its environment.
 
     `subprocess.Popen` uses vfork(2) for this: the cost does not grow with the memory of this process.
 
@@ -84,7 +85,7 @@ def launch(command: CommandConfig, stdio: ChildStdio) -> Launched:
             stdout=stdio.stdout,
             stderr=stdio.stderr,
             cwd=command.cwd,
-            env=command.environment(os.environ),  # not what C libraries put beside it
+            env=marked(command.environment(os.environ), mark),  # not what C libraries put beside it
             start_new_session=True,
             pass_fds=(status_fd,) if status_fd >= 0 else (),
         )
@@ -121,6 +122,7 @@ def launcher_settings(command: CommandConfig) -> dict[str, str]:
         "group": command.group,
         "user": command.user,
         "umask": command.umask,
+        "no_new_privs": 1 if command.no_new_privs else None,
     }
     return {name: str(value) for name, value in wanted.items() if value is not None}
 

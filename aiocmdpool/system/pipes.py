@@ -16,7 +16,7 @@ CHUNK = 65536  # bytes: what a Linux pipe holds by default (pipe(7))
 class PipeReader:
     """Reads one pipe into a capture until its end; then closes it and calls back, once."""
 
-    __slots__ = ("_fd", "_loop", "_on_data", "_on_end", "_on_limit", "capture")
+    __slots__ = ("_close", "_fd", "_loop", "_on_data", "_on_end", "_on_limit", "capture")
 
     def __init__(
         self,
@@ -27,8 +27,10 @@ class PipeReader:
         on_data: Callable[[], None],
         on_limit: Callable[[], None],
         on_end: Callable[[], None],
+        close: Callable[[int], None] = os.close,
     ) -> None:
         self._loop = loop
+        self._close = close
         self._fd = fd
         self.capture = capture
         self._on_data = on_data
@@ -60,7 +62,7 @@ class PipeReader:
         if self._fd < 0:
             return
         self._loop.remove_reader(self._fd)
-        os.close(self._fd)
+        self._close(self._fd)
         self._fd = -1
         self._on_end()
 

@@ -72,6 +72,8 @@ def _cause(command: CommandConfig, error: OSError) -> str:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         whose = "this process" if error.errno == errno.EMFILE else "the system"
         return f"{whose} has no file descriptors left; lower concurrency_limit or raise the limit (ulimit -n)"
+    if error.errno == errno.ETXTBSY:
+        return f"{command.program!r} is open for writing somewhere, and still was after a second"
     if error.errno == errno.EAGAIN:
         return "the limit on processes is reached (ulimit -u, or pids.max of the cgroup)"
     if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR):

@@ -33,6 +33,7 @@ class Connection:
         passing: The socket for descriptors.
         received: Called with (kind, request id, payload) for each frame.
         lost: Called, once, with the reason when the stream has ended or makes no sense.
+        close: Closes the pipes.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Connection:
         passing: socket.socket,
         received: Callable[[int, int, bytes], None],
         lost: Callable[[str], None],
+        close: Callable[[int], None] = os.close,
     ) -> None:
         self._loop = loop
+        self._close = close
         self._reading, self._writing, self._passing = reading, writing, passing
         self._received, self._lost = received, lost
         self._decoder = FrameDecoder()
@@ -271,8 +274,8 @@ class Connection:
         self._loop.remove_reader(self._reading)
         self._loop.remove_writer(self._writing)
         self._loop.remove_writer(self._passing)
-        os.close(self._reading)
-        os.close(self._writing)
+        self._close(self._reading)
+        self._close(self._writing)
         self._passing.close()
         self._wake()
 

@@ -19,7 +19,9 @@ from aiocmdpool.system.exit_watch import watch_exit
 from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.pipes import PipeReader
 from aiocmdpool.worker.connection import Connection
+from aiocmdpool.worker.remains import Remains
 from aiocmdpool.worker.request import current_directory, current_environment
+from aiocmdpool.worker_program import cgroup
 from aiocmdpool.worker_program.frames import PROTOCOL_VERSION
 from aiocmdpool.worker_program.launcher import lc_ctype_of
 
@@ -54,6 +56,8 @@ class WorkerProgram:
         self.cookie = secrets.token_hex(8)
         self.environment = current_environment().copy()
         self.home = current_directory()
+        parent_group = cgroup.own_directory()
+        self.group = cgroup.make(parent_group, self.cookie) if parent_group else ""
         self._exited = exited
         self.returncode: int | None = None
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
@@ -65,7 +69,7 @@ class WorkerProgram:
                 requests_end, requests = _pipe(theirs, undo)
                 replies, replies_end = _pipe(undo, theirs)
                 errors, errors_end = _pipe(undo, theirs)
-                self._popen = subprocess.Popen(
+                popen = subprocess.Popen(
                     self._argv(passing_end, niceness),
                     stdin=requests_end,
                     stdout=replies_end,
@@ -75,23 +79,40 @@ class WorkerProgram:
                     start_new_session=True,
                 )
             except OSError as error:
+                cgroup.remove(self.group)
                 raise WorkerLost(f"a worker could not be started: {error}") from error
             undo.pop_all()
-        self.pid = self._popen.pid
-        self.connection = Connection(loop, replies, requests, passing, received, lost)
-        os.set_blocking(errors, False)
-        self._stderr = Capture(STDERR_TAIL, OutputPolicy.KEEP_TAIL)
-        self._reader = PipeReader(
-            loop, errors, self._stderr, on_data=lambda: None, on_limit=lambda: None, on_end=lambda: None
-        )
-        self._watch = watch_exit(loop, self.pid, self._on_exit)
+        self.pid = popen.pid
+        popen.returncode = 0  # it is reaped below; `Popen` is not to wait for it, nor to complain that nobody has
         self._pidfd = -1
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):  # not in this kernel or sandbox, or no descriptors left
                 self._pidfd = os.pidfd_open(self.pid)
+        self.remains = Remains(self.pid, self.cookie, self.group, [requests, replies, errors, self._pidfd], passing)
+        self.connection = Connection(loop, replies, requests, passing, received, lost, self.remains.close)
+        os.set_blocking(errors, False)
+        self._stderr = Capture(STDERR_TAIL, OutputPolicy.KEEP_TAIL)
+        self._reader = PipeReader(
+            loop,
+            errors,
+            self._stderr,
+            on_data=lambda: None,
+            on_limit=lambda: None,
+            on_end=lambda: None,
+            close=self.remains.close,
+        )
+        self._watch = watch_exit(loop, self.pid, self._on_exit, self.remains.close)
+        self.remains.add(self._watch.descriptor)
 
     def _argv(self, socket_fd: int, niceness: int) -> list[str]:
-        numbers = [str(socket_fd), self.cookie, str(os.getpid()), str(niceness), lc_ctype_of(dict(os.environ))]
+        numbers = [
+            str(socket_fd),
+            self.cookie,
+            str(os.getpid()),
+            str(niceness),
+            lc_ctype_of(dict(os.environ)),
+            self.group,
+        ]
         return [sys.executable, "-I", "-S", FOLDER, str(PROTOCOL_VERSION), *numbers]
 
     def kill(self) -> None:
@@ -113,7 +134,6 @@ class WorkerProgram:
             self.returncode = os.waitstatus_to_exitcode(status)
         except ChildProcessError:  # the host ignores SIGCHLD, or reaps what is not its own
             self.returncode = -1
-        self._popen.returncode = self.returncode
         self._reader.read_rest()
         self._exited()
 
@@ -128,7 +148,7 @@ class WorkerProgram:
         self._reader.close()
         self._watch.close()
         if self._pidfd >= 0:
-            os.close(self._pidfd)
+            self.remains.close(self._pidfd)
             self._pidfd = -1
 
 

@@ -6,7 +6,7 @@ import anyio.to_thread
 
 from aiocmdpool.command import CommandConfig, Stdio
 from aiocmdpool.errors import ExecuteError, IoError, TaskCancelled
-from aiocmdpool.result import CommandResult, EndReason, LeakedProcess, Usage
+from aiocmdpool.result import CommandResult, EndReason, KillTier, LeakedProcess, Usage
 from aiocmdpool.system.start_failure import preparation_failure, stream_failure
 from aiocmdpool.worker_program import messages
 
@@ -19,6 +19,13 @@ _REASONS = {
     messages.OUTPUT_LIMIT: EndReason.OUTPUT_LIMIT,
     messages.CANCELLED: EndReason.CANCELLED,
     messages.CLOSED: EndReason.CLOSED,
+}
+
+
+_TIERS = {
+    messages.NOTHING: None,
+    messages.GROUP: KillTier.GROUP,
+    messages.DESCENDANTS: KillTier.DESCENDANTS,
 }
 
 
@@ -52,6 +59,7 @@ def result_of(command: CommandConfig, reply: messages.Exit) -> CommandResult:
         Usage(reply.user, reply.system, reply.max_rss or None),
         bool(reply.flags & (messages.STDOUT_TRUNCATED | messages.STDERR_TRUNCATED)),
         tuple(LeakedProcess(pid or -1, os.fsdecode(name)) for pid, name in reply.leaked) if reply.leaked else (),
+        _TIERS[reply.tier],
     )
 
 

@@ -42,6 +42,7 @@ class Request:
         command: CommandConfig,
         base: Mapping[bytes, bytes],
         home: Directory,
+        group: str,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.descriptors: list[int] = []
@@ -56,13 +57,15 @@ class Request:
             _seconds(command.idle_timeout),
             -1 if command.max_output is None else min(command.max_output, 2**63 - 1),
             _POLICIES[command.output_policy],
+            int(command.stop_signal),
+            messages.DETACH if command.detach else 0,
             stdin,
             self._stream("stdout", command.stdout, paths, loop),
             self._stream("stderr", command.stderr, paths, loop),
             len(self.descriptors),
             [os.fsencode(arg) for arg in command.argv],
             environment_changes(command, base),
-            [os.fsencode(f"{name}={value}") for name, value in launcher_settings(command).items()],
+            [os.fsencode(f"{name}={value}") for name, value in _settings(command, group).items()],
             os.fsencode(_directory(command, home)),
             paths,
             data,
@@ -109,6 +112,14 @@ class Request:
         self.sent()
         if self.feeder is not None:
             self.feeder.close()
+
+
+def _settings(command: CommandConfig, group: str) -> dict[str, str]:
+    """What is to be prepared before the program runs."""
+    settings = launcher_settings(command)
+    if command.detach and group:  # what it leaves behind outlives the worker, and so the worker's control group
+        settings["cgroup"] = os.path.dirname(group)
+    return settings
 
 
 def environment_changes(command: CommandConfig, base: Mapping[bytes, bytes]) -> list[bytes]:

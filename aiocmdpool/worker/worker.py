@@ -13,14 +13,13 @@ import anyio.to_thread
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import IoError, TaskCancelled, WorkerLost
 from aiocmdpool.result import CommandResult
-from aiocmdpool.system.processes import kill_marked
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.waiting import wait_through
 from aiocmdpool.worker.connection import CLOSED_PIPE
 from aiocmdpool.worker.program import WorkerProgram
 from aiocmdpool.worker.reply import failure_of, read_handed_over, result_of
 from aiocmdpool.worker.request import Request
-from aiocmdpool.worker_program import frames, messages
+from aiocmdpool.worker_program import cgroup, frames, messages
 
 HEARTBEAT = 1.0  # seconds between looks at a busy worker; an idle one is left alone
 OVERDUE_AFTER = 5.0  # seconds past a deadline that the worker itself should have kept
@@ -97,6 +96,7 @@ class Worker:
         """Whether it has said hello."""
         self._program = WorkerProgram(self._loop, niceness, self._received, self._lose, self._on_exit)
         self.pid = self._program.pid
+        self.remains = self._program.remains
 
     @property
     def in_flight(self) -> int:
@@ -158,7 +158,7 @@ class Worker:
         program = self._program
         number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
         try:
-            request = Request(number, command, program.environment, program.home, self._loop)
+            request = Request(number, command, program.environment, program.home, program.group, self._loop)
         except OSError as error:
             raise stream_failure(command, error) from None
         entry = self._pending[number] = _Pending(command, self._loop.create_future())
@@ -267,10 +267,11 @@ class Worker:
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             self._heartbeat = None
+        tier = None
         try:
-            if self._pending:
+            if self._pending or not cgroup.remove(self._program.group):
                 leaders = [entry.started_pid for entry in self._pending.values() if entry.started_pid]
-                await anyio.to_thread.run_sync(kill_marked, self._program.cookie, leaders)
+                tier = await anyio.to_thread.run_sync(self._program.remains.sweep, leaders, list(self._pending))
         finally:
             self._program.close()
             cause = self.cause_of_death()
@@ -283,6 +284,7 @@ class Worker:
                             f"{entry.command.display()}: its worker (pid {self.pid}) was lost: {cause}; the command "
                             "may have run, and what was left of it has been killed",
                             command=entry.command,
+                            killed_by=tier,
                         )
                     )
             self.ended.set_result(None)

@@ -1,4 +1,4 @@
-"""The worker: `python -I -S <this folder> VERSION SOCKET_FD COOKIE PARENT_PID NICENESS LC_CTYPE`.
+"""The worker: `python -I -S <this folder> VERSION SOCKET_FD COOKIE PARENT_PID NICENESS LC_CTYPE GROUP`.
 
 Frames come on stdin and leave on stdout. It starts programs for its parent, many at once, and sees to it that nothing
 of them is left. It never imports the rest of the package, nor asyncio: it is up in a few milliseconds and stays small.
@@ -12,6 +12,7 @@ import sys
 # path, so that nothing of this package can be taken for a module of the standard library.
 folder = sys.path.pop(0)
 sys.path.insert(0, os.path.dirname(folder))
+from worker_program import cgroup  # noqa: E402
 from worker_program.frames import PROTOCOL_VERSION  # noqa: E402
 from worker_program.launcher import given_environment  # noqa: E402
 from worker_program.server import Server  # noqa: E402
@@ -40,12 +41,14 @@ def main() -> None:
             f"protocol {version} is asked for, and the files on disk speak {PROTOCOL_VERSION}: the package was "
             "upgraded while the host was running; restart the host"
         )
-    socket_fd, cookie, parent, niceness, lc_ctype = settings
+    socket_fd, cookie, parent, niceness, lc_ctype, group = settings
     os.set_inheritable(int(socket_fd), False)
     if int(niceness):
         give_way(int(niceness))
     become_subreaper()
-    Server(int(socket_fd), os.fsencode(cookie), int(parent), given_environment(lc_ctype)).serve()
+    if not cgroup.enter(group):
+        group = ""
+    Server(int(socket_fd), os.fsencode(cookie), int(parent), given_environment(lc_ctype), group).serve()
 
 
 if __name__ == "__main__":

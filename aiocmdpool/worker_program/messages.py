@@ -15,11 +15,17 @@ FAIL, KEEP_HEAD, KEEP_TAIL = range(3)
 # Why a run ended, as both sides number it.
 EXITED, TIMEOUT, IDLE_TIMEOUT, OUTPUT_LIMIT, CANCELLED, CLOSED = range(6)
 
+# How far one had to go to end everything, as both sides number it.
+NOTHING, GROUP, DESCENDANTS = range(3)
+
+# Bits of Start.flags.
+DETACH = 1
+
 # Bits of Exit.flags.
 STDOUT_TRUNCATED, STDERR_TRUNCATED, STDOUT_HANDED_OVER, STDERR_HANDED_OVER = 1, 2, 4, 8
 
-_START = struct.Struct("!dddqBBBBHIIHI")
-_EXIT = struct.Struct("!BBiIdddQQQI")
+_START = struct.Struct("!dddqBBBBBBHIIHI")
+_EXIT = struct.Struct("!BBBiIdddQQQI")
 _FAILED = struct.Struct("!i")
 _HELLO = struct.Struct("!HI")
 _PID = struct.Struct("!I")
@@ -34,6 +40,8 @@ class Start:
         timeout, grace, idle_timeout: Seconds, or `NONE`.
         max_output: Bytes, or -1 for no limit.
         policy: What happens at that limit.
+        stop_signal: What asks the program to end.
+        flags: Bits.
         stdin, stdout, stderr: Where they lead.
         descriptors: How many descriptors come with it over the socket, in the order stdin, stdout, stderr.
         argv: The program and its arguments.
@@ -51,6 +59,7 @@ class Start:
         "data",
         "descriptors",
         "environment",
+        "flags",
         "grace",
         "idle_timeout",
         "max_output",
@@ -60,6 +69,7 @@ class Start:
         "stderr",
         "stdin",
         "stdout",
+        "stop_signal",
         "timeout",
     )
 
@@ -70,6 +80,8 @@ class Start:
         idle_timeout: float,
         max_output: int,
         policy: int,
+        stop_signal: int,
+        flags: int,
         stdin: int,
         stdout: int,
         stderr: int,
@@ -86,6 +98,8 @@ class Start:
         self.idle_timeout = idle_timeout
         self.max_output = max_output
         self.policy = policy
+        self.stop_signal = stop_signal
+        self.flags = flags
         self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
@@ -108,6 +122,8 @@ def pack_start(request: Start) -> bytes:
             request.idle_timeout,
             request.max_output,
             request.policy,
+            request.stop_signal,
+            request.flags,
             request.stdin,
             request.stdout,
             request.stderr,
@@ -124,16 +140,14 @@ def pack_start(request: Start) -> bytes:
 
 def unpack_start(payload: bytes) -> Start:
     """The request in a START payload."""
-    timeout, grace, idle, limit, policy, stdin, stdout, stderr, given, *counts = _START.unpack_from(payload)
-    arguments, variables, settings, length = counts
+    fixed = _START.unpack_from(payload)
+    arguments, variables, settings, length = fixed[-4:]
     end = _START.size + length
     strings = payload[_START.size : end].split(b"\0")
     a, b = arguments, arguments + variables
     c = b + settings
-    return Start(
-        timeout, grace, idle, limit, policy, stdin, stdout, stderr, given,
-        strings[:a], strings[a:b], strings[b:c], strings[c], strings[c + 1 : c + 4], payload[end:],
-    )  # fmt: skip
+    rest = strings[:a], strings[a:b], strings[b:c], strings[c], strings[c + 1 : c + 4], payload[end:]
+    return Start(*(fixed[:-4] + rest))
 
 
 class Exit:
@@ -142,6 +156,7 @@ class Exit:
     Attributes:
         reason: Why.
         flags: Bits.
+        tier: How far one had to go to end everything.
         returncode: Exit status, or -N for signal N.
         pid: Of the program.
         duration, user, system: Seconds.
@@ -161,6 +176,7 @@ class Exit:
         "stderr",
         "stdout",
         "system",
+        "tier",
         "user",
     )
 
@@ -168,6 +184,7 @@ class Exit:
         self,
         reason: int,
         flags: int,
+        tier: int,
         returncode: int,
         pid: int,
         duration: float,
@@ -180,6 +197,7 @@ class Exit:
     ) -> None:
         self.reason = reason
         self.flags = flags
+        self.tier = tier
         self.returncode = returncode
         self.pid = pid
         self.duration = duration
@@ -197,6 +215,7 @@ def pack_exit(result: Exit) -> bytes:
     fixed = _EXIT.pack(
         result.reason,
         result.flags,
+        result.tier,
         result.returncode,
         result.pid,
         result.duration,
@@ -216,9 +235,9 @@ def unpack_exit(payload: bytes) -> Exit:
     Raises:
         ValueError, struct.error: It makes no sense.
     """
-    reason, flags, code, pid, duration, user, system, rss, out, err, more = _EXIT.unpack_from(payload)
-    if reason > CLOSED:
-        raise ValueError(f"there is no reason {reason}")
+    reason, flags, tier, code, pid, duration, user, system, rss, out, err, more = _EXIT.unpack_from(payload)
+    if reason > CLOSED or tier > DESCENDANTS:
+        raise ValueError(f"there is no reason {reason}, or no tier {tier}")
     a = _EXIT.size
     b = a + out
     c = b + err
@@ -228,7 +247,7 @@ def unpack_exit(payload: bytes) -> Exit:
         end = payload.index(b"\0", place + _PID.size)
         leaked.append((_PID.unpack_from(payload, place)[0], payload[place + _PID.size : end]))
         place = end + 1
-    return Exit(reason, flags, code, pid, duration, user, system, rss, payload[a:b], payload[b:c], leaked)
+    return Exit(reason, flags, tier, code, pid, duration, user, system, rss, payload[a:b], payload[b:c], leaked)
 
 
 def pack_failed(number: int, stage: str) -> bytes:

@@ -1,22 +1,50 @@
-"""Looks at processes through /proc; where there is none, it sees nothing."""
+"""Looks at processes through /proc, and ends them; where there is no /proc, it sees nothing."""
 
 import os
+import signal
 
 COOKIE = b"AIOCMDPOOL_RUN"  # the environment variable that names the run a process belongs to
+FEW = 64  # pids; for more of them a listing of /proc costs less
 _DEAD = (b"Z", b"X", b"x")  # proc_pid_stat(5)
 
 
 class Process:
     """One living process."""
 
-    __slots__ = ("group", "name", "parent", "pid", "session")
+    __slots__ = ("group", "name", "parent", "pid", "session", "started")
 
-    def __init__(self, pid: int, name: bytes, parent: int, group: int, session: int) -> None:
+    def __init__(self, pid: int, name: bytes, parent: int, group: int, session: int, started: int) -> None:
         self.pid = pid
         self.name = name
         self.parent = parent
         self.group = group
         self.session = session
+        self.started = started
+        """Clock ticks since the system started; with the pid, this names one process for ever."""
+
+    def lives(self) -> bool:
+        """Whether it is still there."""
+        now = look_at(self.pid)
+        return now is not None and now.started == self.started
+
+    def kill(self) -> None:
+        """Kill it, and never another one that was given its pid meanwhile: a pidfd stays with the process it is of."""
+        try:
+            pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else -1
+        except OSError:  # gone; or no descriptors left, or an old kernel
+            pidfd = -1
+        try:
+            if not self.lives():
+                return
+            if pidfd >= 0:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            else:
+                os.kill(self.pid, signal.SIGKILL)
+        except OSError:
+            return  # gone by itself, or somebody else's (setuid)
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
 
 
 def look_at(pid: int) -> "Process | None":
@@ -26,10 +54,32 @@ def look_at(pid: int) -> "Process | None":
             before, _, after = file.read(1024).rpartition(b")")  # the name itself may hold spaces and brackets
     except OSError:
         return None
-    state, parent, group, session = after.split(None, 4)[:4]
-    if state in _DEAD:
+    fields = after.split(None, 20)  # proc_pid_stat(5), from the third on
+    if fields[0] in _DEAD and int(fields[17]) <= 1:  # a main thread that has ended is shown as a zombie, too
         return None
-    return Process(pid, before.partition(b"(")[2], int(parent), int(group), int(session))
+    return Process(pid, before.partition(b"(")[2], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def newest_pid() -> int:
+    """The pid given last (proc_loadavg(5)); 0 where that is not to be seen."""
+    try:
+        return int(_read("/proc/loadavg").rsplit(None, 1)[1])
+    except OSError:
+        return 0
+
+
+def pids_between(before: "int | None", newest: int) -> "list[int]":
+    """The pids given after `before` (or all there are), up to `newest`; the last ones first. Not all of them live."""
+    if before is not None and 0 <= newest - before <= FEW:
+        return list(range(newest, before, -1))
+    try:
+        pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    except OSError:
+        return []
+    if before is not None:
+        wrapped = newest < before  # at pid_max they start anew
+        pids = [pid for pid in pids if (pid > before) + (pid <= newest) + wrapped >= 2]
+    return sorted(pids, key=lambda pid: (pid <= newest, pid), reverse=True)
 
 
 def all_processes() -> "list[Process]":
@@ -73,20 +123,42 @@ class Children:
         return data.split() if data.count(b" ") > count else []
 
 
-def cookies_of(pid: int) -> "list[bytes]":
+def mark_prefix(cookie: bytes) -> bytes:
+    """How the marks of all runs of one worker start, but for those that may leave processes behind."""
+    return cookie + b":"
+
+
+def run_mark(cookie: bytes, number: int) -> bytes:
+    """What the environment of everything that a run starts holds."""
+    return b"%s:%d" % (cookie, number)
+
+
+def detached_mark(cookie: bytes, number: int) -> bytes:
+    """The same for a run that may leave processes behind."""
+    return b"%s+%d" % (cookie, number)
+
+
+def marks_of(pid: int) -> "list[bytes]":
     """The runs a process says it belongs to, the outermost first: a command may itself use workers.
 
     Empty if it does not say, or is not ours to look at.
     """
     try:
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-            environment = file.readall()
+        environment = _read(f"/proc/{pid}/environ")
+        if not environment:  # gone, or its main thread is: the others still show it
+            tasks = [task for task in os.listdir(f"/proc/{pid}/task") if task != str(pid)]
+            environment = _read(f"/proc/{pid}/task/{tasks[0]}/environ") if tasks else b""
     except OSError:
         return []
     for variable in environment.split(b"\0"):
         if variable.startswith(COOKIE + b"="):
             return variable[len(COOKIE) + 1 :].split(b",")
     return []
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def pipe_holders(inode: int) -> "list[tuple[int, bytes]]":

@@ -1,6 +1,6 @@
 """One command in the worker, from its start to its reply.
 
-    start ── running ── first reason: exit, deadline, limit, cancel ── (TERM, grace, KILL)
+    start ── running ── first reason: exit, deadline, limit, cancel ── (stop signal, grace, KILL)
           ── exited ── sweep what is left, drain the pipes ── reply
 
 A `Run` is driven by the worker's loop: each method notes a fact or takes the next step, none of them waits.
@@ -44,12 +44,14 @@ class Run:
         "_last_output",
         "_leaked",
         "_left",
+        "_number_kept",
         "_orphans_come_here",
         "_outputs",
         "_poller",
         "_reason",
         "_settling",
         "_status",
+        "_tier",
         "_timers",
         "_usage",
         "_watched",
@@ -95,6 +97,8 @@ class Run:
         self._exited_at = 0.0
         self._settling: Timer | None = None
         self._left: list[procs.Process] = []
+        self._number_kept = True  # whether nobody else can have been given the number of its group
+        self._tier = messages.NOTHING
         self._grace: Timer | None = None
         self._deadline = timers.add(request.timeout, self._timed_out) if request.timeout >= 0 else None
         self._idle: Timer | None = None
@@ -148,18 +152,23 @@ class Run:
 
         Args:
             reason: Why.
-            grace: Seconds between TERM and KILL, if not those of the command.
+            grace: Seconds between the stop signal and KILL, if not those of the command.
         """
         if self._reason >= 0:
             return
         self._reason = reason
-        self.signal_group(signal.SIGTERM)
-        self.signal_group(signal.SIGCONT)  # a stopped program sees TERM only when it goes on
+        self._tier = messages.GROUP
+        self.signal_group(self.request.stop_signal)
+        self.signal_group(signal.SIGCONT)  # a stopped program sees the other only when it goes on
         self._grace = self._timers.add(grace if grace >= 0 else self.request.grace, self.kill)
 
     def kill(self) -> None:
-        """End it now."""
-        self.signal_group(signal.SIGKILL)
+        """End it now, all of it that is known."""
+        self._grace = None
+        if self._exited_at:
+            self.settle_down(self._left)
+        else:
+            self.signal_group(signal.SIGKILL)
 
     def signal_group(self, number: int) -> bool:
         """Signal the process group; whether there is one, zombies included.
@@ -185,7 +194,7 @@ class Run:
         """
         self._exited_at = monotonic()
         self._status, self._usage = status, usage
-        for timer in (self._deadline, self._idle, self._grace):
+        for timer in (self._deadline, self._idle):
             if timer is not None:
                 timer.cancel()
         for output in self._outputs:
@@ -200,25 +209,51 @@ class Run:
         self.settle_down(strays)
 
     def settle_down(self, strays: "list[procs.Process]") -> None:
-        """Kill what it left behind; reply once nothing is left and the pipes have ended, or after `DRAIN_TIMEOUT`."""
-        self._left = strays
-        # What its leader leaves in the group becomes a child of this process, so without strays nothing is left of the
-        # group, and killing it costs one call; but a look at processes needs descriptors, and there may be none.
-        if (strays or not self._orphans_come_here) and self.signal_group(0):
-            self._left = strays + procs.in_group_or_session(self.pid)
-        if self._settling is None:  # right after the reaping: later the number may be somebody else's
-            self.signal_group(signal.SIGKILL)
-        for process in self._left:
-            self._leaked[process.pid] = process.name
-            try:
-                os.kill(process.pid, signal.SIGKILL)
-            except OSError:
-                continue  # gone by itself, or somebody else's
+        """End what it left behind; reply once nothing is left and the pipes have ended, or after `DRAIN_TIMEOUT`.
+
+        The grace is that of the whole group: a shell dies of TERM at once, what it runs may need a moment to clean up.
+        """
+        self._left = self._all_left(strays)
+        if self._grace is not None:
+            for process in self._left:
+                if process.group == self.pid:
+                    self._number_kept = False
+                    self.watch()
+                    return
+            self._grace.cancel()
+            self._grace = None
+        if self.detaches:
+            self._left = []
+        else:
+            self._sweep()
         if not self._left:
             self._finish_if_closed()
         if not self.done and self._settling is None:
             self._settling = self._timers.add(DRAIN_TIMEOUT, self._finish)
             self.watch()
+
+    @property
+    def detaches(self) -> bool:
+        """Whether it may leave processes behind: it asked for that, and has ended by itself."""
+        return self.request.flags & messages.DETACH != 0 and self._reason == messages.EXITED
+
+    def _all_left(self, strays: "list[procs.Process]") -> "list[procs.Process]":
+        # What its leader leaves in the group becomes a child of this process, so without strays nothing is left of the
+        # group, and killing it costs one call; but a look at processes needs descriptors, and there may be none.
+        if (strays or not self._orphans_come_here) and self.signal_group(0):
+            known = {process.pid for process in strays}
+            return strays + [each for each in procs.in_group_or_session(self.pid) if each.pid not in known]
+        return strays
+
+    def _sweep(self) -> None:
+        """Kill what is left."""
+        if self._number_kept:  # right after the reaping: later the number may be somebody else's
+            self._number_kept = False
+            self.signal_group(signal.SIGKILL)
+        for process in self._left:
+            self._leaked[process.pid] = process.name
+            self._tier = max(self._tier, messages.GROUP if process.group == self.pid else messages.DESCENDANTS)
+            process.kill()
 
     def _finish_if_closed(self) -> None:
         for output in self._outputs:
@@ -233,7 +268,7 @@ class Run:
             self._settling.cancel()
         for output in self._outputs:
             if output.fd >= 0:
-                if not self._leaked:
+                if not self._leaked and not self.detaches:
                     self._leaked.update(procs.pipe_holders(os.fstat(output.fd).st_ino))
                 self._close(output)
         self.done = True
@@ -258,6 +293,7 @@ class Run:
         return Exit(
             self._reason,
             flags,
+            self._tier,
             os.waitstatus_to_exitcode(self._status),
             self.pid,
             self._exited_at - self.started_at,

@@ -11,20 +11,38 @@ import signal
 import time
 from _collections import deque  # type: ignore[import-not-found]  # see channel.py
 
-from . import frames, messages, procs
+from . import cgroup, frames, messages
 from .channel import Channel
 from .messages import Start
+from .patience import Patience
 from .poller import Poller
 from .run import Run, own_peak
 from .spawn import Spawner, StartFailure
-from .timers import Timers
+from .strays import Strays
+from .timers import Timer, Timers
 
 WATCH_AFTER = 0.005  # seconds; a program that ends before needs no look at its pipes until then, and no STARTED
 FLUSH_EVERY = 4  # turns of the loop while requests wait: fewer wake-ups of the parent, for replies a little later
 LOUD_PROGRAMS = 1000  # names remembered
-LEAVE_ATTEMPTS = 200  # looks at what is left, 5 ms apart
 ORPHANED_GRACE = 0.4  # seconds between TERM and KILL once the parent is gone
 monotonic = time.monotonic
+
+
+class Waiting:
+    """A request that has not been started."""
+
+    __slots__ = ("descriptors", "number", "patience", "start")
+
+    def __init__(self, number: int, start: Start, descriptors: "list[int]") -> None:
+        self.number = number
+        self.start = start
+        self.descriptors = descriptors
+        self.patience: Patience | None = None
+
+    def close(self) -> None:
+        """Close what came with it."""
+        for fd in self.descriptors:
+            os.close(fd)
 
 
 class Server:
@@ -35,20 +53,24 @@ class Server:
         cookie: Names this worker in the environment of what it starts.
         parent: The pid of the parent.
         environment: That of the parent when it started this worker.
+        group: The directory of the control group that this worker is alone in, or empty.
     """
 
-    def __init__(self, socket_fd: int, cookie: bytes, parent: int, environment: "dict[bytes, bytes]") -> None:
+    def __init__(
+        self, socket_fd: int, cookie: bytes, parent: int, environment: "dict[bytes, bytes]", group: str
+    ) -> None:
         self._poller = Poller()
         self._timers = Timers()
         self._channel = Channel(self._poller, socket_fd, self._receive, self._parent_is_gone)
-        self._cookie = cookie
-        self._spawner = Spawner(self._take_signals(), self._cookie, environment)
-        self._requests: deque[tuple[int, Start, list[int]]] = deque()
+        self._strays = Strays(cookie)
+        self._spawner = Spawner(self._take_signals(), cookie, environment)
+        self._requests: deque[Waiting] = deque()
+        self._postponed: dict[Waiting, Timer] = {}  # those that could not be started, for now
         self._runs: dict[int, Run] = {}  # by request id, until the reply
         self._leaders: dict[int, Run] = {}  # by pid, until reaped
         self._settling: set[Run] = set()  # reaped, and not yet replied
         self._young: deque[tuple[float, Run]] = deque()  # not watched yet, oldest first
-        self._children = procs.Children()
+        self._group = group
         self._closing = self._orphaned = False
         self._turns_unflushed = 0
         self._loud: set[bytes] = set()  # programs that wrote much when they last ran
@@ -64,7 +86,9 @@ class Server:
                 pass
         finally:  # whatever happened, nothing stays
             self._kill_all()
-            self._leave()
+            self._strays.leave()
+            if self._group and cgroup.enter(os.path.dirname(self._group)):
+                cgroup.kill(self._group)
 
     def _turn(self) -> bool:
         """One turn of the loop; whether it is time to leave."""
@@ -72,14 +96,17 @@ class Server:
         if len(self._requests) < 2 or self._turns_unflushed >= FLUSH_EVERY or self._channel.congested:
             self._channel.flush()
             self._turns_unflushed = 0
-        if self._closing and not self._runs and not self._requests and (self._orphaned or self._channel.idle):
+        if self._closing and self._has_nothing_to_do() and (self._orphaned or self._channel.idle):
             return True
         self._poller.dispatch(self._patience())
         self._timers.fire()
         self._watch_the_grown()
         if self._requests and not self._channel.congested:
-            self._start(*self._requests.popleft())
+            self._start(self._requests.popleft())
         return False
+
+    def _has_nothing_to_do(self) -> bool:
+        return not self._runs and not self._requests and not self._postponed
 
     def _patience(self) -> float:
         """Seconds to wait for events; -1 for ever."""
@@ -99,7 +126,7 @@ class Server:
             descriptors = []
             if request.descriptors:
                 descriptors = self._channel.receive_descriptors(number, request.descriptors)
-            self._requests.append((number, request, descriptors))
+            self._requests.append(Waiting(number, request, descriptors))
         elif kind == frames.CANCEL:
             self._cancel(number, payload[0])
         elif kind == frames.PING:
@@ -107,25 +134,41 @@ class Server:
         elif kind == frames.CLOSE:
             self._closing = True
 
-    def _start(self, number: int, request: Start, descriptors: "list[int]") -> None:
+    def _start(self, request: Waiting) -> None:
+        number, start = request.number, request.start
         try:
             run = Run(
                 number,
-                request,
-                descriptors,
+                start,
+                request.descriptors,
                 self._spawner,
                 self._poller,
                 self._timers,
                 self._reply,
-                self._children.visible,
+                self._strays.visible,
             )
         except StartFailure as failure:
-            self._refuse(number, failure.number, failure.stage)
+            self._could_not_start(request, failure)
             return
+        request.close()
         self._runs[number] = self._leaders[run.pid] = run
-        if request.argv[0] in self._loud:  # it would fill its pipe and wait
+        if start.argv[0] in self._loud:  # it would fill its pipe and wait
             run.watch()
         self._young.append((run.started_at + WATCH_AFTER, run))
+
+    def _could_not_start(self, request: Waiting, failure: StartFailure) -> None:
+        """Try again soon, where the reason may pass, or say so."""
+        request.patience = request.patience or Patience()
+        delay = request.patience.delay(failure.number)
+        if delay >= 0:
+            self._postponed[request] = self._timers.add(delay, lambda: self._try_again(request))
+        else:
+            request.close()
+            self._refuse(request.number, failure.number, failure.stage)
+
+    def _try_again(self, request: Waiting) -> None:
+        del self._postponed[request]
+        self._requests.append(request)
 
     def _refuse(self, number: int, error: int, stage: str) -> None:
         self._channel.send(frames.encode(frames.FAILED, number, messages.pack_failed(error, stage)))
@@ -135,13 +178,20 @@ class Server:
         if run is not None:
             run.end(reason)
             return
-        for request in self._requests:
-            if request[0] == number:
-                self._requests.remove(request)
-                for fd in request[2]:
-                    os.close(fd)
+        for request in (*self._requests, *self._postponed):
+            if request.number == number:
+                self._withdraw(request)
                 self._refuse(number, 0, "cancelled")
                 return
+
+    def _withdraw(self, request: Waiting) -> None:
+        """It is not to be started any more."""
+        request.close()
+        timer = self._postponed.pop(request, None)
+        if timer is None:
+            self._requests.remove(request)
+        else:
+            timer.cancel()
 
     def _watch_the_grown(self) -> None:
         """Programs that did not end at once: read their output as it comes, and tell the parent their pids."""
@@ -158,77 +208,41 @@ class Server:
     def _reap(self, _: int) -> None:
         """Children have exited: programs, or processes that lost their parents and came to this one."""
         os.read(self._wakeup, 4096)
-        exits = []
-        while True:
-            try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if not pid:
-                break
-            run = self._leaders.pop(pid, None)
-            if run is not None:
-                exits.append((run, status, usage))
-        strays = self._strays()
+        exits: list[tuple[Run, int, object]] = []
+        self._collect(exits)
+        strays, dying = self._strays.by_run(self._leaders, self._runs)
+        while dying and self._collect(exits):  # it has died since
+            strays, dying = self._strays.by_run(self._leaders, self._runs)
         for run in list(self._settling):
             run.settle_down(strays.get(run, []))
         for run, status, usage in exits:
             self._settling.add(run)
             run.exited(status, usage, strays.get(run, []))
 
-    def _strays(self) -> "dict[Run, list[procs.Process]]":
-        """Living children that are not programs of ours: what lost its parent, by the run it belongs to.
-
-        They come here because this process is their subreaper (prctl(2)).
-        """
-        children = self._children.more_than(len(self._leaders))
-        if not children:
-            return {}
-        strays: dict[Run, list[procs.Process]] = {}
-        by_leader = {run.pid: run for run in self._runs.values()}
-        for pid in map(int, children):
-            process = procs.look_at(pid) if pid not in self._leaders else None
-            if process is not None:
-                run = by_leader.get(process.group) or self._run_by_cookie(pid)
-                if run is None and len(self._runs) == 1:  # it does not say; but whose else can it be?
-                    run = next(iter(self._runs.values()))
-                if run is not None:
-                    strays.setdefault(run, []).append(process)
-        return strays
-
-    def _run_by_cookie(self, pid: int) -> "Run | None":
-        """The run that the environment of a process names; one that has been replied to already is a late find."""
-        for cookie in procs.cookies_of(pid):
-            name, _, number = cookie.rpartition(b":")
-            if name == self._cookie and number.isdigit():
-                run = self._runs.get(int(number))
-                if run is None:
-                    _kill(pid)
-                return run
-        return None
-
-    def _kill_children(self) -> None:
-        """No program is left, so whatever is a child now has been left behind by one."""
-        for pid in self._children.more_than(0):
-            _kill(int(pid))
-
-    def _leave(self) -> None:
-        """Take along whatever is still there; what dies hands its own children over, so look again."""
-        for _ in range(LEAVE_ATTEMPTS):
-            self._kill_children()
+    def _collect(self, exits: "list[tuple[Run, int, object]]") -> bool:
+        """Reap whoever has exited; whether there was anybody."""
+        anybody = False
+        while True:
             try:
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                return
-            time.sleep(0.005)
+                return anybody
+            if not pid:
+                return anybody
+            anybody = True
+            run = self._leaders.pop(pid, None)
+            if run is not None:
+                exits.append((run, status, usage))
+            else:
+                self._strays.reaped(pid)
 
     def _reply(self, run: Run) -> None:
         """A run is over."""
         self._settling.discard(run)
         del self._runs[run.number]
+        self._strays.over(run)
         if not self._runs and not self._leaders:
-            self._kill_children()
+            self._strays.kill()
         self._note_loudness(run)
         failure = run.failure()
         outcome = run.outcome(self._floor)
@@ -293,22 +307,12 @@ class Server:
         if self._parent_fd >= 0:
             self._poller.forget(self._parent_fd)
         self._channel.abandon()
-        for _, _, descriptors in self._requests:
-            for fd in descriptors:
-                os.close(fd)
-        self._requests.clear()
+        for request in (*self._requests, *self._postponed):
+            self._withdraw(request)
         for run in list(self._runs.values()):
             run.end(messages.CLOSED, min(run.request.grace, ORPHANED_GRACE))
         self._timers.add(ORPHANED_GRACE, self._kill_all)
 
     def _kill_all(self) -> None:
-        for run in self._leaders.values():
+        for run in list(self._runs.values()):
             run.kill()
-
-
-def _kill(pid: int) -> None:
-    """Kill a child; it is not reaped yet, so the number is its own."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except OSError:
-        return  # somebody else's (setuid)

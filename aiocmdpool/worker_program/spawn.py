@@ -5,11 +5,12 @@ The worker has one thread, so what runs between `fork` and `exec` is safe here; 
 
 import errno
 import os
+import resource
 import signal
 
 from . import launcher
-from .messages import Start
-from .procs import COOKIE
+from .messages import DETACH, Start
+from .procs import COOKIE, detached_mark, run_mark
 from .streams import Streams
 
 
@@ -56,11 +57,25 @@ class Spawner:
         self._reset = reset
         self._cookie = cookie
         self._environment = environment
+        self._limits = self._raise_limit()
         outer = environment.get(COOKIE)
         self._outer = outer + b"," if outer else b""  # the host itself may be a command of another worker
 
+    def _raise_limit(self) -> "tuple[tuple[int, int], tuple[int, int]] | None":
+        """Take all the descriptors there may be: hundreds of programs have hundreds of pipes.
+
+        Returns:
+            The limits for programs, which get what they would have without this worker (many take a soft limit of 1,024
+            for granted: select(2)), and those of this process; `None` if they are the same.
+        """
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == hard:
+            return None
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return (soft, hard), (hard, hard)
+
     def start(self, request: Start, number: int, handed_over: "list[int]") -> Spawned:
-        """Start a program as leader of a new process group; the handed-over descriptors are closed.
+        """Start a program as leader of a new process group. The handed-over descriptors remain those of the caller.
 
         The session is that of the worker, which has no terminal. A session for each program would cost it a twelfth of
         the speed where the kernel groups tasks by session (sched(7), "The autogroup feature").
@@ -103,7 +118,8 @@ class Spawner:
                 environment[name] = value
             else:
                 environment.pop(name, None)
-        environment[COOKIE] = b"%s%s:%d" % (self._outer, self._cookie, number)
+        mark = detached_mark if request.flags & DETACH else run_mark
+        environment[COOKIE] = self._outer + mark(self._cookie, number)
         return environment
 
     def _spawn(self, argv: "list[bytes]", environment: "dict[bytes, bytes]", streams: Streams) -> int:
@@ -111,12 +127,19 @@ class Spawner:
         actions = [(os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)]
         if stdin != self._null:  # which 0 is already in here
             actions.append((os.POSIX_SPAWN_DUP2, stdin, 0))
-        return launcher.attempt(
-            lambda path: os.posix_spawn(
-                path, argv, environment, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=self._reset
-            ),
-            _candidates(argv[0], environment),
-        )
+        candidates = _candidates(argv[0], environment)
+        if self._limits is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._limits[0])
+        try:
+            return launcher.attempt(
+                lambda path: os.posix_spawn(
+                    path, argv, environment, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=self._reset
+                ),
+                candidates,
+            )
+        finally:
+            if self._limits is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, self._limits[1])
 
     def _fork(self, request: Start, environment: "dict[bytes, bytes]", streams: Streams) -> "tuple[int, int]":
         """Fork, prepare, `exec`. A failure in there comes back over a pipe."""
@@ -134,6 +157,8 @@ class Spawner:
                     os.dup2(fd, target)
                 for number in self._reset:
                     signal.signal(number, signal.SIG_DFL)
+                if self._limits is not None:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, self._limits[0])
                 settings = dict(item.decode().split("=", 1) for item in request.settings)
                 launcher.become(settings, request.argv, environment, status)
             finally:

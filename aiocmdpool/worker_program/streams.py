@@ -14,14 +14,14 @@ class Streams:
     where there is none).
 
     Raises:
-        OSError: Something could not be opened; nothing stays open then, the handed-over descriptors included. The
-            attribute `stage` of the error says which stream.
+        OSError: Something could not be opened; nothing stays open then but the handed-over descriptors, which remain
+            those of the caller. The attribute `stage` of the error says which stream.
     """
 
     __slots__ = ("_theirs", "fds", "stderr_pipe", "stdout_pipe")
 
     def __init__(self, request: Start, handed_over: "list[int]", null: int) -> None:
-        self._theirs = list(handed_over)
+        self._theirs: list[int] = []
         self.stdout_pipe = self.stderr_pipe = -1
         stage = "stdin"
         try:

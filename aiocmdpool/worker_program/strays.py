@@ -1,0 +1,126 @@
+"""What programs leave behind: processes that lost their parents, and whose they are.
+
+They come to this process because it is their subreaper (prctl(2)). The run that one belongs to is told by its process
+group, else by the mark in its environment; one that has shed both is held against every run that it can be of.
+"""
+
+import os
+import time
+
+from . import procs
+
+LEAVE_ATTEMPTS = 200  # looks at what is left, 5 ms apart
+
+TYPE_CHECKING = False  # `typing` takes 7 ms to import
+if TYPE_CHECKING:
+    from .run import Run
+
+
+class Strays:
+    """The children of this process that are not its programs.
+
+    Args:
+        cookie: That of this worker.
+    """
+
+    def __init__(self, cookie: bytes) -> None:
+        self._cookie = cookie
+        self._children = procs.Children()
+        self.visible = self._children.visible
+        """Whether the kernel shows children, and so strays."""
+        self._left_alone: set[int] = set()  # pids of what a detached run was allowed to leave
+        self._suspects: dict[int, set[Run]] = {}  # pid of a nameless one -> the runs that were there when it came
+
+    def by_run(
+        self, leaders: "dict[int, Run]", runs: "dict[int, Run]"
+    ) -> "tuple[dict[Run, list[procs.Process]], bool]":
+        """The living strays by the run they belong to; those of no run that is left are killed.
+
+        Args:
+            leaders: The programs, by pid, until they are reaped.
+            runs: The runs, by request id, until they are replied to.
+
+        Returns:
+            The strays, and whether a child is dead but not reaped yet.
+        """
+        found: dict[Run, list[procs.Process]] = {}
+        dying = False
+        children = self._children.more_than(len(leaders) + len(self._left_alone))
+        by_leader = {run.pid: run for run in runs.values()} if children else {}
+        for pid in map(int, children):
+            if pid in leaders or pid in self._left_alone:
+                continue
+            process = procs.look_at(pid)
+            if process is None:
+                dying = True
+                continue
+            run = by_leader.get(process.group) or self._owner(process, runs)
+            if run is not None:
+                found.setdefault(run, []).append(process)
+        return found, dying
+
+    def _owner(self, process: procs.Process, runs: "dict[int, Run]") -> "Run | None":
+        """The run that a process outside of all groups belongs to; deals with it if there is none."""
+        for mark in procs.marks_of(process.pid):
+            for separator in (b":", b"+"):
+                cookie, _, number = mark.rpartition(separator)
+                if cookie == self._cookie and number.isdigit():
+                    run = runs.get(int(number))
+                    if run is None and separator == b"+":
+                        self.leave_alone(process.pid)
+                    elif run is None:  # a late find
+                        _kill(process.pid)
+                    return run
+        suspects = self._suspects.setdefault(process.pid, set(runs.values()))
+        if len(suspects) == 1:  # whose else can it be?
+            return next(iter(suspects))
+        if not suspects:
+            _kill(process.pid)
+        return None
+
+    def leave_alone(self, pid: int) -> None:
+        """A detached run has ended and may leave this one behind."""
+        self._left_alone.add(pid)
+
+    def reaped(self, pid: int) -> None:
+        """A child that was no program is no more."""
+        self._left_alone.discard(pid)
+        self._suspects.pop(pid, None)
+
+    def over(self, run: "Run") -> None:
+        """A run has been replied to; a nameless stray for which no run is left is killed."""
+        for pid, suspects in list(self._suspects.items()):
+            if run in suspects and run.detaches:  # it may be what that run was allowed to leave
+                del self._suspects[pid]
+                self.leave_alone(pid)
+                continue
+            suspects.discard(run)
+            if not suspects:
+                _kill(pid)
+
+    def kill(self) -> None:
+        """No program is left, so every child has been left behind by one."""
+        for pid in map(int, self._children.more_than(len(self._left_alone))):
+            if pid not in self._left_alone:
+                _kill(pid)
+
+    def leave(self) -> None:
+        """Take along whatever is still there; what dies hands its own children over, so look again."""
+        for _ in range(LEAVE_ATTEMPTS):
+            self.kill()
+            try:
+                while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+                    self._left_alone.discard(pid)
+            except ChildProcessError:
+                return
+            if self.visible and not self._children.more_than(len(self._left_alone)):
+                return
+            time.sleep(0.005)
+
+
+def _kill(pid: int) -> None:
+    """Kill a child; it is not reaped yet, so the number is its own."""
+    try:
+        os.kill(pid, 9)
+    except OSError:
+        return  # somebody else's (setuid)
