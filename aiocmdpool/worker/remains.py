@@ -44,6 +44,10 @@ class Remains:
         self._descriptors.remove(fd)
         os.close(fd)
 
+    def hush(self) -> None:
+        """This process ends: one complaint is enough, the socket is not to add its own."""
+        self._passing.detach()
+
     def end(self) -> None:
         """Close what ties the worker to this process, and see it leave; kill it if it does not. Blocks."""
         while self._descriptors:
@@ -118,4 +122,6 @@ _all_unclosed: weakref.WeakSet[Unclosed] = weakref.WeakSet()
 @atexit.register
 def _complain_at_exit() -> None:
     for each in list(_all_unclosed):
-        each.complain()
+        if each.complain():
+            for remains in each.workers:
+                remains.hush()
