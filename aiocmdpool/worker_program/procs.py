@@ -2,8 +2,10 @@
 
 import os
 import signal
+import time
 
 COOKIE = b"AIOCMDPOOL_RUN"  # the environment variable that names the run a process belongs to
+EXEC_LOOKS = 10  # at a process that does not even show its arguments, 0.2 ms apart
 FEW = 64  # pids; for more of them a listing of /proc costs less
 _DEAD = (b"Z", b"X", b"x")  # proc_pid_stat(5)
 
@@ -144,16 +146,33 @@ def marks_of(pid: int) -> "list[bytes]":
     Empty if it does not say, or is not ours to look at.
     """
     try:
-        environment = _read(f"/proc/{pid}/environ")
-        if not environment:  # gone, or its main thread is: the others still show it
-            tasks = [task for task in os.listdir(f"/proc/{pid}/task") if task != str(pid)]
-            environment = _read(f"/proc/{pid}/task/{tasks[0]}/environ") if tasks else b""
+        environment = _environment_of(pid)
     except OSError:
         return []
     for variable in environment.split(b"\0"):
         if variable.startswith(COOKIE + b"="):
             return variable[len(COOKIE) + 1 :].split(b",")
     return []
+
+
+def _environment_of(pid: int) -> bytes:
+    """What /proc shows of an environment; empty for the dead, for kernel threads, and where there is none.
+
+    It is empty for a moment in the middle of an `exec` too, after the new program has its memory and before that has
+    been filled (create_elf_tables in the kernel's fs/binfmt_elf.c); the arguments are so as well, and only then.
+    """
+    for _ in range(EXEC_LOOKS):
+        environment = _read(f"/proc/{pid}/environ")
+        if environment or _read(f"/proc/{pid}/cmdline"):
+            return environment
+        process = look_at(pid)
+        if process is None or 2 in (pid, process.parent):  # dead, or a kernel thread
+            return b""
+        others = [task for task in os.listdir(f"/proc/{pid}/task") if task != str(pid)]
+        if others:  # its main thread has ended
+            return _read(f"/proc/{pid}/task/{others[0]}/environ")
+        time.sleep(0.0002)
+    return b""
 
 
 def _read(path: str) -> bytes:
