@@ -20,6 +20,7 @@ from aiocmdpool.worker.program import WorkerProgram
 from aiocmdpool.worker.reply import failure_of, read_handed_over, result_of
 from aiocmdpool.worker.request import Request
 from aiocmdpool.worker_program import cgroup, frames, messages
+from aiocmdpool.worker_program.patience import Patience
 
 HEARTBEAT = 1.0  # seconds between looks at a busy worker; an idle one is left alone
 OVERDUE_AFTER = 5.0  # seconds past a deadline that the worker itself should have kept
@@ -130,7 +131,7 @@ class Worker:
             await self._program.connection.drained()
         if not self.usable:
             raise RequestNotSent
-        number, entry, request = self._submit(command)
+        number, entry, request = await self._submit_patiently(command)
         cancelled: asyncio.CancelledError | None = None
         try:
             await entry.future
@@ -152,6 +153,21 @@ class Worker:
         if cancelled is not None:
             raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
         return result
+
+    async def _submit_patiently(self, command: CommandConfig) -> tuple[int, _Pending, Request]:
+        """Put a request on its way; again, for a while, where the reason for a failure may pass by itself."""
+        patience: Patience | None = None
+        while True:
+            try:
+                return self._submit(command)
+            except IoError as error:
+                patience = patience or Patience()
+                delay = patience.delay(error.errno)
+                if delay < 0:
+                    raise
+            await asyncio.sleep(delay)
+            if not self.usable:
+                raise RequestNotSent
 
     def _submit(self, command: CommandConfig) -> tuple[int, _Pending, Request]:
         """Put a request on its way."""
