@@ -30,11 +30,15 @@ def own_directory() -> str:
 
 
 def make(parent: str, name: str) -> str:
-    """A new group below another; its directory, or empty where that does not work. Dead ones of others are removed."""
-    directory = os.path.join(parent, PREFIX + name)
+    """A new group below another; its directory, or empty where that does not work.
+
+    Those that dead processes have left behind are removed, if they are empty.
+    """
+    directory = os.path.join(parent, f"{PREFIX}{os.getpid()}-{name}")
     try:
         for entry in os.listdir(parent):
-            if entry.startswith(PREFIX):
+            pid = entry.removeprefix(PREFIX).partition("-")[0] if entry.startswith(PREFIX) else ""
+            if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
                 remove(os.path.join(parent, entry))
         os.mkdir(directory)
     except OSError:
