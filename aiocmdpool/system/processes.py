@@ -67,7 +67,7 @@ def hunt(is_wanted: Callable[[procs.Process], bool], since: int | None = None) -
         count = len(killed)
         for pid in procs.pids_between(before, newest):
             process = procs.look_at(pid)
-            if process is not None and is_wanted(process):
+            if process is not None and is_wanted(process) and not procs.is_thread(pid):
                 process.kill()
                 killed.append(process)
         fruitless = 0 if len(killed) > count else fruitless + 1

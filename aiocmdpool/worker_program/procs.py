@@ -62,6 +62,14 @@ def look_at(pid: int) -> "Process | None":
     return Process(pid, before.partition(b"(")[2], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
 
 
+def is_thread(pid: int) -> bool:
+    """Whether a number is that of a thread other than the first of its process: /proc knows it, but does not list it."""
+    try:
+        return b"\nTgid:\t%d\n" % pid not in _read(f"/proc/{pid}/status")
+    except OSError:
+        return False
+
+
 def newest_pid() -> int:
     """The pid given last (proc_loadavg(5)); 0 where that is not to be seen."""
     try:
@@ -162,8 +170,8 @@ def _environment_of(pid: int) -> bytes:
     been filled (create_elf_tables in the kernel's fs/binfmt_elf.c); the arguments are so as well, and only then.
     """
     for _ in range(EXEC_LOOKS):
-        environment = _read(f"/proc/{pid}/environ")
-        if environment or _read(f"/proc/{pid}/cmdline"):
+        environment = _read_memory(f"/proc/{pid}/environ")
+        if environment or _read_memory(f"/proc/{pid}/cmdline"):
             return environment
         process = look_at(pid)
         if process is None or 2 in (pid, process.parent):  # dead, or a kernel thread
@@ -173,6 +181,14 @@ def _environment_of(pid: int) -> bytes:
             return _read(f"/proc/{pid}/task/{others[0]}/environ")
         time.sleep(0.0002)
     return b""
+
+
+def _read_memory(path: str) -> bytes:
+    """What is in the memory of a process; empty where it has none any more, as after the end of its main thread."""
+    try:
+        return _read(path)
+    except ProcessLookupError:
+        return b""
 
 
 def _read(path: str) -> bytes:

@@ -56,6 +56,7 @@ class Run:
         "_usage",
         "_watched",
         "done",
+        "left_alone",
         "number",
         "pid",
         "report",
@@ -97,6 +98,7 @@ class Run:
         self._exited_at = 0.0
         self._settling: Timer | None = None
         self._left: list[procs.Process] = []
+        self.left_alone: set[int] = set()
         self._number_kept = True  # whether nobody else can have been given the number of its group
         self._tier = messages.NOTHING
         self._grace: Timer | None = None
@@ -223,6 +225,7 @@ class Run:
             self._grace.cancel()
             self._grace = None
         if self.detaches:
+            self.left_alone.update(process.pid for process in self._left)
             self._left = []
         else:
             self._sweep()
@@ -235,7 +238,12 @@ class Run:
     @property
     def detaches(self) -> bool:
         """Whether it may leave processes behind: it asked for that, and has ended by itself."""
-        return self.request.flags & messages.DETACH != 0 and self._reason == messages.EXITED
+        return self.is_detached and self._reason == messages.EXITED
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether it asked for that."""
+        return self.request.flags & messages.DETACH != 0
 
     def _all_left(self, strays: "list[procs.Process]") -> "list[procs.Process]":
         # What its leader leaves in the group becomes a child of this process, so without strays nothing is left of the

@@ -57,6 +57,8 @@ class Spawner:
         self._reset = reset
         self._cookie = cookie
         self._environment = environment
+        # posix_spawn_file_actions_adddup2(3) refuses descriptors above the limit for programs; these are below.
+        self._low = [os.dup(self._null) for _ in range(3)]
         self._limits = self._raise_limit()
         outer = environment.get(COOKIE)
         self._outer = outer + b"," if outer else b""  # the host itself may be a command of another worker
@@ -123,7 +125,7 @@ class Spawner:
         return environment
 
     def _spawn(self, argv: "list[bytes]", environment: "dict[bytes, bytes]", streams: Streams) -> int:
-        stdin, stdout, stderr = streams.fds
+        stdin, stdout, stderr = map(self._lowered, streams.fds, self._low)
         actions = [(os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)]
         if stdin != self._null:  # which 0 is already in here
             actions.append((os.POSIX_SPAWN_DUP2, stdin, 0))
@@ -140,6 +142,14 @@ class Spawner:
         finally:
             if self._limits is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, self._limits[1])
+                for low in self._low:
+                    os.dup2(self._null, low, inheritable=False)
+
+    def _lowered(self, fd: int, low: int) -> int:
+        """The same descriptor below the limit for programs."""
+        if self._limits is None or fd < self._limits[0][0]:
+            return fd
+        return os.dup2(fd, low, inheritable=False)
 
     def _fork(self, request: Start, environment: "dict[bytes, bytes]", streams: Streams) -> "tuple[int, int]":
         """Fork, prepare, `exec`. A failure in there comes back over a pipe."""

@@ -29,7 +29,9 @@ class Strays:
         self.visible = self._children.visible
         """Whether the kernel shows children, and so strays."""
         self._left_alone: set[int] = set()  # pids of what a detached run was allowed to leave
-        self._suspects: dict[int, set[Run]] = {}  # pid of a nameless one -> the runs that were there when it came
+        self._ended: set[int] = set()  # the detached runs that were not: they have been ended, with all of them
+        self._suspects: dict[int, set[Run]] = {}  # pid of a nameless one -> the runs left that were there when it came
+        self._disputed: set[int] = set()  # pids of those for which there were several
 
     def by_run(
         self, leaders: "dict[int, Run]", runs: "dict[int, Run]"
@@ -61,22 +63,34 @@ class Strays:
 
     def _owner(self, process: procs.Process, runs: "dict[int, Run]") -> "Run | None":
         """The run that a process outside of all groups belongs to; deals with it if there is none."""
-        for mark in procs.marks_of(process.pid):
+        pid = process.pid
+        number, detached = self._number_of(pid)
+        if number >= 0:
+            run = runs.get(number)
+            if run is None and detached and number not in self._ended:
+                self.leave_alone(pid)
+            elif run is None:  # a late find
+                _kill(pid)
+            return run
+        if pid not in self._suspects:
+            self._suspects[pid] = set(runs.values())
+            if len(runs) > 1:
+                self._disputed.add(pid)
+        suspects = self._suspects[pid]
+        if not suspects:
+            _kill(pid)
+        if pid in self._disputed or not suspects:
+            return None
+        return next(iter(suspects))  # whose else can it be?
+
+    def _number_of(self, pid: int) -> "tuple[int, bool]":
+        """The run of this worker that a mark names, and whether it is a detached one; -1 if none does."""
+        for mark in procs.marks_of(pid):
             for separator in (b":", b"+"):
                 cookie, _, number = mark.rpartition(separator)
                 if cookie == self._cookie and number.isdigit():
-                    run = runs.get(int(number))
-                    if run is None and separator == b"+":
-                        self.leave_alone(process.pid)
-                    elif run is None:  # a late find
-                        _kill(process.pid)
-                    return run
-        suspects = self._suspects.setdefault(process.pid, set(runs.values()))
-        if len(suspects) == 1:  # whose else can it be?
-            return next(iter(suspects))
-        if not suspects:
-            _kill(process.pid)
-        return None
+                    return int(number), separator == b"+"
+        return -1, False
 
     def leave_alone(self, pid: int) -> None:
         """A detached run has ended and may leave this one behind."""
@@ -86,22 +100,31 @@ class Strays:
         """A child that was no program is no more."""
         self._left_alone.discard(pid)
         self._suspects.pop(pid, None)
+        self._disputed.discard(pid)
 
     def over(self, run: "Run") -> None:
         """A run has been replied to; a nameless stray for which no run is left is killed."""
-        for pid, suspects in list(self._suspects.items()):
+        if run.detaches:
+            self._left_alone.update(run.left_alone)
+        elif run.is_detached:
+            self._ended.add(run.number)
+        for pid, suspects in self._suspects.items():
             if run in suspects and run.detaches:  # it may be what that run was allowed to leave
-                del self._suspects[pid]
                 self.leave_alone(pid)
                 continue
             suspects.discard(run)
-            if not suspects:
+            if not suspects and pid not in self._left_alone:
                 _kill(pid)
 
     def kill(self) -> None:
         """No program is left, so every child has been left behind by one."""
         for pid in map(int, self._children.more_than(len(self._left_alone))):
-            if pid not in self._left_alone:
+            if pid in self._left_alone:
+                continue
+            number, detached = self._number_of(pid)
+            if detached and number not in self._ended:
+                self.leave_alone(pid)
+            else:
                 _kill(pid)
 
     def leave(self) -> None:

@@ -20,8 +20,8 @@ BASE = {b"PATH": os.environb[b"PATH"], b"KEPT": b"yes", b"CHANGED": b"before", b
 
 
 def close_own(spawner: Spawner) -> None:
-    os.close(spawner._null)
-    os.close(spawner._home)
+    for fd in (spawner._null, spawner._home, *spawner._low):
+        os.close(fd)
 
 
 @pytest.fixture
