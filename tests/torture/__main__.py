@@ -1,0 +1,117 @@
+"""`python -m tests.torture`, from the root of the repository: see `--help`."""
+
+import argparse
+import asyncio
+import functools
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+if __package__ == "tests.torture":  # hosts know this package as `torture`, as the tests do
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from torture.__main__ import main as _main
+
+    sys.exit(_main())
+
+from . import run_bytes, soak
+from .arena import Arena
+from .backends import BACKENDS
+from .behaviours import BEHAVIOURS
+from .host import LOOPS
+from .plan import Selection, make_batches
+from .schedule_host import Terms
+from .schedules import make_terms, run_schedules
+from .survivors import Marks
+from .table import sum_up, table_text
+from .triggers import TRIGGERS
+
+SHOWN = 100  # complaints
+GRACE = 0.3  # seconds between TERM and KILL
+
+
+def main() -> int:
+    """Run what was asked for; the exit status says whether all is well."""
+    options = _options()
+    print(f"seed {options.seed}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
+    result: int = options.run(options)
+    return result
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description="The torture suite, in full.")
+    parts = parser.add_subparsers(required=True, metavar="PART")
+    table = _part(parts, "table", _table, "hostile programs, ended in every way: the table")
+    table.add_argument("--behaviour", action="append", choices=BEHAVIOURS, help="only this one; may be repeated")
+    table.add_argument("--trigger", action="append", choices=TRIGGERS, help="only this one; may be repeated")
+    table.add_argument("--unpromised", action="store_true", help="also what the backend does not promise")
+    table.add_argument("--runs", type=int, default=10_000, help="for each backend")
+    table.add_argument("--batch", type=int, default=18, help="runs in flight in one host")
+    table.add_argument("--hosts", type=int, default=3, help="hosts at once")
+    table.add_argument("--tolerance", type=float, default=0.25, help="seconds past the grace that a death may take")
+    schedules = _part(parts, "schedules", _schedules, "random schedules with faults")
+    schedules.add_argument("--count", type=int, default=200, help="for each backend")
+    schedules.add_argument("--hosts", type=int, default=4, help="hosts at once")
+    schedules.add_argument("--replay", type=int, metavar="SEED", help="only this one, with these:")
+    schedules.add_argument("--loop", choices=LOOPS, default="asyncio")
+    schedules.add_argument("--starved", action="store_true")
+    for name, main_of, commands, text in (
+        ("bytes", run_bytes.main, 100_000, "fast exits, of whose output not a byte may be lost"),
+        ("soak", soak.main, 200_000, "a long run that ends with flat memory and descriptors"),
+    ):
+        part = _part(parts, name, functools.partial(_each_backend, main_of), text)
+        part.add_argument("--commands", type=int, default=commands, help="for each backend")
+    # Without the name of a part it is the table.
+    words = sys.argv[1:]
+    named = words and (words[0] in parts.choices or words[0] in ("-h", "--help"))
+    return parser.parse_args(words if named else ["table", *words])
+
+
+def _part(parts: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    part: argparse.ArgumentParser = parts.add_parser(name, help=text, description=text)
+    part.add_argument("--seed", type=int, default=random.randrange(10**6))
+    part.add_argument("--backend", action="append", choices=BACKENDS, help="only this one; may be repeated")
+    part.set_defaults(run=run)
+    return part
+
+
+def _table(options: argparse.Namespace) -> int:
+    selection = Selection(
+        tuple(options.behaviour or BEHAVIOURS),
+        tuple(options.trigger or TRIGGERS),
+        tuple(options.backend or BACKENDS),
+        options.unpromised,
+    )
+    batches = make_batches(selection, options.runs, options.batch, GRACE, options.seed)
+    fights = asyncio.run(Arena(Marks(), options.hosts).fight(batches))
+    limit = GRACE + options.tolerance
+    rows = sum_up(fights, limit)
+    print(table_text(rows, limit))
+    wrong = [f"{f.batch.backend}, {f.batch.trigger}: {text}" for f in fights for text in f.survivors() + f.complaints()]
+    if wrong:
+        print("\nwrong", *wrong[:SHOWN], f"{len(wrong)} in all", sep="\n  ")
+    return int(bool(wrong) or any(row.late for row in rows.values()))
+
+
+def _schedules(options: argparse.Namespace) -> int:
+    marks, selection = Marks(), Selection(backends=tuple(options.backend or BACKENDS))
+    terms = make_terms(selection, options.count, options.seed, marks)
+    if options.replay is not None:
+        terms = [
+            Terms(options.replay, backend, options.loop, marks.token, 0, starved=options.starved)
+            for backend in selection.backends
+        ]
+    verdicts = asyncio.run(run_schedules(terms, marks, options.hosts))
+    wrong = [verdict for verdict in verdicts if verdict.wrong]
+    print(*wrong[:SHOWN], f"{len(verdicts)} schedules, {len(wrong)} of them wrong", sep="\n")
+    return int(bool(wrong))
+
+
+def _each_backend(main_of: Callable[[str, int, int], int], options: argparse.Namespace) -> int:
+    return max(main_of(backend, options.commands, options.seed) for backend in options.backend or BACKENDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

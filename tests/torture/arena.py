@@ -1,0 +1,204 @@
+"""Starts the hosts of batches, hears what they tell, looks at what lives, and notes how each run ended."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from time import monotonic
+
+import aiocmdpool
+
+from .plan import Batch
+from .survivors import Marks, describe
+from .triggers import TRIGGERS
+
+LOOK_EVERY = 0.02  # seconds between looks at /proc
+PATIENCE = 4.0  # seconds after trigger, grace and host's death; what lives then is a survivor
+HOST_DEADLINE = 60.0  # seconds, for a whole batch
+TESTS = Path(__file__).resolve().parent.parent
+
+
+@dataclasses.dataclass
+class Fate:
+    """What became of one run."""
+
+    behaviour: str
+    ready: bool = False
+    triggered: float = 0.0
+    settled: list[tuple[float, str]] = dataclasses.field(default_factory=list)
+    outlived: bool = False
+    """Whether something of it was seen after its caller had been told that it is over."""
+    gone: float = 0.0
+    """When a look found nothing of it, and the next one neither."""
+    survivors: list[str] = dataclasses.field(default_factory=list)
+    absences: int = 0
+
+    @property
+    def death(self) -> float:
+        """Seconds from the trigger to the death of the last process."""
+        if not self.settled or self.outlived:
+            return max(0.0, self.gone - self.triggered)
+        return max(0.0, min(self.gone, self.settled[0][0]) - self.triggered)
+
+    def wrong(self, expected: frozenset[str]) -> str:
+        """What is wrong with what its caller was told; empty if nothing is."""
+        outcomes = [outcome for _, outcome in self.settled]
+        if not expected:
+            return f"settled by a host that is dead: {outcomes}" if outcomes else ""
+        fine = len(outcomes) == 1 and outcomes[0] in expected
+        return "" if fine else f"settled as {outcomes}, not as one of {sorted(expected)}"
+
+
+@dataclasses.dataclass
+class Fight:
+    """A batch and how it went."""
+
+    batch: Batch
+    fates: dict[int, Fate]
+    host: str = ""
+    """What was wrong with the host itself."""
+
+    def complaints(self) -> list[str]:
+        """All that should not be, survivors apart, for people."""
+        expected = TRIGGERS[self.batch.trigger].outcomes
+        found = [f"{fate.behaviour}: {fate.wrong(expected)}" for fate in self.fates.values() if fate.wrong(expected)]
+        return [*found, *([self.host] if self.host else [])]
+
+    def survivors(self) -> list[str]:
+        """All that lived on, for people."""
+        return [f"{fate.behaviour}: {text}" for fate in self.fates.values() for text in fate.survivors]
+
+
+class Arena:
+    """Runs batches, several at once, and looks at /proc all the time for their marks.
+
+    Args:
+        marks: Those of this session.
+        hosts: How many batches at once.
+    """
+
+    def __init__(self, marks: Marks, hosts: int) -> None:
+        self._marks = marks
+        self._permits = asyncio.Semaphore(hosts)
+        self._watched: dict[int, Fate] = {}
+        self._looked = asyncio.Condition()
+
+    async def fight(self, batches: Iterable[Batch]) -> list[Fight]:
+        """Run them all."""
+        looking = asyncio.create_task(self._look())
+        try:
+            return await asyncio.gather(*map(self._one, batches))
+        finally:
+            looking.cancel()
+            await asyncio.wait([looking])
+            self._marks.kill()
+
+    async def _one(self, batch: Batch) -> Fight:
+        fight = Fight(batch, {run.number: Fate(run.behaviour) for run in batch.runs})
+        async with self._permits:
+            with tempfile.TemporaryDirectory() as folder:
+                process = await start_module("torture.host", folder, f"{batch.to_json()}\n{self._marks.token}\n")
+                self._watched.update(fight.fates)
+                try:
+                    async with asyncio.timeout(HOST_DEADLINE):
+                        await self._hear(process, fight)
+                except TimeoutError:
+                    fight.host = f"the host did not end within {HOST_DEADLINE:g} s"
+                finally:
+                    errors = await end_host(process)
+                    await self._all_gone(fight)
+                    for number in fight.fates:
+                        del self._watched[number]
+                fight.host = fight.host or self._judge(batch, process.returncode, errors, os.listdir(folder))
+        return fight
+
+    async def _hear(self, process: asyncio.subprocess.Process, fight: Fight) -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            what, number, *rest = line.decode().split(maxsplit=3)
+            fate = fight.fates[int(number)]
+            if what == "ready":
+                fate.ready = True
+            elif what == "triggered":
+                fate.triggered = float(rest[0])
+            else:
+                fate.settled.append((float(rest[0]), rest[1].strip()))
+        await process.wait()
+
+    def _judge(self, batch: Batch, code: int | None, errors: bytes, files: list[str]) -> str:
+        wanted = {"host_kill": -signal.SIGKILL, "host_exception": 1}.get(batch.trigger, 0)
+        if code != wanted:
+            return f"the host ended with {code} instead of {wanted}: {errors.decode(errors='replace')[-2000:]}"
+        left = sorted(set(files) - {"ready"})
+        return f"the host left files: {left}" if left else ""
+
+    # -- looks ----------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        while True:
+            began = monotonic()
+            alive = self._marks.alive() if self._watched else {}
+            for number, fate in self._watched.items():
+                _note(fate, number in alive, began)
+            async with self._looked:
+                self._looked.notify_all()
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _all_gone(self, fight: Fight) -> None:
+        """Wait until nothing of a batch is left, or for so long that the rest are survivors."""
+        deadline = monotonic() + fight.batch.grace + PATIENCE
+        mine = fight.fates.values()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + fight.batch.grace + PATIENCE):
+                while not all(fate.absences > 1 for fate in mine) and monotonic() < deadline:
+                    async with self._looked:
+                        await self._looked.wait()
+        for number, pids in self._marks.alive(environments=True).items():
+            if number in fight.fates:
+                fight.fates[number].survivors = list(map(describe, pids))
+        left = [number for number, fate in fight.fates.items() if fate.survivors]
+        if left:  # others are to fight under the conditions they would have had
+            self._marks.kill(left)
+
+
+def _note(fate: Fate, alive: bool, looked_at: float) -> None:
+    if not fate.triggered or looked_at < fate.triggered:
+        return
+    if alive:
+        fate.absences = 0
+        fate.outlived = fate.outlived or bool(fate.settled and looked_at > fate.settled[0][0])
+    else:
+        fate.absences += 1
+        if fate.absences == 1:
+            fate.gone = looked_at
+
+
+async def start_module(module: str, folder: str, words: str) -> asyncio.subprocess.Process:
+    """Start a module of this suite as a program of its own, with a folder for its temporary files."""
+    path = [str(Path(aiocmdpool.__path__[0]).parent), str(TESTS)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TMPDIR": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, stdin=pipe, stdout=pipe, stderr=pipe, env=environment
+    )
+    assert process.stdin is not None
+    process.stdin.write(words.encode())
+    process.stdin.close()
+    return process
+
+
+async def end_host(process: asyncio.subprocess.Process) -> bytes:
+    """See that a host is dead; returns what it has said on stderr, as far as it is there."""
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+    assert process.stderr is not None
+    with contextlib.suppress(TimeoutError):  # somebody else may hold the pipe
+        async with asyncio.timeout(1):
+            return await process.stderr.read(65536)
+    return b""

@@ -1,0 +1,43 @@
+"""The backends under torture, and what each promises. A new one is a line here."""
+
+import dataclasses
+from collections.abc import Callable
+
+from aiocmdpool.backends.process import ProcessBackend
+from aiocmdpool.backends.process_pool import ProcessPoolBackend
+from aiocmdpool.config import ExecutionBackend
+
+from .behaviours import Behaviour
+from .triggers import TRIGGERS
+
+
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """A backend, and the ways to an end after which it promises that nothing is left."""
+
+    make: Callable[[], ExecutionBackend]
+    promises: frozenset[str]
+    finds_anonymous_after: frozenset[str] = frozenset()
+    """The triggers after which even a process is ended that nothing names: those that end all the worker has."""
+
+    def promise(self, behaviour: Behaviour, trigger: str) -> bool:
+        """Whether nothing may be left."""
+        return trigger in (self.finds_anonymous_after if behaviour.anonymous else self.promises)
+
+
+_IN_LIFE = frozenset(TRIGGERS) - {"worker_kill", "host_kill", "host_os_exit"}
+
+BACKENDS = {
+    "process": Backend(lambda: ProcessBackend(), _IN_LIFE),
+    "process_pool": Backend(
+        lambda: ProcessPoolBackend(2),
+        frozenset(TRIGGERS),
+        frozenset({"close", "host_kill", "host_os_exit", "host_sys_exit", "host_exception"}),
+    ),
+}
+
+
+def workers_of(backend: object) -> tuple[int, ...]:
+    """The pids of its workers, if it has any."""
+    pool = getattr(backend, "pool", None)
+    return () if pool is None else pool.statistics().pids
