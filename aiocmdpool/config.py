@@ -8,6 +8,7 @@ from typing import Protocol, Self
 from aiocmdpool import validate
 from aiocmdpool.backends.process import ProcessBackend
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
+from aiocmdpool.backends.thread import ThreadBackend
 from aiocmdpool.cpus import cpu_count
 from aiocmdpool.errors import ConfigError
 from aiocmdpool.executor import CommandExecutor
@@ -18,6 +19,9 @@ class ExecutionMode(enum.Enum):
 
     PROCESS = "process"
     """In this process, one child a command: nothing resident, about a millisecond of the loop for each start."""
+    THREAD = "thread"
+    """In this process too, but started and watched by threads that block, one a command: where the loop cannot watch
+    children. The loop is not blocked by a start, but shares the interpreter with the threads."""
     PROCESS_POOL = "process_pool"
     """In resident workers: the loop is never blocked by a start."""
 
@@ -55,13 +59,13 @@ class ExecutionConfig:
 
     niceness: int = 0
     """Added to that of this process, for the workers and what they start. With 10, a loop that shares its core with
-    them is not held up by them. Not for PROCESS: there is nothing but the commands, and they have their own."""
+    them is not held up by them. For PROCESS_POOL only: elsewhere there are only the commands, which have their own."""
 
     def __post_init__(self) -> None:
         validate.instance_of(ExecutionMode)("mode", self.mode)
         validate.whole_number(1, optional=True)("workers", self.workers)
         validate.whole_number(-40, 40)("niceness", self.niceness)
-        if self.mode is ExecutionMode.PROCESS and (self.workers is not None or self.niceness):
+        if self.mode is not ExecutionMode.PROCESS_POOL and (self.workers is not None or self.niceness):
             field = "niceness" if self.workers is None else "workers"
             raise ConfigError(f"{field}: {self.mode!r} has no workers; use ExecutionMode.PROCESS_POOL", field=field)
         validate.whole_number(1, optional=True)("concurrency_limit", self.concurrency_limit)
@@ -77,5 +81,7 @@ def create_backend(config: ExecutionConfig) -> ExecutionBackend:
     match config.mode:
         case ExecutionMode.PROCESS:
             return ProcessBackend()
+        case ExecutionMode.THREAD:
+            return ThreadBackend(config.concurrency)
         case ExecutionMode.PROCESS_POOL:
             return ProcessPoolBackend(config.workers, niceness=config.niceness)

@@ -8,7 +8,7 @@ The loop of this process never starts a program: that is done by the workers, sm
 """
 
 import asyncio
-import dataclasses
+import logging
 import os
 from types import TracebackType
 from typing import Self
@@ -20,7 +20,9 @@ from aiocmdpool.command import CommandConfig
 from aiocmdpool.cpus import cpu_count
 from aiocmdpool.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLost
 from aiocmdpool.outcome import settle
+from aiocmdpool.process_pool_statistics import ProcessPoolStatistics as ProcessPoolStatistics  # offered here, too
 from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.run_control import RunControl
 from aiocmdpool.waiting import wait_through
 from aiocmdpool.worker.remains import Unclosed
 from aiocmdpool.worker.worker import RequestNotSent, Worker
@@ -33,23 +35,7 @@ LOST_WITH_ONE_COMMAND = 3  # workers; an idempotent command that took so many al
 LOOK_AT_MEMORY_EVERY = 100  # commands
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessPoolStatistics:
-    """A snapshot."""
-
-    workers: int
-    """Workers that take commands."""
-    in_flight: int
-    """Commands given to workers and not answered."""
-    completed: int
-    """Commands answered, failures to start included."""
-    lost: int
-    """Workers that died or hung."""
-    recycled: int
-    """Workers replaced because of their age or memory."""
-    pids: tuple[int, ...]
-    """Of the workers."""
+_log = logging.getLogger("aiocmdpool.process_pool")
 
 
 class ProcessPool:
@@ -109,7 +95,7 @@ class ProcessPool:
         self._check()
         self._choose()
 
-    async def execute(self, command: CommandConfig) -> CommandResult:
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run one command in the least loaded worker; the contract is that of `CommandExecutor.execute`.
 
         Raises:
@@ -130,7 +116,7 @@ class ProcessPool:
                 await self._worker_started(command)
                 continue
             try:
-                result = await worker.execute(command)
+                result = await worker.execute(command, control)
             except RequestNotSent:
                 continue
             except WorkerLost:
@@ -148,10 +134,12 @@ class ProcessPool:
         """A snapshot of the counters."""
         return ProcessPoolStatistics(
             workers=len(self._workers),
+            wanted=self._size,
             in_flight=sum(worker.in_flight for worker in (*self._workers, *self._leaving)),
             completed=self._completed,
             lost=self._lost,
             recycled=self._recycled,
+            failures=self._failures,
             pids=tuple(worker.pid for worker in self._workers),
         )
 
@@ -189,6 +177,8 @@ class ProcessPool:
         if self._closed:
             return
         self._lost += 1
+        facts = {"worker_pid": worker.pid, "completed": worker.completed}
+        _log.warning("worker %d was lost: %s", worker.pid, worker.cause_of_death(), extra=facts)
         if worker.proven:
             self._failures = 0
             self._fill_up()
@@ -202,6 +192,7 @@ class ProcessPool:
             self._respawn.cancel()
         delay = min(BACK_OFF * 2 ** (self._failures - 1), BACK_OFF_LIMIT)
         self._respawn = asyncio.get_running_loop().call_later(delay, self._fill_up)
+        _log.warning("the next worker is started in %g s: %s", delay, why, extra={"failures": self._failures})
         if self._failures >= GIVE_UP_AFTER:
             self._wake()
 
@@ -236,6 +227,9 @@ class ProcessPool:
         )
         if old or large:
             self._recycled += 1
+            level, why = (logging.WARNING, "its memory") if large else (logging.INFO, "its age")
+            facts = {"worker_pid": worker.pid, "completed": worker.completed}
+            _log.log(level, "worker %d is replaced because of %s", worker.pid, why, extra=facts)
             self._workers.remove(worker)
             self._leaving.add(worker)
             closer = asyncio.get_running_loop().create_task(worker.aclose(), name=f"aiocmdpool-recycle-{worker.pid}")

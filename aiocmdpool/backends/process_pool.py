@@ -6,6 +6,7 @@ from typing import Self
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.process_pool import ProcessPool
 from aiocmdpool.result import CommandResult
+from aiocmdpool.run_control import RunControl
 
 
 class ProcessPoolBackend:
@@ -19,9 +20,9 @@ class ProcessPoolBackend:
     def __init__(self, workers: int | None = None, *, niceness: int = 0) -> None:
         self.pool = ProcessPool(workers, niceness=niceness)
 
-    async def execute(self, command: CommandConfig) -> CommandResult:
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run one command in a worker; see `ProcessPool.execute`."""
-        return await self.pool.execute(command)
+        return await self.pool.execute(command, control=control)
 
     async def aclose(self) -> None:
         """End what is running, and the workers; wait for both."""

@@ -1,4 +1,4 @@
-"""Tells the loop when a child has exited, without reaping it.
+"""Tells a loop when a child has exited, without reaping it.
 
 Three twins, one contract: `watch_exit(loop, pid, on_exit)` calls `on_exit` once on the loop when the child is a zombie;
 `close()` on what it returns stops that. The caller reaps. As long as it has not, the pid cannot be reused, so a signal
@@ -9,7 +9,6 @@ sent until then never reaches a stranger (cpython#127049).
 - elsewhere, and when there are no descriptors left: a thread in `waitid(WNOWAIT)`.
 """
 
-import asyncio
 import contextlib
 import os
 import select
@@ -17,6 +16,8 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Protocol
+
+from aiocmdpool.system.loop import Loop
 
 
 class ExitWatch(Protocol):
@@ -33,7 +34,7 @@ class ExitWatch(Protocol):
 
 
 def watch_exit(
-    loop: asyncio.AbstractEventLoop,
+    loop: Loop,
     pid: int,
     on_exit: Callable[[], None],
     close: Callable[[int], None] = os.close,
@@ -69,9 +70,7 @@ def _exit_descriptor(pid: int) -> int:
 class _DescriptorWatch:
     __slots__ = ("_close", "_loop", "_on_exit", "descriptor")
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, fd: int, on_exit: Callable[[], None], close: Callable[[int], None]
-    ) -> None:
+    def __init__(self, loop: Loop, fd: int, on_exit: Callable[[], None], close: Callable[[int], None]) -> None:
         self._loop = loop
         self.descriptor = fd
         self._on_exit = on_exit
@@ -90,7 +89,7 @@ class _DescriptorWatch:
 
 
 class _ThreadWatch:
-    def __init__(self, loop: asyncio.AbstractEventLoop, pid: int, on_exit: Callable[[], None], *_: object) -> None:
+    def __init__(self, loop: Loop, pid: int, on_exit: Callable[[], None], *_: object) -> None:
         self.descriptor = -1
         self._loop = loop
         self._pid = pid

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import aiocmdpool.worker_program
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import IoError
-from aiocmdpool.system.run_mark import marked
+from aiocmdpool.system.environment import environment_of
 from aiocmdpool.system.start_failure import start_failure
 from aiocmdpool.system.stdio import ChildStdio
 from aiocmdpool.worker_program.launcher import lc_ctype_of
@@ -85,7 +85,7 @@ def launch(command: CommandConfig, stdio: ChildStdio, mark: bytes) -> Launched:
             stdout=stdio.stdout,
             stderr=stdio.stderr,
             cwd=command.cwd,
-            env=marked(command.environment(os.environ), mark),  # not what C libraries put beside it
+            env=environment_of(command, mark),  # not what C libraries put beside it
             start_new_session=True,
             pass_fds=(status_fd,) if status_fd >= 0 else (),
         )

@@ -4,11 +4,11 @@ Written on `loop.add_reader` and `os.read` rather than on transports: nothing to
 the loop (cpython#114177), the limit is applied to each chunk as it comes, and asyncio and uvloop behave alike.
 """
 
-import asyncio
 import os
 from collections.abc import Callable
 
 from aiocmdpool.system.capture import Capture
+from aiocmdpool.system.loop import Loop
 
 CHUNK = 65536  # bytes: what a Linux pipe holds by default (pipe(7))
 
@@ -20,7 +20,7 @@ class PipeReader:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         fd: int,
         capture: Capture,
         *,
@@ -77,7 +77,7 @@ class PipeFeeder:
 
     __slots__ = ("_fd", "_left", "_loop", "_watching")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, data: bytes) -> None:
+    def __init__(self, loop: Loop, fd: int, data: bytes) -> None:
         self._loop = loop
         self._fd = fd
         self._left = memoryview(data)

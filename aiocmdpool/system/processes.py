@@ -1,6 +1,5 @@
 """Looks for processes, and ends those that nobody else will; reads /proc through `worker_program/procs.py`."""
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Container
@@ -9,12 +8,9 @@ from aiocmdpool.result import LeakedProcess
 from aiocmdpool.worker_program import procs
 
 _PATIENCE = 2.0  # seconds after which a process that has been killed again and again is left to the kernel
-_FRUITLESS_LOOKS = 3  # at what others start all the time
-
-
-def group_members(leader: int) -> tuple[LeakedProcess, ...]:
-    """The living processes of the group or the session that `leader` once led."""
-    return tuple(LeakedProcess(p.pid, os.fsdecode(p.name)) for p in procs.in_group_or_session(leader))
+_FRUITLESS_LOOKS = 50  # in a row, at what others start all the time
+_QUICK_LOOK = 0.0002  # seconds; less than a process lives that forks and exits
+_QUICK_LOOKS = 3  # in a row
 
 
 def pipe_holders(inode: int) -> tuple[LeakedProcess, ...]:
@@ -29,32 +25,27 @@ def kill_marked(is_wanted: Callable[[bytes], bool], leaders: Container[int]) -> 
         is_wanted: Whether a mark is one of those.
         leaders: Groups that go with them even if the environment of a member does not show a mark.
     """
-    me = os.getpid()
     deadline = time.monotonic() + _PATIENCE
-    children: set[int] = set()
-    dying: list[procs.Process] = []
-    found = False
-    while True:
+    found: list[procs.Process] = []
+    while time.monotonic() < deadline:
         killed = hunt(lambda process: process.group in leaders or any(map(is_wanted, procs.marks_of(process.pid))))
-        found = found or bool(killed)
-        dying += killed
-        children.update(process.pid for process in killed if process.parent == me)
-        for pid in list(children):  # orphans come to this process if it is the first of a container, or a subreaper
-            with contextlib.suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                    continue
-            children.discard(pid)
-        dying = [process for process in dying if process.lives()]
-        if (not killed and not children and not dying) or time.monotonic() > deadline:
-            return found
-        time.sleep(0.005)
+        if not killed:
+            break
+        found += killed
+        while any(process.lives() for process in killed) and time.monotonic() < deadline:
+            time.sleep(0.005)
+    for process in found:
+        process.reap()
+    return bool(found)
 
 
 def hunt(is_wanted: Callable[[procs.Process], bool], since: int | None = None) -> list[procs.Process]:
-    """Kill processes, the youngest first, each as soon as it is found, and what they start meanwhile.
+    """Kill processes, each as soon as it is found, and what they start meanwhile.
 
-    Pids are given in turn. So after a look at all of them only those given meanwhile are left to look at, which takes
-    less time than the next process takes to start: whoever forks again and again does not get away.
+    Pids are given in turn, and looked at in that order: a process that is gone when it is looked at has started what it
+    started before, under a number that is still to come; one that is killed in the middle of a fork(2) does not get its
+    child. So when no number has been given during a look in which nothing was found, nothing is left, however often it
+    forks. Where others start processes all the time, a few looks have to do that are quicker than a process can be.
 
     Args:
         is_wanted: Whether to kill one.
@@ -62,14 +53,18 @@ def hunt(is_wanted: Callable[[procs.Process], bool], since: int | None = None) -
     """
     killed: list[procs.Process] = []
     before, newest = since, procs.newest_pid()
-    fruitless = 0
-    while before != newest and fruitless < _FRUITLESS_LOOKS:
-        count = len(killed)
+    fruitless = quick = 0
+    while before != newest and fruitless < _FRUITLESS_LOOKS and quick < _QUICK_LOOKS:
+        count, started_at = len(killed), time.monotonic()
         for pid in procs.pids_between(before, newest):
             process = procs.look_at(pid)
             if process is not None and is_wanted(process) and not procs.is_thread(pid):
                 process.kill()
                 killed.append(process)
-        fruitless = 0 if len(killed) > count else fruitless + 1
+        if len(killed) > count:
+            fruitless = quick = 0
+        else:
+            fruitless += 1
+            quick = quick + 1 if time.monotonic() - started_at < _QUICK_LOOK else 0
         before, newest = newest, procs.newest_pid()
     return killed

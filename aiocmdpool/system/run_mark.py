@@ -22,11 +22,3 @@ def _new_cookie() -> None:
 
 
 os.register_at_fork(after_in_child=_new_cookie)
-
-
-def marked(environment: dict[str, str], mark: bytes) -> dict[str, str]:
-    """An environment with a mark, behind those of outer runs: this process may itself be a command."""
-    name = os.fsdecode(procs.COOKIE)
-    outer = os.environ.get(name)
-    environment[name] = f"{outer},{mark.decode()}" if outer else mark.decode()
-    return environment

@@ -15,12 +15,13 @@ import aiocmdpool.worker_program
 from aiocmdpool.command import OutputPolicy
 from aiocmdpool.errors import WorkerLost
 from aiocmdpool.system.capture import Capture
+from aiocmdpool.system.environment import current_environment
 from aiocmdpool.system.exit_watch import watch_exit
 from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.pipes import PipeReader
 from aiocmdpool.worker.connection import Connection
 from aiocmdpool.worker.remains import Remains
-from aiocmdpool.worker.request import current_directory, current_environment
+from aiocmdpool.worker.request import current_directory
 from aiocmdpool.worker_program import cgroup
 from aiocmdpool.worker_program.frames import PROTOCOL_VERSION
 from aiocmdpool.worker_program.launcher import lc_ctype_of
@@ -54,7 +55,7 @@ class WorkerProgram:
         if not sys.executable:
             raise WorkerLost("workers need a Python interpreter, and sys.executable is empty")
         self.cookie = secrets.token_hex(8)
-        self.environment = current_environment().copy()
+        self.environment = dict(current_environment())
         self.home = current_directory()
         parent_group = cgroup.own_directory()
         self.group = cgroup.make(parent_group, self.cookie) if parent_group else ""

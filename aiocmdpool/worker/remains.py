@@ -91,6 +91,7 @@ class Unclosed:
         self.workers: set[Remains] = set()
         self._name = type(pool).__name__
         self._host = os.getpid()
+        self._complained = False
         _all_unclosed.add(self)
         weakref.finalize(pool, self.forgotten).atexit = False
 
@@ -103,8 +104,9 @@ class Unclosed:
 
     def complain(self) -> bool:
         """Warn of what is not closed; whether there is anything (in a fork it is somebody else's)."""
-        if not self.workers or os.getpid() != self._host:
+        if not self.workers or self._complained or os.getpid() != self._host:
             return False
+        self._complained = True
         count = len(self.workers)
         message = f"a {self._name} with {count} running workers was not closed; use `async with`, or await its aclose()"
         warnings.warn(message, ResourceWarning, stacklevel=2)
@@ -122,6 +124,6 @@ _all_unclosed: weakref.WeakSet[Unclosed] = weakref.WeakSet()
 @atexit.register
 def _complain_at_exit() -> None:
     for each in list(_all_unclosed):
-        if each.complain():
-            for remains in each.workers:
-                remains.hush()
+        each.complain()
+        for remains in list(each.workers):
+            remains.hush()

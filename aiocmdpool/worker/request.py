@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 
 from aiocmdpool.command import CommandConfig, OutputPolicy, Stdio
+from aiocmdpool.system.environment import current_environment
 from aiocmdpool.system.launch import launcher_settings
 from aiocmdpool.system.pipes import PipeFeeder
 from aiocmdpool.worker_program import messages
@@ -43,6 +44,7 @@ class Request:
         base: Mapping[bytes, bytes],
         home: Directory,
         group: str,
+        announce: bool,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.descriptors: list[int] = []
@@ -58,7 +60,7 @@ class Request:
             -1 if command.max_output is None else min(command.max_output, 2**63 - 1),
             _POLICIES[command.output_policy],
             int(command.stop_signal),
-            messages.DETACH if command.detach else 0,
+            messages.DETACH * command.detach + messages.ANNOUNCE * announce,
             stdin,
             self._stream("stdout", command.stdout, paths, loop),
             self._stream("stderr", command.stderr, paths, loop),
@@ -133,13 +135,6 @@ def environment_changes(command: CommandConfig, base: Mapping[bytes, bytes]) -> 
     for name, value in command.env.items():
         changes.append(os.fsencode(name if value is None else f"{name}={value}"))
     return changes
-
-
-def current_environment() -> dict[bytes, bytes]:
-    """The environment of this process, as bytes; not to be changed."""
-    # `os.environ` keeps a dict of bytes; comparing that costs a microsecond, converting it twenty.
-    data = getattr(os.environ, "_data", None)
-    return data if isinstance(data, dict) else dict(os.environb)
 
 
 def current_directory() -> Directory:

@@ -13,6 +13,7 @@ import anyio.to_thread
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import IoError, TaskCancelled, WorkerLost
 from aiocmdpool.result import CommandResult
+from aiocmdpool.run_control import RunControl
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.waiting import wait_through
 from aiocmdpool.worker.connection import CLOSED_PIPE
@@ -40,10 +41,11 @@ class RequestNotSent(Exception):
 class _Pending:
     """A request without an answer."""
 
-    __slots__ = ("answer", "command", "future", "overdue_beats", "started_at", "started_pid")
+    __slots__ = ("answer", "command", "control", "future", "overdue_beats", "started_at", "started_pid")
 
-    def __init__(self, command: CommandConfig, future: "asyncio.Future[None]") -> None:
+    def __init__(self, command: CommandConfig, control: RunControl | None, future: "asyncio.Future[None]") -> None:
         self.command = command
+        self.control = control
         self.future = future
         self.answer: Answer | None = None
         self.started_pid = 0
@@ -61,6 +63,8 @@ class _Pending:
 
     def settle(self, answer: Answer) -> None:
         self.answer = answer
+        if self.control is not None:
+            self.control.ended()
         if not self.future.done():
             self.future.set_result(None)
 
@@ -116,7 +120,7 @@ class Worker:
 
     # -- one command ------------------------------------------------------------------------------------------------
 
-    async def execute(self, command: CommandConfig) -> CommandResult:
+    async def execute(self, command: CommandConfig, control: RunControl | None = None) -> CommandResult:
         """Run a command there; returns its result however it ended.
 
         Cancellation: the command is ended by TERM, grace, KILL, and dead before `CancelledError` leaves; the error's
@@ -131,7 +135,7 @@ class Worker:
             await self._program.connection.drained()
         if not self.usable:
             raise RequestNotSent
-        number, entry, request = await self._submit_patiently(command)
+        number, entry, request = await self._submit_patiently(command, control)
         cancelled: asyncio.CancelledError | None = None
         try:
             await entry.future
@@ -154,12 +158,14 @@ class Worker:
             raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
         return result
 
-    async def _submit_patiently(self, command: CommandConfig) -> tuple[int, _Pending, Request]:
+    async def _submit_patiently(
+        self, command: CommandConfig, control: RunControl | None
+    ) -> tuple[int, _Pending, Request]:
         """Put a request on its way; again, for a while, where the reason for a failure may pass by itself."""
         patience: Patience | None = None
         while True:
             try:
-                return self._submit(command)
+                return self._submit(command, control)
             except IoError as error:
                 patience = patience or Patience()
                 delay = patience.delay(error.errno)
@@ -169,15 +175,16 @@ class Worker:
             if not self.usable:
                 raise RequestNotSent
 
-    def _submit(self, command: CommandConfig) -> tuple[int, _Pending, Request]:
+    def _submit(self, command: CommandConfig, control: RunControl | None) -> tuple[int, _Pending, Request]:
         """Put a request on its way."""
         program = self._program
         number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
         try:
-            request = Request(number, command, program.environment, program.home, program.group, self._loop)
+            announce = control is not None
+            request = Request(number, command, program.environment, program.home, program.group, announce, self._loop)
         except OSError as error:
             raise stream_failure(command, error) from None
-        entry = self._pending[number] = _Pending(command, self._loop.create_future())
+        entry = self._pending[number] = _Pending(command, control, self._loop.create_future())
         if self._heartbeat is None:
             self._heartbeat = self._loop.call_later(HEARTBEAT, self._beat)
         if not request.descriptors:
@@ -207,6 +214,11 @@ class Worker:
         elif not connection.closed:
             connection.send(0, frames.encode(frames.CANCEL, number, bytes([reason])))
 
+    def _signal(self, number: int, signal: int) -> None:
+        """Have a program signalled."""
+        if not self._program.connection.closed:
+            self._program.connection.send(0, frames.encode(frames.SIGNAL, number, bytes([signal])))
+
     # -- frames -----------------------------------------------------------------------------------------------------
 
     def _received(self, kind: int, number: int, payload: bytes) -> None:
@@ -220,6 +232,8 @@ class Worker:
             entry = self._pending[number]
             entry.started_pid = messages.unpack_pid(payload)
             entry.started_at = self._loop.time()
+            if entry.control is not None:
+                entry.control.started(entry.started_pid, lambda signal: self._signal(number, signal))
         elif kind == frames.HELLO:
             self.ready = True
         elif kind != frames.PONG:

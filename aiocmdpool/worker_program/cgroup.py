@@ -8,6 +8,8 @@ each command would cost every command as much.
 import os
 import time
 
+from . import procs
+
 PREFIX = "aiocmdpool-"
 EMPTY_AFTER = 1.0  # seconds for the killed to be gone
 
@@ -61,6 +63,7 @@ def enter(directory: str) -> bool:
 
 def kill(directory: str) -> bool:
     """End everything in a group and remove it; whether nothing is left. Blocks, for some milliseconds as a rule."""
+    seen = {process.pid: process for process in _members(directory)}
     try:
         with open(f"{directory}/cgroup.kill", "w") as file:
             file.write("1")
@@ -70,10 +73,25 @@ def kill(directory: str) -> bool:
         return False
     deadline = time.monotonic() + EMPTY_AFTER
     while not remove(directory):
+        for process in _members(directory):  # the kernel signals main threads, which may have ended before the others
+            process.kill()
+            seen[process.pid] = process
         if time.monotonic() > deadline:
             return False
         time.sleep(0.002)
+    for process in seen.values():
+        process.reap()
     return True
+
+
+def _members(directory: str) -> "list[procs.Process]":
+    """The living processes of a group."""
+    try:
+        with open(f"{directory}/cgroup.procs") as file:
+            found = [procs.look_at(int(line)) for line in file]
+    except OSError:
+        return []
+    return [process for process in found if process is not None]
 
 
 def remove(directory: str) -> bool:

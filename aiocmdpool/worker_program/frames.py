@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROTOCOL_VERSION = 2  # to be raised with any change of the frames, their payloads or the worker's command line
+PROTOCOL_VERSION = 3  # to be raised with any change of the frames, their payloads or the worker's command line
 
 HELLO = 1  # worker -> parent: version, first thing
 START = 2  # parent -> worker: run a command
@@ -23,8 +23,9 @@ STARTED = 6  # worker -> parent: it runs, with this pid; only for commands that 
 EXIT = 7  # worker -> parent: it is over
 FAILED = 8  # worker -> parent: it could not be started
 PONG = 9  # worker -> parent: here
+SIGNAL = 10  # parent -> worker: signal a program; the payload is the number
 
-KINDS = frozenset(range(HELLO, PONG + 1))
+KINDS = frozenset(range(HELLO, SIGNAL + 1))
 MAX_BODY = 64 * 1024 * 1024  # bytes; longer is taken for garbage (argv and environment are limited to a few MiB)
 
 _HEADER = struct.Struct("!III")

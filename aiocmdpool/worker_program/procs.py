@@ -7,6 +7,7 @@ import time
 COOKIE = b"AIOCMDPOOL_RUN"  # the environment variable that names the run a process belongs to
 EXEC_LOOKS = 10  # at a process that does not even show its arguments, 0.2 ms apart
 FEW = 64  # pids; for more of them a listing of /proc costs less
+_EXITING = 0x4  # PF_EXITING in the kernel's include/linux/sched.h
 _DEAD = (b"Z", b"X", b"x")  # proc_pid_stat(5)
 
 
@@ -28,6 +29,18 @@ class Process:
         """Whether it is still there."""
         now = look_at(self.pid)
         return now is not None and now.started == self.started
+
+    def reap(self) -> None:
+        """Reap it, if it has died and its orphan has come to this process: the first of a container, or a subreaper.
+
+        Only then. Other children of this process are somebody else's to wait for.
+        """
+        try:
+            _, fields = _stat_of(self.pid)
+            if fields[0] == b"Z" and int(fields[1]) == os.getpid() and int(fields[19]) == self.started:
+                os.waitpid(self.pid, os.WNOHANG)
+        except OSError:
+            return  # gone, or it was a child of the program, which has reaped it
 
     def kill(self) -> None:
         """Kill it, and never another one that was given its pid meanwhile: a pidfd stays with the process it is of."""
@@ -52,18 +65,23 @@ class Process:
 def look_at(pid: int) -> "Process | None":
     """What /proc says of a process; `None` if it is dead, a zombie or not to be seen."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            before, _, after = file.read(1024).rpartition(b")")  # the name itself may hold spaces and brackets
+        name, fields = _stat_of(pid)
     except OSError:
         return None
-    fields = after.split(None, 20)  # proc_pid_stat(5), from the third on
-    if fields[0] in _DEAD and int(fields[17]) <= 1:  # a main thread that has ended is shown as a zombie, too
-        return None
-    return Process(pid, before.partition(b"(")[2], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    if (fields[0] in _DEAD or int(fields[6]) & _EXITING) and int(fields[17]) <= 1:
+        return None  # with more threads, it is only its main thread that has ended
+    return Process(pid, name, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def _stat_of(pid: int) -> "tuple[bytes, list[bytes]]":
+    """The name, and what follows it: proc_pid_stat(5), from the third field on."""
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+        before, _, after = file.read(1024).rpartition(b")")  # the name itself may hold spaces and brackets
+    return before.partition(b"(")[2], after.split(None, 20)
 
 
 def is_thread(pid: int) -> bool:
-    """Whether a number is that of a thread other than the first of its process: /proc knows it, but does not list it."""
+    """Whether a number is that of a thread, not the first of its process: /proc knows it, but does not list it."""
     try:
         return b"\nTgid:\t%d\n" % pid not in _read(f"/proc/{pid}/status")
     except OSError:
@@ -79,9 +97,9 @@ def newest_pid() -> int:
 
 
 def pids_between(before: "int | None", newest: int) -> "list[int]":
-    """The pids given after `before` (or all there are), up to `newest`; the last ones first. Not all of them live."""
+    """The pids given after `before` (or all there are), up to `newest`, in that order. Not all of them live."""
     if before is not None and 0 <= newest - before <= FEW:
-        return list(range(newest, before, -1))
+        return list(range(before + 1, newest + 1))
     try:
         pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
     except OSError:
@@ -89,22 +107,15 @@ def pids_between(before: "int | None", newest: int) -> "list[int]":
     if before is not None:
         wrapped = newest < before  # at pid_max they start anew
         pids = [pid for pid in pids if (pid > before) + (pid <= newest) + wrapped >= 2]
-    return sorted(pids, key=lambda pid: (pid <= newest, pid), reverse=True)
-
-
-def all_processes() -> "list[Process]":
-    """Every living process there is to see."""
-    try:
-        entries = os.listdir("/proc")
-    except OSError:
-        return []
-    found = [look_at(int(entry)) for entry in entries if entry.isdigit()]
-    return [process for process in found if process is not None]
+    return sorted(pids, key=lambda pid: (pid <= newest, pid))
 
 
 def in_group_or_session(leader: int) -> "list[Process]":
-    """The living processes of the group or the session that `leader` once led."""
-    return [process for process in all_processes() if leader in (process.group, process.session)]
+    """The other living processes of the group or the session of `leader`: its descendants, so they are younger."""
+    found = [look_at(pid) for pid in pids_between(leader, newest_pid())]
+    return [
+        each for each in found if each is not None and leader in (each.group, each.session) and not is_thread(each.pid)
+    ]
 
 
 class Children:
@@ -200,9 +211,11 @@ def pipe_holders(inode: int) -> "list[tuple[int, bytes]]":
     """Pid and name of the other processes that have the pipe with this inode open, as far as we may look."""
     link = f"pipe:[{inode}]"
     me = os.getpid()
-    found = [
-        (process.pid, process.name) for process in all_processes() if process.pid != me and _has_open(process.pid, link)
-    ]
+    found = []
+    for pid in pids_between(None, newest_pid()):
+        process = look_at(pid) if pid != me and _has_open(pid, link) else None
+        if process is not None:
+            found.append((pid, process.name))
     return found or [(0, b"unknown")]
 
 

@@ -172,6 +172,14 @@ class Run:
         else:
             self.signal_group(signal.SIGKILL)
 
+    def send_signal(self, number: int) -> None:
+        """Signal the program alone; harmless once it has been reaped."""
+        if not self._exited_at:
+            try:
+                os.kill(self.pid, number)
+            except PermissionError:  # it runs as somebody else
+                return
+
     def signal_group(self, number: int) -> bool:
         """Signal the process group; whether there is one, zombies included.
 

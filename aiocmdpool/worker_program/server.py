@@ -129,6 +129,9 @@ class Server:
             self._requests.append(Waiting(number, request, descriptors))
         elif kind == frames.CANCEL:
             self._cancel(number, payload[0])
+        elif kind == frames.SIGNAL:
+            if number in self._runs:
+                self._runs[number].send_signal(payload[0])
         elif kind == frames.PING:
             self._channel.send(frames.encode(frames.PONG, number))
         elif kind == frames.CLOSE:
@@ -152,6 +155,8 @@ class Server:
             return
         request.close()
         self._runs[number] = self._leaders[run.pid] = run
+        if start.flags & messages.ANNOUNCE:
+            self._announce(run)
         if start.argv[0] in self._loud:  # it would fill its pipe and wait
             run.watch()
         self._young.append((run.started_at + WATCH_AFTER, run))
@@ -201,7 +206,11 @@ class Server:
             run = young.popleft()[1]
             if not run.done:
                 run.watch()
-                self._channel.send(frames.encode(frames.STARTED, run.number, messages.pack_pid(run.pid)))
+                if not run.request.flags & messages.ANNOUNCE:
+                    self._announce(run)
+
+    def _announce(self, run: Run) -> None:
+        self._channel.send(frames.encode(frames.STARTED, run.number, messages.pack_pid(run.pid)))
 
     # -- exits ------------------------------------------------------------------------------------------------------
 

@@ -5,9 +5,11 @@ from contextlib import AbstractAsyncContextManager
 
 from aiocmdpool.backends.process import ProcessBackend
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
+from aiocmdpool.backends.thread import ThreadBackend
 from aiocmdpool.executor import CommandExecutor
 
 BACKENDS: dict[str, Callable[[], AbstractAsyncContextManager[CommandExecutor]]] = {
     "process": lambda: ProcessBackend(),
+    "thread": lambda: ThreadBackend(),
     "process_pool": lambda: ProcessPoolBackend(2),
 }

@@ -34,6 +34,8 @@ class FakeParent:
         version: What it is asked to speak.
         parent: The pid it is told, if not that of this process.
         interpreter: Options for Python.
+        requests: The ends of the pipe on which it gets its requests, if not of one made here.
+        group: The directory of a control group that it is to enter.
         options: For `subprocess.Popen`.
     """
 
@@ -45,6 +47,7 @@ class FakeParent:
         niceness: int = 0,
         interpreter: tuple[str, ...] = (),
         requests: tuple[int, int] | None = None,
+        group: str = "",
         **options: Any,
     ) -> None:
         self.passing, theirs = socket.socketpair()
@@ -55,7 +58,7 @@ class FakeParent:
         given = options.get("env", os.environ)
         settings = [str(version), str(theirs.fileno()), self.cookie, str(parent or os.getpid()), str(niceness)]
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", *interpreter, FOLDER, *settings, lc_ctype_of(given), ""],
+            [sys.executable, "-I", "-S", *interpreter, FOLDER, *settings, lc_ctype_of(given), group],
             stdin=requests_end,
             stdout=replies_end,
             stderr=errors_end,

@@ -17,6 +17,11 @@ RENAME = "import ctypes, time\nctypes.CDLL(None).prctl(15, os.fsencode(os.sys.ar
 RENAME = RENAME.replace("os.sys", "__import__('sys')") + "ready()\ntime.sleep(60)\n"
 
 
+def all_processes() -> list[procs.Process]:
+    seen = map(procs.look_at, procs.pids_between(None, procs.newest_pid()))
+    return [process for process in seen if process is not None]
+
+
 @pytest.mark.parametrize("name", ["a b c", "a) R 1 (b", "))) ((", "(", ")", "tab\tand\nnewline", "é"])
 def test_odd_names_do_not_disturb_the_fields_after_them(name):
     with program(RENAME, name, start_new_session=True) as pid:
@@ -31,7 +36,7 @@ def test_a_zombie_is_not_to_be_seen():
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     try:
         assert procs.look_at(process.pid) is None
-        assert process.pid not in [seen.pid for seen in procs.all_processes()]
+        assert process.pid not in [seen.pid for seen in all_processes()]
         assert procs.marks_of(process.pid) == []
     finally:
         process.wait()
@@ -44,28 +49,58 @@ def test_a_process_that_is_no_more_is_not_to_be_seen():
     assert procs.marks_of(process.pid) == []
 
 
+MAIN_THREAD_ENDS = """
+import _thread, ctypes, time
+
+def state():
+    with open(f"/proc/{os.getpid()}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+def live_on():
+    while state() != "Z":
+        time.sleep(0.001)
+    ready()
+    time.sleep(60)
+    os._exit(0)
+
+_thread.start_new_thread(live_on, ())
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_whose_main_thread_has_ended_is_seen_and_killed():
+    """It looks like a zombie, and its number shows neither environment nor arguments."""
+    with program(MAIN_THREAD_ENDS, start_new_session=True, env={"AIOCMDPOOL_RUN": "abc:7"}) as pid:
+        seen = procs.look_at(pid)
+        assert seen is not None
+        assert (seen.pid, seen.parent, seen.group, seen.session) == (pid, os.getpid(), pid, pid)
+        assert seen.lives()
+        assert procs.marks_of(pid) == [b"abc:7"]
+        assert pid in [process.pid for process in all_processes()]
+        assert procs.in_group_or_session(pid) == []  # of others
+        seen.kill()
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert not seen.lives()
+        assert procs.look_at(pid) is None
+
+
 def test_everything_alive_is_to_be_seen():
     with program(SLEEP) as one, program(SLEEP) as other:
-        seen = {process.pid: process for process in procs.all_processes()}
+        seen = {process.pid: process for process in all_processes()}
         assert {os.getpid(), one, other} <= seen.keys()
         assert seen[one].parent == os.getpid()
 
 
 def test_members_are_found_by_group_and_by_session():
     own_group = "os.setpgid(0, 0)\n" + SLEEP
-    with program(SLEEP, start_new_session=True) as leader:
-        assert [process.pid for process in procs.in_group_or_session(leader)] == [leader]
-        with program(SLEEP, process_group=0) as other:
-            assert [process.pid for process in procs.in_group_or_session(other)] == [other]
+    with program(SLEEP, start_new_session=True) as leader, program(SLEEP, process_group=0):
+        assert procs.in_group_or_session(leader) == []  # it itself is not asked for
     family = f"if os.fork() == 0:\n    {own_group.replace(chr(10), chr(10) + '    ')}\nos.wait()\n"
     with program(family, start_new_session=True) as leader:
-        members = procs.in_group_or_session(leader)
-        assert len(members) == 2
-        assert {process.session for process in members} == {leader}
-        assert len({process.group for process in members}) == 2
-        for process in members:
-            if process.pid != leader:
-                os.kill(process.pid, signal.SIGKILL)
+        [member] = procs.in_group_or_session(leader)
+        assert member.session == leader
+        assert member.group == member.pid
+        os.kill(member.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +178,7 @@ def test_without_proc_nothing_is_seen(monkeypatch):
 
     monkeypatch.setattr(os, "listdir", refuse)
     monkeypatch.setitem(procs.__dict__, "open", refuse)
-    assert procs.all_processes() == []
+    assert all_processes() == []
     assert procs.in_group_or_session(os.getpid()) == []
     assert procs.look_at(os.getpid()) is None
     assert procs.marks_of(os.getpid()) == []

@@ -534,4 +534,4 @@ async def test_a_cancelled_command_whose_worker_dies_is_still_cancelled(workers)
 
 def test_every_kind_of_frame_is_one_of_the_two_sides():
     """What is added there has to be added to the nonsense above, or to what a worker may say."""
-    assert max(frames.KINDS) == frames.PONG == 9
+    assert max(frames.KINDS) == frames.SIGNAL == 10

@@ -1,0 +1,123 @@
+"""`ExecutionMode.THREAD`: each command is a child of this process, started and watched by a thread that blocks.
+
+For hosts whose event loop cannot watch children: no descriptor and no deadline of a command is ever given to it, and a
+start does not block it. What that costs is a thread for each command that runs.
+"""
+
+import asyncio
+import errno
+import os
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.to_thread
+
+from aiocmdpool import validate
+from aiocmdpool.backends.thread_run import ThreadRun
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.errors import ExecuteError, PoolClosed, TaskCancelled
+from aiocmdpool.outcome import settle
+from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.system.start_failure import start_failure
+from aiocmdpool.waiting import wait_through
+
+THREADS = 40  # as many as anyio has by itself
+
+
+class ThreadBackend:
+    """Runs each command as a child of this process, in a thread of its own.
+
+    Args:
+        threads: How many commands run at once; others wait for a thread, which does not count as run time. They are
+            anyio's threads: kept for the next command, and ended when idle or with the loop.
+
+    Concurrency: any number of `execute` calls at once on one loop; each loop needs a backend of its own.
+
+    Ownership: `aclose` (or leaving `async with`) ends what is running; those who wait for it get `TaskCancelled`.
+
+    Example:
+        >>> async with ThreadBackend() as backend:
+        ...     result = await backend.execute(CommandConfig("echo", ["hello"]))
+    """
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._threads = validate.whole_number(1)("threads", threads)
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._runs: dict[ThreadRun, asyncio.Task[None]] = {}
+        self._closed = False
+
+    async def execute(self, command: CommandConfig) -> CommandResult:
+        """Run one command to its end; the contract is that of `CommandExecutor.execute`.
+
+        Cancellation: the command gets TERM, `grace`, KILL; it is dead and reaped before `CancelledError` leaves. One
+        that waits for a thread is withdrawn.
+
+        Raises:
+            IoError: It could not be started.
+            CommandTimeout, OutputLimitExceeded, NonZeroExit: See `CommandConfig`.
+            TaskCancelled: The backend was closed meanwhile.
+            PoolClosed: The backend was closed before.
+        """
+        if self._closed:
+            raise PoolClosed("this backend is closed; make a new one", command=command)
+        run = self._begin(command)
+        try:
+            cancelled = await wait_through(run.over, on_cancel=lambda: self._end(run, EndReason.CANCELLED))
+        except BaseException:  # nobody awaits this any more: the coroutine is thrown away, or the loop broken off
+            run.end(EndReason.CLOSED)  # which its thread can do alone
+            raise
+        finally:
+            del self._runs[run]
+        try:
+            result = run.result()
+        except ExecuteError as error:
+            if cancelled is not None:
+                raise cancelled from error
+            raise
+        if cancelled is not None:  # the cause carries the result to those who cancelled
+            raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
+        return settle(result)
+
+    def _begin(self, command: CommandConfig) -> ThreadRun:
+        """Queue a run for a thread."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self._threads)  # belongs to a loop
+        loop = asyncio.get_running_loop()
+        run = ThreadRun(command, loop)
+        job = anyio.to_thread.run_sync(run.to_the_end, limiter=self._limiter)
+        task = loop.create_task(job, name=f"aiocmdpool-thread-{command.program}")
+        task.add_done_callback(lambda done: run.withdraw(_no_thread(command, done)))
+        self._runs[run] = task
+        return run
+
+    def _end(self, run: ThreadRun, reason: EndReason) -> None:
+        if run.end(reason):
+            self._runs[run].cancel()  # it waits for a thread; once it has one, only the run itself may end
+
+    async def aclose(self) -> None:
+        """End what is running and wait for it. Harmless when repeated."""
+        self._closed = True
+        for run in self._runs:
+            self._end(run, EndReason.CLOSED)
+        if self._runs:
+            await asyncio.wait([run.over for run in self._runs])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<ThreadBackend {state}, {len(self._runs)} running or waiting, {self._threads} threads>"
+
+
+def _no_thread(command: CommandConfig, job: "asyncio.Task[None]") -> ExecuteError | None:
+    """The error for a run that got no thread, if that is so."""
+    if job.cancelled() or job.exception() is None:
+        return None
+    return start_failure(command, OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))  # "can't start new thread"

@@ -1,0 +1,28 @@
+"""The environment of this process, and that of what it starts."""
+
+import os
+from collections.abc import Mapping
+
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.worker_program.procs import COOKIE
+
+
+def current_environment() -> Mapping[bytes, bytes]:
+    """The environment of this process, as bytes; not to be changed."""
+    # `os.environ` keeps a dict of bytes; comparing or copying that costs a microsecond, converting it twenty.
+    data = getattr(os.environ, "_data", None)
+    return data if isinstance(data, dict) else dict(os.environb)
+
+
+def environment_of(command: CommandConfig, mark: bytes) -> dict[bytes, bytes]:
+    """The whole environment of a program, with a mark behind those of outer runs: this process may itself be one."""
+    current = current_environment()
+    environment = dict(current) if command.inherit_env else {}
+    for name, value in command.env.items():
+        if value is None:
+            environment.pop(os.fsencode(name), None)
+        else:
+            environment[os.fsencode(name)] = os.fsencode(value)
+    outer = current.get(COOKIE)
+    environment[COOKIE] = outer + b"," + mark if outer else mark
+    return environment
