@@ -1,0 +1,18 @@
+"""The same names as in `aiocmdpool`, blocking, for code without an event loop: Flask, Django, Celery, scripts.
+
+    run, execute                  one command
+    CommandPool ─ TaskHandle      many
+    ProcessPool                   workers alone
+         └─ link ─ calls ─ current ─ background      one thread with a loop, started on first use, shared by all
+
+Any number of threads may use it at once. Whatever interrupts a blocked call (Ctrl-C, a signal handler that raises)
+leaves it when the command it waited for is dead and reaped.
+"""
+
+from aiocmdpool.sync.current import shutdown
+from aiocmdpool.sync.one_shot import execute, run
+from aiocmdpool.sync.pool import CommandPool
+from aiocmdpool.sync.process_pool import ProcessPool
+from aiocmdpool.sync.task_handle import TaskHandle
+
+__all__ = ["CommandPool", "ProcessPool", "TaskHandle", "execute", "run", "shutdown"]

@@ -1,0 +1,178 @@
+"""A thread with a loop that does what callers of the facade block for, and all that is open on it.
+
+    start ── anyio's blocking portal ── … ── shut_down ── pools closed, commands ended, calls settled ── thread gone
+
+That there is one, and in which process, is the business of `current.py`.
+"""
+
+import asyncio
+import concurrent.futures.thread  # noqa: F401  # refuses to be imported once the main thread has come to its end
+import contextlib
+import importlib
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import anyio
+from anyio.from_thread import BlockingPortal
+
+from aiocmdpool.backends.process import ProcessBackend
+from aiocmdpool.sync.gate import Gate
+from aiocmdpool.sync.interruptions import wait_or_end
+
+# What the thread would import by itself is imported now: a fork in the middle of it would leave the child with the lock
+# of a module for good.
+importlib.import_module("anyio._backends._asyncio")
+try:
+    importlib.import_module("uvloop")
+    HAS_UVLOOP = True
+except ImportError:
+    HAS_UVLOOP = False
+
+FORK_PATIENCE = 2.0  # seconds that a fork waits for the loop to stand still
+
+Closer = Callable[[], Awaitable[object]]
+
+
+class PendingCall(Protocol):
+    """What the background thread knows of a call: see `calls.Call`."""
+
+    def abandon(self, why: BaseException | None) -> None:
+        """The loop is gone, for a reason or in good order; whoever waits for the call is told."""
+
+    def cancel_now(self) -> "asyncio.Task[None] | None":
+        """Cancel it, from the loop; what is still to be waited for then, if anything."""
+
+
+class Background:
+    """A loop in a thread of its own.
+
+    Args:
+        is_wanted: Asked in the thread, first of all: whoever started it may have been interrupted before it knew.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    backend: ProcessBackend
+    """What `run` and `execute` use."""
+
+    def __init__(self, is_wanted: "Callable[[Background], bool]") -> None:
+        self.ended = False
+        """It takes no more calls."""
+        self.failure: BaseException | None = None
+        """What ended it, if not `shut_down`."""
+        self.inherited = False
+        """It is that of the parent of this forked process."""
+        self.calls: set[PendingCall] = set()
+        """Those that are not settled."""
+        self.open: dict[object, Closer] = {}
+        """What has to be closed at the end, and how."""
+        self._is_wanted = is_wanted
+        self._closing: set[asyncio.Task[object]] = set()
+        self._portal: BlockingPortal | None = None
+        self._stop: asyncio.Task[None] | None = None
+        self.ready = Gate()
+        """Open once there is a loop, or never will be."""
+        self.gone = Gate()
+        """Open once all is over."""
+        # A daemon: the interpreter waits for other threads before it calls what is registered with `atexit`.
+        self._thread = threading.Thread(target=self._run, name="aiocmdpool-sync", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. Does not wait for the loop."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        if not self._is_wanted(self):
+            self.gone.open()
+            return
+        try:
+            anyio.run(self._serve, backend="asyncio", backend_options={"use_uvloop": HAS_UVLOOP})
+        except BaseException as error:  # SystemExit and the like, raised by an executor: the next call gets a new loop
+            self.failure = error
+            self.ended = True
+        finally:
+            self.ready.open()
+            # A call is in the set before it is given to the loop; so it is found here, or finds the loop closed.
+            for call in list(self.calls):
+                call.abandon(self.failure)
+            self.gone.open()
+
+    async def _serve(self) -> None:
+        async with BlockingPortal() as portal:
+            self._portal = portal
+            self.loop = asyncio.get_running_loop()
+            self.backend = ProcessBackend()
+            self.ready.open()
+            try:
+                await portal.sleep_until_stopped()
+            finally:
+                self.ended = True
+                await self._close_all()
+
+    async def _close_all(self) -> None:
+        """End everything. What is called meanwhile is refused, by the pools or because of `ended`."""
+        closing = [close() for close in list(self.open.values())]
+        self.open.clear()
+        await asyncio.gather(self.backend.aclose(), *closing, *self._closing, return_exceptions=True)
+        left = [task for call in list(self.calls) if (task := call.cancel_now()) is not None]
+        if left:
+            await asyncio.wait(left)
+
+    def close_soon(self, key: object) -> None:
+        """Close one thing without waiting for it, from any thread; one that nobody can use any more."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and that with it
+            self.loop.call_soon_threadsafe(self._close_one, key)
+
+    def _close_one(self, key: object) -> None:
+        close = self.open.pop(key, None)
+        if close is not None:
+            task: asyncio.Task[object] = asyncio.ensure_future(_awaited(close))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def pause(self, go_on: Gate) -> None:
+        """Bring the loop to a stand between two callbacks, for a fork; it goes on when the gate is opened."""
+        self.ready.wait(FORK_PATIENCE)
+        if self.ended or threading.get_ident() == self._thread.ident:
+            return
+        stands = Gate()
+
+        def stand() -> None:
+            stands.open()
+            go_on.wait()
+
+        with contextlib.suppress(RuntimeError, AttributeError):  # the loop is closed, or not there yet
+            self.loop.call_soon_threadsafe(stand)
+            stands.wait(FORK_PATIENCE)
+
+    def _stop_soon(self, portal: BlockingPortal) -> None:
+        if self._stop is None:
+            self._stop = self.loop.create_task(portal.stop())
+
+    def shut_down(self, patience: float | None = None) -> None:
+        """Close what is open, end what runs, and return when the thread is gone.
+
+        Args:
+            patience: Seconds after which a loop that does not answer, because an executor or a hook blocks it, is left
+                to itself. `None`: never.
+
+        Raises:
+            BaseException: What interrupted this; raised when it is done nevertheless.
+        """
+        wait_or_end(lambda: self._end(patience), lambda: self._end(patience))
+
+    def _end(self, patience: float | None) -> None:
+        self.ready.wait()
+        if self._portal is not None:
+            answers = Gate()
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self.loop.call_soon_threadsafe(self._stop_soon, self._portal)
+                self.loop.call_soon_threadsafe(answers.open)
+                if not answers.wait(patience) and not self.gone.is_open:
+                    return
+        self.gone.wait()
+        self._thread.join()  # not before: up to 3.12, a join that is interrupted takes a living thread for gone
+
+
+async def _awaited(close: Closer) -> object:
+    return await close()

@@ -1,0 +1,193 @@
+"""One blocking call: work for the loop, a gate for the thread that waits.
+
+    call ── call_soon_threadsafe ── task, or function, on the loop ── gate ── result or error, in the caller
+
+`portal.call` does the same at several times the cost: a task in a task group, a cancel scope, a `concurrent.futures`
+future and its condition.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Generic, NoReturn, TypeVar
+
+from aiocmdpool.errors import PoolClosed, TaskCancelled
+from aiocmdpool.result import EndReason
+from aiocmdpool.sync.background import Background
+from aiocmdpool.sync.current import stay_if_exiting
+from aiocmdpool.sync.gate import Gate
+from aiocmdpool.sync.interruptions import wait_or_end
+
+T = TypeVar("T")
+
+SHUT_DOWN = "aiocmdpool.sync was shut down"
+
+
+class Call(Generic[T]):
+    """A coroutine for the loop, and the wait for it.
+
+    Args:
+        background: Where it runs.
+        work: Makes the awaitable; called on the loop.
+        undo: Called on the loop with the value of a call that was interrupted too late to be cancelled.
+        on_settled: Called with the call, on the loop, once it is settled.
+    """
+
+    __slots__ = (
+        "_background",
+        "_begun",
+        "_error",
+        "_on_settled",
+        "_task",
+        "_traceback",
+        "_undo",
+        "_value",
+        "_work",
+        "gate",
+    )
+
+    def __init__(
+        self,
+        background: Background,
+        work: Callable[[], Awaitable[T]],
+        undo: Callable[[T], object] | None = None,
+        on_settled: Callable[["Call[T]"], object] | None = None,
+    ) -> None:
+        self.gate = Gate()
+        self._background = background
+        self._work: Callable[[], Any] = work
+        self._undo = undo
+        self._on_settled = on_settled
+        self._task: asyncio.Task[None] | None = None
+        self._begun = False
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None
+
+    # -- in the caller's thread -------------------------------------------------------------------------------------
+
+    def submit(self) -> None:
+        """Give it to the loop. Calls from one thread begin in their order."""
+        self._background.calls.add(self)
+        self._tell(self._start)
+
+    def finish(self) -> T:
+        """Submit it and wait for its outcome. Whatever interrupts the wait ends the work before it leaves."""
+        try:
+            wait_or_end(self._submit_and_wait, self.end)
+            return self.outcome()
+        finally:
+            self = None  # type: ignore[assignment]  # else an error, its frames and this call keep each other alive
+
+    def _submit_and_wait(self) -> None:
+        self.submit()
+        self.gate.wait()
+
+    def cancel(self) -> None:
+        """Cancel it; does not wait. Harmless when repeated."""
+        self._tell(self.cancel_now)
+
+    def end(self) -> None:
+        """Cancel it, and wait until it is settled. Harmless when repeated."""
+        self.cancel()
+        self.gate.wait()
+        if self._undo is not None and self._value is not None:
+            self._tell(self._undo, self._value)
+        stay_if_exiting()
+
+    def outcome(self) -> T:
+        """The value or the error of a settled call."""
+        stay_if_exiting()
+        try:
+            if self._error is not None:
+                raise_again(self._error, self._traceback)
+            return self._value  # type: ignore[return-value]  # T may include None
+        finally:
+            self = None  # type: ignore[assignment]  # see `finish`
+
+    def _tell(self, function: Callable[..., object], *args: object) -> None:
+        try:
+            self._background.loop.call_soon_threadsafe(function, *args)
+        except (RuntimeError, AttributeError):  # the loop is closed, or there never was one
+            self.abandon(self._background.failure)
+
+    # -- on the loop ------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self.gate.is_open:  # cancelled before it began
+            return
+        if self._background.ended:
+            self.abandon(self._background.failure)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._task = self._background.loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        self._begun = True
+        try:
+            value = await self._work()
+        except asyncio.CancelledError:
+            self._settle(error=TaskCancelled(SHUT_DOWN, end_reason=EndReason.CLOSED))
+        except BaseException as error:
+            self._settle(error=error)
+            if not isinstance(error, Exception):
+                raise  # KeyboardInterrupt, SystemExit: asyncio ends its loop then
+        else:
+            self._settle(value)
+
+    def cancel_now(self) -> asyncio.Task[None] | None:
+        """Cancel it, from the loop; its task, if that has to end first."""
+        if self.gate.is_open:
+            return None
+        if self._task is not None:
+            self._task.cancel()
+            if self._begun:
+                return self._task
+        # A task that is cancelled before its first step takes none.
+        self._settle(error=TaskCancelled(SHUT_DOWN, end_reason=EndReason.CLOSED))
+        return None
+
+    def abandon(self, why: BaseException | None) -> None:
+        """The loop is gone, for a reason or in good order."""
+        if not self.gate.is_open:
+            error = PoolClosed(SHUT_DOWN if why is None else f"the loop of aiocmdpool.sync was ended by {why!r}")
+            error.__cause__ = why
+            self._settle(error=error)
+
+    def _settle(self, value: T | None = None, error: BaseException | None = None) -> None:
+        self._value = value
+        self._error = error
+        self._traceback = error.__traceback__ if error is not None else None
+        self._background.calls.discard(self)
+        self.gate.open()
+        if self._on_settled is not None:
+            self._on_settled(self)
+
+
+class Question(Call[T]):
+    """A plain function for the loop: done in the turn in which it arrives, without a task."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, background: Background, work: Callable[[], T], undo: Callable[[T], object] | None = None
+    ) -> None:
+        super().__init__(background, work, undo)  # type: ignore[arg-type]  # `_begin` is what calls it
+
+    def _begin(self) -> None:
+        try:
+            value = self._work()
+        except Exception as error:
+            self._settle(error=error)
+        else:
+            self._settle(value)
+
+
+def raise_again(error: BaseException, traceback: TracebackType | None) -> NoReturn:
+    """Raise an error in the caller's thread, with the frames of the loop and not those of whoever raised it before."""
+    try:
+        raise error.with_traceback(traceback)
+    finally:
+        del error, traceback  # else this frame and the error keep each other alive

@@ -1,0 +1,82 @@
+"""`ProcessPool`, blocking."""
+
+from types import TracebackType
+from typing import Self
+
+from aiocmdpool import process_pool
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.process_pool import ProcessPoolStatistics
+from aiocmdpool.result import CommandResult
+from aiocmdpool.sync.link import Link
+
+
+class ProcessPool:
+    """Resident workers that start the commands; the arguments are those of `aiocmdpool.ProcessPool`.
+
+    Workers start on first use, or on entering `with`. Concurrency: any thread may use it, several at once.
+
+    Example:
+        >>> with ProcessPool(workers=2) as pool:
+        ...     result = pool.execute(CommandConfig("echo", ["hello"]))
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        niceness: int = 0,
+        recycle_after: int | None = None,
+        max_worker_memory: int | None = None,
+        hang_after: float = 5.0,
+    ) -> None:
+        self._pool = process_pool.ProcessPool(
+            workers,
+            niceness=niceness,
+            recycle_after=recycle_after,
+            max_worker_memory=max_worker_memory,
+            hang_after=hang_after,
+        )
+        self._link = Link(self, self._pool.aclose)
+
+    @property
+    def size(self) -> int:
+        """How many workers there are to be."""
+        return self._pool.size
+
+    def start(self) -> None:
+        """Start the workers now rather than on first use."""
+        self._link.call(self._pool.start)
+
+    def execute(self, command: CommandConfig) -> CommandResult:
+        """Run one command in the least loaded worker; see `aiocmdpool.ProcessPool.execute`.
+
+        Interruption: what a signal handler raises here (KeyboardInterrupt, SystemExit, …) leaves when the command is
+        dead and reaped.
+        """
+        return self._link.call(lambda: self._pool.execute(command))
+
+    def statistics(self) -> ProcessPoolStatistics:
+        """A snapshot of the counters."""
+        return self._link.look(self._pool.statistics)
+
+    def close(self, *, drain: bool = False) -> None:
+        """End the workers, and return when they are gone. Harmless when repeated.
+
+        Args:
+            drain: Let what is in flight come to its end, rather than ending it (its callers get `TaskCancelled`).
+        """
+        if not self._link.is_ended:
+            self._link.call(lambda: self._pool.aclose(drain=drain))
+            self._link.closed()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return repr(self._pool)

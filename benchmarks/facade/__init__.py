@@ -1,0 +1,4 @@
+"""What blocking costs: `aiocmdpool.sync` beside `subprocess.run`, and beside the async pool that it stands on.
+
+python -m benchmarks.facade
+"""

@@ -1,0 +1,101 @@
+"""Forks."""
+
+import os
+import sys
+import threading
+import time
+
+from aiocmdpool import CommandConfig, ProcessBackend, sync
+
+from .common import pool_of, say, wait_for_test, waits
+
+
+def _attempt(call):
+    try:
+        return call()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def forks(mode, ready, release):
+    """A pool in use, and a fork: the child has a facade of its own, and the parent's goes on."""
+    waiting = waits(ready, release)
+    unused = sync.CommandPool()
+    pool = pool_of(mode)
+    pool.start_executor()
+    handle = pool.push_task(waiting)
+    if (child := os.fork()) == 0:
+        say(_attempt(lambda: pool.execute(CommandConfig("true"))))
+        say(_attempt(lambda: handle.result(1)))
+        say(_attempt(handle.cancel))
+        say(sync.run("echo", "a fresh one").text().strip())
+        with unused:
+            say(unused.execute(CommandConfig("echo", ["made by the parent"])).text().strip())
+        sys.exit(5)
+    _, status = os.waitpid(child, 0)
+    say(os.waitstatus_to_exitcode(status))
+    wait_for_test()
+    say(handle.result().text().strip(), pool.execute(CommandConfig("echo", ["unharmed"])).text().strip())
+    pool.stop()
+
+
+def forks_in_with(mode):
+    """The child leaves the `with` of the parent's pool, which is none of its business."""
+    with pool_of(mode) as pool:
+        pool.execute(CommandConfig("true"))
+        if (child := os.fork()) == 0:
+            sys.exit(5)
+        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        say(pool.execute(CommandConfig("echo", ["unharmed"])).text().strip())
+
+
+class Busy:
+    """An executor that is in the middle of something, on the loop, for a while."""
+
+    def __init__(self):
+        self.inside = threading.Event()
+
+    async def execute(self, command):
+        self.inside.set()
+        time.sleep(0.2)  # it stands for the start of a program, which takes its time
+        self.inside.clear()
+        return await CUSTOM.execute(command)
+
+
+CUSTOM = ProcessBackend()
+
+
+def forks_in_the_middle():
+    """A fork while the background thread is in the middle of something: in the child that would never end."""
+    busy = Busy()
+    with sync.CommandPool(executor=busy) as pool:
+        pool.push_task(CommandConfig("true"))
+        busy.inside.wait()
+        if (child := os.fork()) == 0:
+            os._exit(busy.inside.is_set())
+        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def forks_while_threads_use_it():
+    """As a pre-forking server that forks again when a worker has died."""
+    stop = threading.Event()
+
+    def use():
+        while not stop.is_set():
+            sync.run("true")
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    statuses = []
+    for _ in range(10):
+        if (child := os.fork()) == 0:
+            try:
+                os._exit(sync.run("sh", "-c", "exit 4").returncode)
+            finally:
+                os._exit(1)
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    say(statuses)
