@@ -18,6 +18,7 @@ from aiocmdpool.backends.program import Program, holders_of
 from aiocmdpool.command import CommandConfig, OutputPolicy
 from aiocmdpool.errors import ChildError, IoError, TaskCancelled
 from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.run_control import RunControl
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.exit_watch import ExitWatch, watch_exit
 from aiocmdpool.system.loop import Loop, Timer
@@ -48,12 +49,20 @@ class CommandRun:
         command: What to run.
         loop: Watches pipes, exit and deadlines.
         changed: Called after each fact for which a `Wait` may have waited.
+        control: Told of the start.
 
     Concurrency: all of it happens in the thread of its loop.
     """
 
-    def __init__(self, command: CommandConfig, loop: Loop, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        command: CommandConfig,
+        loop: Loop,
+        changed: Callable[[], None] = lambda: None,
+        control: RunControl | None = None,
+    ) -> None:
         self._command = command
+        self._control = control
         self._loop = loop
         self._changed = changed
         self._reason: EndReason | None = None
@@ -125,6 +134,8 @@ class CommandRun:
         finally:
             stdio.close_child_ends()
         self._watch = watch_exit(loop, self._program.pid, self._on_exit)
+        if self._control is not None:
+            self._control.started(self._program.pid, self._program.signal)
         if command.timeout is not None:
             self._timer = loop.call_later(command.timeout, lambda: self.end(EndReason.TIMEOUT))
         if command.idle_timeout is not None and not self._is_drained():
@@ -158,6 +169,8 @@ class CommandRun:
 
     def _on_exit(self) -> None:
         self._exited_at = monotonic()
+        if self._control is not None:
+            self._control.ended()
         self.end(EndReason.EXITED)
         self._changed()
 

@@ -12,6 +12,7 @@ from aiocmdpool.backends.process_run import ProcessRun
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import PoolClosed
 from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.run_control import RunControl
 
 
 class ProcessBackend:
@@ -31,7 +32,7 @@ class ProcessBackend:
         self._runs: set[ProcessRun] = set()
         self._closed = False
 
-    async def execute(self, command: CommandConfig) -> CommandResult:
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run one command to its end; the contract is that of `CommandExecutor.execute`.
 
         Cancellation: the command gets TERM, `grace`, KILL; it is dead and reaped before `CancelledError` leaves.
@@ -44,7 +45,7 @@ class ProcessBackend:
         """
         if self._closed:
             raise PoolClosed("this backend is closed; make a new one", command=command)
-        run = ProcessRun(command, asyncio.get_running_loop())
+        run = ProcessRun(command, asyncio.get_running_loop(), control)
         self._runs.add(run)
         try:
             return await run.to_the_end()

@@ -8,16 +8,19 @@ from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import ExecuteError, TaskCancelled
 from aiocmdpool.outcome import settle
 from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.run_control import RunControl
 from aiocmdpool.waiting import wait_through
 
 
 class ProcessRun:
     """One run, owned by the coroutine in `to_the_end`."""
 
-    def __init__(self, command: CommandConfig, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, command: CommandConfig, loop: asyncio.AbstractEventLoop, control: RunControl | None = None
+    ) -> None:
         self._command = command
         self._loop = loop
-        self._run = CommandRun(command, loop, self._look)
+        self._run = CommandRun(command, loop, self._look, control)
         self._waiting: Wait | None = None
         self._news: asyncio.Future[None] = loop.create_future()
         self._cancelled: asyncio.CancelledError | None = None

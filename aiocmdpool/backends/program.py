@@ -61,6 +61,11 @@ class Program:
         self._signalled = number
         self._signal_group(number)
 
+    def signal(self, number: int) -> None:
+        """Signal the program alone, before it is reaped."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, number)
+
     def go_on(self) -> None:
         """A stopped program sees other signals only when it goes on."""
         self._signal_group(signal.SIGCONT)
