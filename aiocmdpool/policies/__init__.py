@@ -1,0 +1,37 @@
+"""Policies: executors that wrap an executor, and add one rule to it. They compose in any order.
+
+    CommandPool(executor=Retry(CircuitBreaker(KeyLimit(backend, 2))))
+
+Each has `execute(command)` and nothing else that a caller must know: no lifecycle, no base class. None closes what it
+wraps; whoever made that closes it. What is outside sees what is inside as one run: a `Retry` around a `RateLimit` makes
+each attempt wait for its start, inside one it does not.
+"""
+
+from aiocmdpool.policies.admission import Admission
+from aiocmdpool.policies.backoff import Backoff
+from aiocmdpool.policies.circuit_breaker import CircuitBreaker
+from aiocmdpool.policies.circuits import CircuitState
+from aiocmdpool.policies.key_limit import KeyLimit
+from aiocmdpool.policies.keys import by_host, by_program
+from aiocmdpool.policies.outcomes import Outcome, failed, may_pass
+from aiocmdpool.policies.rate_limit import RateLimit
+from aiocmdpool.policies.retry import FailedAttempt, Retry
+from aiocmdpool.policies.single_flight import SingleFlight, same_command
+
+__all__ = [
+    "Admission",
+    "Backoff",
+    "CircuitBreaker",
+    "CircuitState",
+    "FailedAttempt",
+    "KeyLimit",
+    "Outcome",
+    "RateLimit",
+    "Retry",
+    "SingleFlight",
+    "by_host",
+    "by_program",
+    "failed",
+    "may_pass",
+    "same_command",
+]

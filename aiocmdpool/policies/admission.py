@@ -1,0 +1,167 @@
+"""`Admission`: hold a start back until there is memory and CPU for it, as `parallel --memfree` and `--load` do.
+
+Room is looked at: when a command wants to start, when one has ended, and at intervals while something is held back. The
+kernel has no event for `MemAvailable`. For pressure it has triggers (a write to `/proc/pressure/cpu`, then `poll`), but
+they tell of a rise, and what is held back waits for the fall, of which nothing tells; a trigger is also a descriptor
+that somebody would have to close, and policies have no end of their own. So there is nothing to wait for but the time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from aiocmdpool import validate
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.errors import ConfigError
+from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.policies.room import CpuPressure, Memory
+from aiocmdpool.policies.wrapped import wrapped
+from aiocmdpool.result import CommandResult
+
+T = TypeVar("T")
+
+FRESH = 0.05  # seconds for which a look that found room serves other starts: it costs some 50 µs
+
+_log = logging.getLogger(__name__)
+
+
+class Admission:
+    """Starts commands only while there is room, in the order of the calls. One may always run.
+
+    What runs is left alone. A program needs time to take its memory, so once something was held back, starts are an
+    `interval` apart, or a command's end, until nobody waits any more. Where there is room for all, nothing is delayed;
+    the number of commands at once is for the pool to limit.
+
+    Figures that cannot be read any more, though they could at the beginning, hold nothing back; the log says so once.
+
+    Concurrency: belongs to one loop.
+
+    Cancellation: one that is cancelled while it waits takes nothing; whoever ends makes the next one look.
+
+    Ownership: does not close the executor. Those who wait here when it is closed get its `PoolClosed` at their turn.
+
+    Args:
+        executor: Runs the commands.
+        min_memory: Bytes that must be available: `MemAvailable`, or what is left to the control group if that is less.
+        max_cpu_pressure: Percent of the last ten seconds in which some program may have waited for a CPU (`some avg10`
+            of `/proc/pressure/cpu`; that of the control group if it has a quota).
+        interval: Seconds between looks while something is held back.
+
+    Raises:
+        ConfigError: A setting is wrong, or asks for a figure that this system does not give.
+
+    Example:
+        >>> async with CommandPool(executor=Admission(backend, min_memory=2 << 30, max_cpu_pressure=60)) as pool:
+    """
+
+    def __init__(
+        self,
+        executor: CommandExecutor,
+        *,
+        min_memory: int | None = None,
+        max_cpu_pressure: float | None = None,
+        interval: float = 1.0,
+    ) -> None:
+        self._executor = wrapped(executor)
+        self._min_memory: int | None = validate.whole_number(1, optional=True)("min_memory", min_memory)
+        self._max_pressure: float | None = validate.number(0, 100, optional=True)("max_cpu_pressure", max_cpu_pressure)
+        self._interval: float = validate.number(0, above=True)("interval", interval)
+        if min_memory is None and max_cpu_pressure is None:
+            raise ConfigError("min_memory: neither this nor max_cpu_pressure is given", field="min_memory")
+        self._memory = None if min_memory is None else _readable("min_memory", Memory)
+        self._pressure = None if max_cpu_pressure is None else _readable("max_cpu_pressure", CpuPressure)
+        self._blind = False
+        self._turn = asyncio.Lock()
+        self._news: asyncio.Future[None] | None = None  # for the one whose turn it is
+        self._running = self._waiting = 0
+        self._reason: str | None = None  # to hold back, until then:
+        self._look_at = 0.0
+        self._paced = False  # something was held back, and somebody has waited ever since
+
+    async def execute(self, command: CommandConfig) -> CommandResult:
+        """Wait for room, and run the command; see `CommandExecutor.execute`."""
+        await self._admit()
+        try:
+            return await self._executor.execute(command)
+        finally:
+            self._running -= 1
+            self._tell()
+
+    async def _admit(self) -> None:
+        """Wait for room, and count the command as running. Nothing is awaited after that."""
+        loop = asyncio.get_running_loop()
+        self._waiting += 1
+        try:
+            async with self._turn:
+                while self._reason_to_hold(loop.time()) is not None:
+                    self._paced = True
+                    await self._next_look(loop)
+                self._running += 1
+        finally:
+            self._waiting -= 1
+            self._paced = self._paced and self._waiting > 0
+        if self._paced:
+            self._reason, self._look_at = "the start before shall show its effect", loop.time() + self._interval
+
+    def _reason_to_hold(self, now: float) -> str | None:
+        if not self._running:
+            return None
+        if now >= self._look_at:
+            reason = self._look()
+            if reason is not None and not self._paced:
+                _log.info("%d commands wait: %s", self._waiting, reason)
+            self._reason, self._look_at = reason, now + (FRESH if reason is None else self._interval)
+        return self._reason
+
+    def _look(self) -> str | None:
+        """Why nothing may start now."""
+        try:
+            if self._memory is not None and self._min_memory is not None:
+                available = self._memory.available()
+                if available < self._min_memory:
+                    return f"{available >> 20} MiB of memory are available, less than {self._min_memory >> 20}"
+            if self._pressure is not None and self._max_pressure is not None:
+                percent = self._pressure.percent()
+                if percent > self._max_pressure:
+                    return f"the pressure on the CPU is {percent:g} %, more than {self._max_pressure:g}"
+        except (OSError, ValueError) as error:
+            if not self._blind:
+                _log.warning("nothing is held back any more, as the room cannot be seen: %s", error)
+            self._blind = True
+        return None
+
+    async def _next_look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait until it is time to look again, or a command has ended."""
+        self._news = loop.create_future()
+        timer = loop.call_at(self._look_at, self._tell)
+        try:
+            await self._news
+        finally:
+            timer.cancel()
+            self._news = None
+
+    def _tell(self) -> None:
+        if self._waiting:
+            self._look_at = 0.0
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def __repr__(self) -> str:
+        limits = [] if self._min_memory is None else [f"{self._min_memory >> 20} MiB available"]
+        limits += [] if self._max_pressure is None else [f"CPU pressure up to {self._max_pressure:g} %"]
+        state = f"{self._running} running, {self._waiting} waiting"
+        if self._waiting and self._reason:
+            state += f" ({self._reason})"
+        return f"<Admission {', '.join(limits)}, {state}, around {self._executor!r}>"
+
+
+def _readable(field: str, figure: Callable[[], T]) -> T:
+    try:
+        return figure()
+    except (OSError, ValueError) as error:
+        message = (
+            f"{field}: this system does not tell: {error}. It takes Linux, and for pressure a kernel that measures it "
+            "(4.20 or newer, not started with psi=0); leave the setting out here"
+        )
+        raise ConfigError(message, field=field) from error

@@ -1,0 +1,56 @@
+"""How long to wait between two attempts."""
+
+import dataclasses
+import random
+
+from aiocmdpool import validate
+from aiocmdpool.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Backoff:
+    """Pauses that grow by a factor up to a maximum, each shortened by a random part of itself.
+
+    Example:
+        >>> [Backoff(0.5, factor=2, maximum=3, jitter=0).pause(number) for number in (1, 2, 3, 4)]
+        [0.5, 1.0, 2.0, 3.0]
+
+    Raises:
+        ConfigError: A field is wrong.
+    """
+
+    initial: float = 0.5
+    """Seconds before the second attempt."""
+    _: dataclasses.KW_ONLY
+    factor: float = 2.0
+    """What each pause is times the one before; 1 for a fixed one."""
+    maximum: float = 30.0
+    """Seconds that no pause exceeds."""
+    jitter: float = 0.5
+    """How much of a pause is random, 0 to 1: commands that failed together shall not come back together."""
+
+    def __post_init__(self) -> None:
+        validate.number(0)("initial", self.initial)
+        validate.number(1)("factor", self.factor)
+        validate.number(0)("maximum", self.maximum)
+        validate.number(0, 1)("jitter", self.jitter)
+
+    def pause(self, number: int) -> float:
+        """Seconds to wait after attempt `number`, the first being 1."""
+        try:
+            longest = min(self.maximum, self.initial * float(self.factor) ** (number - 1))
+        except OverflowError:  # of the power, after some hundred attempts
+            longest = self.maximum if self.initial else 0.0
+        return longest * (1 - self.jitter * random.random())
+
+
+def clean_backoff(name: str, value: object) -> Backoff:
+    """A cleaner: a `Backoff`, or a number for that many seconds each time."""
+    if isinstance(value, Backoff):
+        return value
+    try:
+        seconds = validate.number(0)(name, value)
+    except ConfigError:
+        message = f"{name}: {value!r} is neither a Backoff nor a finite number of seconds >= 0"
+        raise ConfigError(message, field=name) from None
+    return Backoff(seconds, factor=1, maximum=seconds, jitter=0)

@@ -1,0 +1,91 @@
+"""`KeyLimit`: so many commands at once for each key.
+
+A semaphore for each key, which lives as long as somebody runs or waits under it: there may be as many keys as hosts.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Hashable, Mapping
+
+from aiocmdpool import validate
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.errors import ConfigError
+from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.policies.keys import Key, by_program, key_of
+from aiocmdpool.policies.wrapped import wrapped
+from aiocmdpool.result import CommandResult
+
+_limit = validate.whole_number(1)
+
+
+@dataclasses.dataclass(slots=True)
+class _Slot:
+    permits: asyncio.Semaphore
+    users: int = 0
+    """Those who run and those who wait."""
+
+
+class KeyLimit:
+    """Runs at most `limit` commands of each key at once; those of one key in the order of the calls.
+
+    Concurrency: belongs to one loop.
+
+    Cancellation: gives back what it holds, once; one that is cancelled while it waits takes nothing.
+
+    Ownership: does not close the executor. Those who wait here when it is closed get its `PoolClosed` at their turn.
+
+    Inside a pool, commands that wait here hold a permit of the pool; around one, they have not entered its queue.
+
+    Args:
+        executor: Runs the commands.
+        limit: How many for each key; or a mapping from keys to that, where keys that are not in it have no limit.
+        key: What is counted together: a function of the command. `None` as its answer: no limit for this one.
+
+    Example:
+        >>> executor = KeyLimit(backend, {"ffmpeg": 2})  # by the name of the program
+        >>> executor = KeyLimit(backend, 1, key=by_host)
+    """
+
+    def __init__(
+        self, executor: CommandExecutor, limit: int | Mapping[Hashable, int], *, key: Key = by_program
+    ) -> None:
+        self._executor = wrapped(executor)
+        self._limit = _clean_limit(limit)
+        self._key: Key = validate.function("key", key)
+        self._slots: dict[Hashable, _Slot] = {}
+
+    async def execute(self, command: CommandConfig) -> CommandResult:
+        """Wait until fewer than the limit run, and run the command; see `CommandExecutor.execute`.
+
+        Raises:
+            ConfigError: `key` gave something that is not hashable.
+        """
+        key = key_of(self._key, command)
+        limit = self._limit if isinstance(self._limit, int) else self._limit.get(key)
+        if key is None or limit is None:
+            return await self._executor.execute(command)
+        slot = self._slots.get(key)
+        if slot is None:
+            slot = self._slots[key] = _Slot(asyncio.Semaphore(limit))
+        slot.users += 1
+        try:
+            async with slot.permits:
+                return await self._executor.execute(command)
+        finally:
+            slot.users -= 1
+            if not slot.users:
+                del self._slots[key]
+
+    def __repr__(self) -> str:
+        users = sum(slot.users for slot in self._slots.values())
+        in_use = f"{users} commands under {len(self._slots)} keys"
+        return f"<KeyLimit {self._limit!r}, {in_use}, around {self._executor!r}>"
+
+
+def _clean_limit(limit: object) -> int | dict[Hashable, int]:
+    if not isinstance(limit, Mapping):
+        clean: int = _limit("limit", limit)
+        return clean
+    if not limit:
+        raise ConfigError("limit: an empty mapping limits nothing; name a key", field="limit")
+    return {key: _limit(f"limit[{key!r}]", number) for key, number in limit.items()}

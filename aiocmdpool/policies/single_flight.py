@@ -1,0 +1,155 @@
+"""`SingleFlight`: equal commands in flight share one run.
+
+Libraries for this await the shared call in the first caller, so that a cancelled first caller takes the run away from
+the others, or shield it, so that nobody's cancellation ever ends it. Here a command would run on for nobody.
+"""
+
+import asyncio
+import copy
+import dataclasses
+import functools
+from collections.abc import Hashable
+
+from aiocmdpool import validate
+from aiocmdpool.command import CommandConfig, Stdio
+from aiocmdpool.errors import ExecuteError, TaskCancelled
+from aiocmdpool.executor import CommandExecutor, checked_result
+from aiocmdpool.policies.keys import Key, key_of
+from aiocmdpool.policies.wrapped import wrapped
+from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.waiting import wait_through
+
+
+def same_command(command: CommandConfig) -> CommandConfig | None:
+    """The command without its label; equal ones differ in label and metadata at most.
+
+    `None`, not to be shared, for one whose streams are descriptors or inherited: what one run reads and writes there is
+    missing for the other. And for one that says `detach`, whose purpose is what it leaves running.
+    """
+    streams = (command.stdin, command.stdout, command.stderr)
+    if command.detach or any(isinstance(stream, int) or stream is Stdio.INHERIT for stream in streams):
+        return None
+    return command if command.label is None else command.with_options(label=None)
+
+
+@dataclasses.dataclass(slots=True)
+class _Flight:
+    run: "asyncio.Task[CommandResult]"
+    command: CommandConfig
+    waiters: int = 0
+
+
+class SingleFlight:
+    """Lets a command that equals one in flight wait for that one's outcome instead of running too.
+
+    Nothing is kept: a command that comes after the end of the run is run. Wrapping says that fewer runs do no harm;
+    let `key` answer `None` for commands of which that is not true. Each caller gets the outcome with its own command
+    (and so its own label and metadata) in it.
+
+    Concurrency: belongs to one loop.
+
+    Cancellation: takes the caller from the run, at once if others wait for it. The last one ends the run, and leaves
+    when the command is dead; an equal command that comes meanwhile is run afresh.
+
+    Ownership: does not close the executor. When that is closed, all who share a run get its `TaskCancelled`.
+
+    Args:
+        executor: Runs the commands.
+        key: What is equal: a function of the command. `None` as its answer: run this one by itself.
+
+    Example:
+        >>> executor = SingleFlight(backend)
+        >>> await asyncio.gather(*[executor.execute(CommandConfig("git", ["fetch"], cwd=repo))] * 10)  # one fetch
+    """
+
+    def __init__(self, executor: CommandExecutor, *, key: Key = same_command) -> None:
+        self._executor = wrapped(executor)
+        self._key: Key = validate.function("key", key)
+        self._flights: dict[Hashable, _Flight] = {}
+
+    async def execute(self, command: CommandConfig) -> CommandResult:
+        """Join the run of an equal command, or run this one; see `CommandExecutor.execute`.
+
+        Raises:
+            ConfigError: `key` gave something that is not hashable.
+        """
+        key = key_of(self._key, command)
+        if key is None:
+            return await self._executor.execute(command)
+        flight = self._flights.get(key)
+        if flight is None or flight.run.done():  # over, but its callback has not been called yet
+            flight = self._take_off(key, command)
+        flight.waiters += 1
+        try:
+            try:
+                await asyncio.wait((flight.run,))
+            except asyncio.CancelledError as cancellation:
+                if flight.waiters == 1:
+                    raise await self._abort(key, flight, cancellation) from _cause(flight.run)
+                raise
+            return _landed(flight, command)
+        finally:
+            flight.waiters -= 1
+            del flight  # an error's traceback leads here, and the run to the error: a cycle
+
+    def _take_off(self, key: Hashable, command: CommandConfig) -> _Flight:
+        run = asyncio.ensure_future(self._executor.execute(command))
+        flight = self._flights[key] = _Flight(run, command)
+        run.add_done_callback(functools.partial(self._over, key, flight))
+        return flight
+
+    def _over(self, key: Hashable, flight: _Flight, run: "asyncio.Task[CommandResult]") -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+    async def _abort(
+        self, key: Hashable, flight: _Flight, cancellation: asyncio.CancelledError
+    ) -> asyncio.CancelledError:
+        """End the run that nobody waits for any more; returns what the caller raises when it is dead."""
+        if self._flights.get(key) is flight:
+            del self._flights[key]  # nobody joins a run that is being ended
+        flight.run.cancel()
+        return await wait_through(flight.run) or cancellation
+
+    def __repr__(self) -> str:
+        waiting = sum(flight.waiters for flight in self._flights.values())
+        return f"<SingleFlight {len(self._flights)} in flight for {waiting} callers, around {self._executor!r}>"
+
+
+def _landed(flight: _Flight, command: CommandConfig) -> CommandResult:
+    """The outcome of the run, for one of its callers."""
+    if flight.run.cancelled():  # by somebody else: this caller was not, so no `CancelledError` for it
+        message = f"{command.display()}: the run it shared with equal commands was cancelled"
+        raise TaskCancelled(message, command=command, end_reason=EndReason.CANCELLED) from _cause(flight.run)
+    error = flight.run.exception()
+    if error is None:
+        result = checked_result(flight.run.result(), command)
+        return result if command is flight.command else dataclasses.replace(result, command=command)
+    try:
+        raise error if command is flight.command else _own(error, command)
+    finally:
+        del error, flight  # as in `execute`
+
+
+def _own(error: BaseException, command: CommandConfig) -> BaseException:
+    """An error for another caller: one object raised in several places collects all their tracebacks and notes."""
+    if not isinstance(error, ExecuteError):
+        return error
+    own = copy.copy(error)
+    own.command = command
+    if own.result is not None:
+        own.result = dataclasses.replace(own.result, command=command)
+    for note in getattr(error, "__notes__", ()):
+        own.add_note(note)
+    return own.with_traceback(error.__traceback__)
+
+
+def _cause(run: "asyncio.Task[CommandResult]") -> BaseException | None:
+    """What a run that was ended has to tell: backends put its output so far into the cause of the cancellation."""
+    if not run.cancelled():
+        return run.exception()
+    try:
+        run.result()
+    except asyncio.CancelledError as cancellation:
+        return cancellation.__cause__
+    raise AssertionError("a cancelled task gave a result")

@@ -1,0 +1,174 @@
+"""`RateLimit`: never more starts than allowed, in the order of the calls, and nothing taken by who is cancelled."""
+
+import asyncio
+import sys
+
+import pytest
+from contract.support import outcome
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pool.support import HeldExecutor, named, quiet
+
+from aiocmdpool import PoolClosed, ProcessBackend
+from aiocmdpool.policies import RateLimit
+
+from .support import FakeTimeLoop, Scripted, cancelled, in_fake_time, now, turns
+
+
+async def test_commands_are_run_with_their_own_results():
+    async with ProcessBackend() as backend:
+        executor = RateLimit(backend, 200, burst=2)
+        results = await asyncio.gather(*[executor.execute(named("echo").with_args(f"{n}")) for n in range(6)])
+    assert [result.text() for result in results] == [f"{n}\n" for n in range(6)]
+
+
+async def test_those_who_wait_for_a_closed_executor_are_told_at_their_turn():
+    backend = ProcessBackend()
+    executor = RateLimit(backend, 5)
+    first, second = (asyncio.ensure_future(executor.execute(named("true"))) for _ in range(2))
+    await turns(3)
+    await backend.aclose()
+    await outcome(first)
+    assert isinstance(await outcome(second), PoolClosed)
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "starts"),
+    [(2, 1, [0, 0.5, 1, 1.5, 2]), (1, 3, [0, 0, 0, 1, 2]), (0.1, 2, [0, 0, 10, 20, 30]), (1e6, 1, [0] * 5)],
+)
+@in_fake_time
+async def test_starts_are_as_far_apart_as_asked_for(rate, burst, starts):
+    inner = Scripted()
+    executor = RateLimit(inner, rate, burst=burst)
+    await asyncio.gather(*[executor.execute(named(number)) for number in range(5)])
+    assert inner.starts == starts
+
+
+@in_fake_time
+async def test_how_long_commands_run_does_not_matter():
+    inner = Scripted(0, takes=100)
+    executor = RateLimit(inner, 1)
+    await asyncio.gather(*[executor.execute(named(number)) for number in range(4)])
+    assert (inner.starts, inner.most) == ([0, 1, 2, 3], 4)
+
+
+@in_fake_time
+async def test_a_burst_comes_back_with_time():
+    inner = Scripted()
+    executor = RateLimit(inner, 2, burst=3)
+    for _ in range(2):
+        await asyncio.gather(*[executor.execute(named(number)) for number in range(4)])
+        await asyncio.sleep(9.5)
+    assert inner.starts == [0, 0, 0, 0.5, 10, 10, 10, 10.5]
+
+
+@given(
+    rate=st.floats(0.01, 1000),
+    burst=st.integers(1, 10),
+    gaps=st.lists(st.floats(0, 5), min_size=1, max_size=30),
+    leave=st.sets(st.integers(0, 29)),
+)
+@settings(deadline=None, max_examples=60)
+def test_no_window_holds_more_starts_than_allowed(rate, burst, gaps, leave):
+    """Whenever commands come, and whoever is cancelled while it waits; and the others come in the order of calls."""
+
+    async def scenario():
+        began, starts = now(), []
+
+        class Noting:
+            async def execute(self, command):
+                starts.append((now() - began, int(command.program)))
+
+        executor = RateLimit(Noting(), rate, burst=burst)
+        tasks = []
+        for number, gap in enumerate(gaps):
+            await asyncio.sleep(gap)
+            tasks.append(asyncio.ensure_future(executor.execute(named(number))))
+            if number in leave and number > 0:
+                await asyncio.sleep(0)
+                tasks[number - 1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return starts
+
+    with asyncio.Runner(loop_factory=FakeTimeLoop) as runner:
+        starts = runner.run(scenario())
+    for first, (since, _) in enumerate(starts):
+        for last, (until, _) in enumerate(starts[first:], first):
+            assert last - first + 1 <= burst + rate * (until - since) + 1e-6
+    assert [number for _, number in starts] == sorted(number for _, number in starts)
+
+
+@in_fake_time
+async def test_a_newcomer_does_not_overtake_those_who_wait():
+    """Not even on a loop that was held up past the time of a start: aiolimiter alone would let it through."""
+    inner, newcomers, loop = Scripted(), [], asyncio.get_running_loop()
+    executor = RateLimit(inner, 1)
+    await executor.execute(named("first"))
+    waiting = asyncio.ensure_future(executor.execute(named("waiting")))
+
+    def hold_up_and_come():
+        loop.leap.now += 1
+        newcomers.append(asyncio.ensure_future(executor.execute(named("newcomer"))))
+
+    loop.call_later(0.5, hold_up_and_come)
+    await waiting
+    await asyncio.gather(*newcomers)
+    assert [command.program for command in inner.commands] == ["first", "waiting", "newcomer"]
+
+
+@in_fake_time
+async def test_who_is_cancelled_while_it_waits_takes_nothing():
+    inner = Scripted()
+    executor = RateLimit(inner, 1)
+    await executor.execute(named("first"))
+    waiting = [asyncio.ensure_future(executor.execute(named(number))) for number in range(6)]
+    await asyncio.sleep(0.5)
+    for number in (0, 2, 4):
+        await cancelled(waiting[number])
+    assert "3 waiting" in repr(executor)
+    await asyncio.gather(*(waiting[number] for number in (1, 3, 5)))
+    assert inner.starts == [0, 1, 2, 3]
+    assert "0 waiting" in repr(executor)
+
+
+@pytest.mark.parametrize("after", range(8))
+@in_fake_time
+async def test_a_cancellation_that_comes_with_the_start_loses_none(after):
+    """It arrives in each of the turns of the loop around the start."""
+    inner = Scripted()
+    executor = RateLimit(inner, 1)
+    await executor.execute(named("first"))
+    waiting = asyncio.ensure_future(executor.execute(named("cancelled")))
+    following = asyncio.ensure_future(executor.execute(named("following")))
+    await asyncio.sleep(0.999)
+    moment = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.001, moment.set_result, None)
+    await moment
+    await turns(after)
+    waiting.cancel()
+    await asyncio.gather(waiting, following, return_exceptions=True)
+    started = [command.program for command in inner.commands]
+    assert inner.starts == [0, 1, 2][: len(started)]
+    assert started in (["first", "following"], ["first", "cancelled", "following"])
+
+
+async def test_a_command_that_is_ended_has_been_started_and_counts():
+    held = HeldExecutor()
+    executor = RateLimit(held, 1 / 3600)
+    await cancelled(await started(executor, held))
+    second = asyncio.ensure_future(executor.execute(named("second")))
+    await quiet()
+    assert held.started == ["first"]
+    await cancelled(second)
+
+
+async def started(executor, held):
+    task = asyncio.ensure_future(executor.execute(named("first")))
+    await held.holds("first")
+    return task
+
+
+def test_a_missing_library_is_named_with_what_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "aiolimiter", None)
+    with pytest.raises(ImportError, match=r"RateLimit needs aiolimiter: pip install 'aiocmdpool\[policies\]'"):
+        RateLimit(ProcessBackend(), 1)
