@@ -135,7 +135,7 @@ class CommandRun:
             stdio.close_child_ends()
         self._watch = watch_exit(loop, self._program.pid, self._on_exit)
         if self._control is not None:
-            self._control.started(self._program.pid, self._program.signal)
+            self._control.started(self._program.pid, self._program.send_signal)
         if command.timeout is not None:
             self._timer = loop.call_later(command.timeout, lambda: self.end(EndReason.TIMEOUT))
         if command.idle_timeout is not None and not self._is_drained():

@@ -61,7 +61,7 @@ class Program:
         self._signalled = number
         self._signal_group(number)
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         """Signal the program alone, before it is reaped."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, number)
