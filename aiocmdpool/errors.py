@@ -8,6 +8,8 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from aiocmdpool.command import CommandConfig
     from aiocmdpool.result import CommandResult, EndReason, KillTier
 
@@ -96,6 +98,33 @@ class TaskCancelled(ExecuteError):
 
 class QueueFull(ExecuteError):
     """There is no room in the pool's queue now."""
+
+
+class CircuitOpen(ExecuteError):
+    """A circuit breaker did not let the command start: others like it have failed in a row.
+
+    Attributes:
+        key: Which circuit: what the breaker's `key` gave for the command.
+        retry_after: Seconds until a command is let through to try; `None` while one is trying.
+    """
+
+    def __init__(
+        self, message: str, *, key: "Hashable" = None, retry_after: float | None = None, **details: Any
+    ) -> None:
+        super().__init__(message, **details)
+        self.key = key
+        self.retry_after = retry_after
+
+    def _details(self) -> dict[str, Any]:
+        return {**super()._details(), "key": self.key, "retry_after": self.retry_after}
+
+
+class StdinClosed(IoError, BrokenPipeError):
+    """A live process reads its stdin no more, or it was closed here. Also a `BrokenPipeError`."""
+
+
+class LineTooLong(ExecuteError, ValueError):
+    """A live process wrote a longer line than its reader takes; it is still to be read. Also a `ValueError`."""
 
 
 class PoolClosed(ExecuteError):

@@ -13,20 +13,22 @@ from typing import Literal, Self, overload
 
 from aiocmdpool import validate
 from aiocmdpool.command import CommandConfig
-from aiocmdpool.config import ExecutionBackend, ExecutionConfig, create_backend
-from aiocmdpool.errors import ConfigError, ExecuteError, PoolClosed
+from aiocmdpool.config import ExecutionConfig
+from aiocmdpool.errors import ConfigError, ExecuteError
 from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.observability.events import EventHook
+from aiocmdpool.observability.observer import PoolObserver
+from aiocmdpool.pool_life import PoolLife
 from aiocmdpool.pool_map import map_commands
-from aiocmdpool.pool_statistics import PoolStatistics
 from aiocmdpool.pool_tasks import PoolTasks
+from aiocmdpool.pool_view import PoolView
 from aiocmdpool.result import CommandResult
 from aiocmdpool.task_handle import TaskHandle
 from aiocmdpool.task_queue import TaskQueue
 from aiocmdpool.task_status import TaskStatusTracker
-from aiocmdpool.waiting import wait_through
 
 
-class CommandPool:
+class CommandPool(PoolView):
     """Runs commands with bounded concurrency from a bounded queue.
 
     A pool is an executor: `execute` pushes a command and awaits it. Tasks may be pushed before `start_executor`; they
@@ -40,6 +42,7 @@ class CommandPool:
         permits: A semaphore to share among several pools, or with other code: one permit is held for each command
             that runs. `None`: one of its own, with `config.concurrency` permits.
         history: How many finished tasks `tracker` remembers.
+        hooks: Called with every event of every task; see `aiocmdpool.observability.events`.
 
     Concurrency: belongs to one loop; `CommandPool` methods are not for other threads.
 
@@ -49,6 +52,8 @@ class CommandPool:
         ...     result = await handle
     """
 
+    _queue: TaskQueue
+
     def __init__(
         self,
         config: ExecutionConfig | None = None,
@@ -57,22 +62,20 @@ class CommandPool:
         max_size: int | None = 1000,
         permits: asyncio.Semaphore | None = None,
         history: int = 1000,
+        hooks: Iterable[EventHook] = (),
     ) -> None:
         self.config = validate.instance_of(ExecutionConfig)("config", config or ExecutionConfig())
         if executor is not None and not isinstance(executor, CommandExecutor):
             raise ConfigError(f"executor: {executor!r} has no execute(command)", field="executor")
         validate.whole_number(1, optional=True)("max_size", max_size)
         self.tracker = TaskStatusTracker(validate.whole_number(0)("history", history))
-        self._executor = executor
-        self._backend: ExecutionBackend | None = None
         self._queue = TaskQueue(max_size)
         if permits is None:
             permits = asyncio.Semaphore(self.config.concurrency)
         validate.instance_of(asyncio.Semaphore)("permits", permits)
-        self._tasks = PoolTasks(self._queue, permits, self.tracker)
-        self._runners: list[asyncio.Task[None]] = []
-        self._started = False
-        self._stopped: asyncio.Future[None] | None = None
+        self._observer = PoolObserver(hooks)
+        self._tasks = PoolTasks(self._queue, permits, self.tracker, self._observer)
+        self._life = PoolLife(self.config, executor, self._queue, self._tasks)
 
     # -- pushing ----------------------------------------------------------------------------------------------------
 
@@ -92,9 +95,9 @@ class CommandPool:
         """
         self._check_push(command, priority, queue_timeout)
         await self._queue.wait_for_room()
-        if self._stopped is not None:  # in the turn in which the place was handed over
+        if self._life.stopped:  # in the turn in which the place was handed over
             self._queue.give_back()
-            raise self._closed_error(command)
+            raise self._life.closed_error(command)
         return self._tasks.accept(command, priority, queue_timeout)
 
     def try_push_task(
@@ -114,7 +117,7 @@ class CommandPool:
         self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
     ) -> list[TaskHandle]:
         """Add commands in order, waiting for room for each. Cancelled in between, it leaves those added so far."""
-        self._check_open()
+        self._life.check_open()
         return [await self.push_task(c, priority=priority, queue_timeout=queue_timeout) for c in commands]
 
     def try_push_tasks(
@@ -126,7 +129,7 @@ class CommandPool:
             QueueFull: There is not enough room for all of them; nothing was added.
             PoolClosed: The pool is stopped.
         """
-        self._check_open()
+        self._life.check_open()
         batch = list(commands)
         for command in batch:
             self._check_push(command, priority, queue_timeout)
@@ -143,14 +146,9 @@ class CommandPool:
         Raises:
             ExecuteError: As `CommandExecutor.execute`; `TaskCancelled` if the pool was stopped meanwhile.
         """
-        self._check_started(command)
+        self._life.check_started(command)
         handle = await self.push_task(command, priority=priority, queue_timeout=queue_timeout)
-        try:
-            return await handle
-        except asyncio.CancelledError as cancellation:
-            handle.cancel()
-            await handle.wait_settled()
-            raise cancellation from handle.exception()  # which has the output so far
+        return await handle.result_or_cancel()
 
     @overload
     def map(
@@ -194,7 +192,7 @@ class CommandPool:
         Ownership: leaving the iteration cancels what is in flight. After a `break`, that happens when the iterator is
         closed: use `contextlib.aclosing` to have it at once.
         """
-        self._check_started(None)
+        self._life.check_started()
         limit = validate.whole_number(1, optional=True)("in_flight", in_flight) or 2 * self.config.concurrency
         return map_commands(self.push_task, commands, ordered=ordered, in_flight=limit, return_errors=return_errors)
 
@@ -211,21 +209,6 @@ class CommandPool:
         """Cancel everything that waits in the queue; returns how many tasks that were."""
         return self._tasks.clear()
 
-    def __len__(self) -> int:
-        return len(self._queue)
-
-    def __bool__(self) -> bool:
-        return True  # an empty pool is still a pool
-
-    @property
-    def max_size(self) -> int | None:
-        """Bound of the queue."""
-        return self._queue.max_size
-
-    def statistics(self) -> PoolStatistics:
-        """A snapshot of the counters."""
-        return self._tasks.counters.snapshot()
-
     # -- lifecycle --------------------------------------------------------------------------------------------------
 
     async def start_executor(self, workers: int | None = None) -> None:
@@ -238,24 +221,7 @@ class CommandPool:
             PoolClosed: The pool was stopped; a stopped pool does not start again.
         """
         validate.whole_number(1, optional=True)("workers", workers)
-        self._check_open()
-        if self._started:
-            return
-        self._started = True
-        if self._executor is None:
-            try:
-                backend = create_backend(self.config)
-                self._executor = await backend.__aenter__()
-            except BaseException:
-                self._started = False
-                raise
-            self._backend = backend
-            if self._stopped is not None:  # stopped while the backend started
-                await backend.aclose()
-                raise self._closed_error()
-        for number in range(workers or self.config.concurrency):
-            runner = asyncio.create_task(self._tasks.run_tasks(self._executor), name=f"aiocmdpool-runner-{number}")
-            self._runners.append(runner)
+        await self._life.start(workers or self.config.concurrency)
 
     async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # not a limit on the call: past it, the rest is cancelled
         """Take no more tasks, and return when every task is settled and nothing of the pool is left.
@@ -267,51 +233,7 @@ class CommandPool:
         Cancellation: ends everything at once, and leaves when that is done.
         """
         validate.seconds("timeout", timeout)
-        if self._stopped is not None:
-            await self._stop_too(drain, timeout)
-            return
-        self._stopped = asyncio.get_running_loop().create_future()
-        self._queue.refuse_pushers(self._closed_error)
-        settled = self._tasks.settled()
-        cancelled = None
-        if drain and any(not runner.done() for runner in self._runners):
-            cancelled = await wait_through(settled, timeout, on_cancel=self._tasks.cancel_all)
-        self._tasks.cancel_all()
-        cancelled = await wait_through(settled) or cancelled
-        try:
-            cancelled = await self._end_runners() or cancelled
-        finally:
-            self._stopped.set_result(None)
-        if cancelled is not None:
-            raise cancelled
-
-    async def _stop_too(self, drain: bool, seconds: float | None) -> None:
-        """Another call stops the pool already: wait for that, or hurry it."""
-        assert self._stopped is not None
-        cancelled = None
-        if drain:
-            cancelled = await wait_through(self._stopped, seconds, on_cancel=self._tasks.cancel_all)
-        if not self._stopped.done():
-            self._tasks.cancel_all()
-            cancelled = await wait_through(self._stopped) or cancelled
-        if cancelled is not None:
-            raise cancelled
-
-    def is_stopped(self) -> bool:
-        """Whether the pool takes no more tasks."""
-        return self._stopped is not None
-
-    async def _end_runners(self) -> asyncio.CancelledError | None:
-        """End the runners, idle by now, and the backend."""
-        for runner in self._runners:
-            runner.cancel()
-        cancelled = await wait_through(asyncio.gather(*self._runners, return_exceptions=True))
-        self._runners.clear()
-        if self._backend is not None:
-            closing = asyncio.ensure_future(self._backend.aclose())
-            cancelled = await wait_through(closing) or cancelled
-            closing.result()
-        return cancelled
+        await self._life.stop(drain, timeout)
 
     async def __aenter__(self) -> Self:
         await self.start_executor()
@@ -322,28 +244,9 @@ class CommandPool:
     ) -> None:
         await self.stop(drain=kind is None)
 
-    def __repr__(self) -> str:
-        counts = self._tasks.counters.snapshot()
-        state = "stopped" if self._stopped is not None else "running" if self._started else "new"
-        return f"<CommandPool {state}, {counts.queued} queued, {counts.running} running, {counts.submitted} submitted>"
-
-    # -- checks -----------------------------------------------------------------------------------------------------
-
     def _check_push(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> None:
         asyncio.get_running_loop()  # raises now rather than half-way
-        self._check_open(command)
+        self._life.check_open(command)
         validate.instance_of(CommandConfig)("command", command)
         validate.instance_of(int)("priority", priority)
         validate.seconds("queue_timeout", queue_timeout)
-
-    def _check_open(self, command: CommandConfig | None = None) -> None:
-        if self._stopped is not None:
-            raise self._closed_error(command)
-
-    def _closed_error(self, command: CommandConfig | None = None) -> PoolClosed:
-        return PoolClosed("the pool is stopped and takes no tasks; make a new one", command=command)
-
-    def _check_started(self, command: CommandConfig | None) -> None:
-        if not self._started:
-            message = "the pool is not started: use 'async with CommandPool()', or await start_executor() first"
-            raise PoolClosed(message, command=command)

@@ -1,6 +1,7 @@
 """What a pool counts."""
 
 import dataclasses
+from collections.abc import Callable
 
 from aiocmdpool.errors import CommandTimeout
 from aiocmdpool.task_status import TaskStatus
@@ -23,11 +24,16 @@ class PoolStatistics:
 
 
 class PoolCounters:
-    """The counters behind it; the pool is their only writer."""
+    """The counters behind it; the pool is their only writer.
 
-    __slots__ = ("cancelled", "completed", "failed", "running", "submitted", "timed_out")
+    Args:
+        unheard: How many tasks there are beside those that have been counted as submitted.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_unheard", "cancelled", "completed", "failed", "running", "submitted", "timed_out")
+
+    def __init__(self, unheard: Callable[[], int] = int) -> None:
+        self._unheard = unheard
         self.submitted = self.running = self.completed = self.failed = self.cancelled = self.timed_out = 0
 
     def settled(self, status: TaskStatus, error: BaseException | None) -> None:
@@ -44,13 +50,14 @@ class PoolCounters:
     @property
     def unsettled(self) -> int:
         """Tasks accepted and not ended."""
-        return self.submitted - self.completed - self.failed - self.cancelled
+        return self.submitted + self._unheard() - self.completed - self.failed - self.cancelled
 
     def snapshot(self) -> PoolStatistics:
         """The counters now."""
+        unsettled = self.unsettled
         return PoolStatistics(
-            submitted=self.submitted,
-            queued=self.unsettled - self.running,
+            submitted=unsettled + self.completed + self.failed + self.cancelled,
+            queued=unsettled - self.running,
             running=self.running,
             completed=self.completed,
             failed=self.failed,

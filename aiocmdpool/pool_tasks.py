@@ -7,10 +7,11 @@ from time import monotonic
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import CommandTimeout, ExecuteError, TaskCancelled
 from aiocmdpool.executor import CommandExecutor, checked_result
+from aiocmdpool.observability.observer import PoolObserver
 from aiocmdpool.pool_statistics import PoolCounters
 from aiocmdpool.result import CommandResult, EndReason
 from aiocmdpool.task_handle import TaskHandle
-from aiocmdpool.task_queue import TaskQueue
+from aiocmdpool.task_queue import PoolQueue
 from aiocmdpool.task_status import TaskStatus, TaskStatusTracker
 
 
@@ -21,29 +22,43 @@ class PoolTasks:
         queue: Where accepted tasks wait.
         permits: One is held for each command that runs.
         tracker: Told every status.
+        observer: Told of every task when it is accepted, started and settled; it never raises.
     """
 
-    def __init__(self, queue: TaskQueue, permits: asyncio.Semaphore, tracker: TaskStatusTracker) -> None:
+    def __init__(
+        self,
+        queue: PoolQueue,
+        permits: asyncio.Semaphore,
+        tracker: TaskStatusTracker,
+        observer: PoolObserver | None = None,
+    ) -> None:
         self._queue = queue
         self._permits = permits
         self._tracker = tracker
+        self._observer = observer or PoolObserver()
         self._active: dict[TaskHandle, asyncio.Task[None]] = {}  # off the queue: waiting for a permit, or running
         self._timers: dict[TaskHandle, asyncio.TimerHandle] = {}  # queue deadlines
-        self._killing = False
+        self._killing = ""  # why, once everything is being ended
         self._all_settled: asyncio.Future[None] | None = None
-        self.counters = PoolCounters()
+        self.counters = PoolCounters(queue.unheard)
+        self.loop: asyncio.AbstractEventLoop
 
     def accept(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> TaskHandle:
         """Make the task for a place in the queue that the caller has taken. No await: it cannot be left half done."""
-        loop = asyncio.get_running_loop()
-        handle = TaskHandle(command, self, loop, priority)
-        self.counters.submitted += 1
-        self._tracker.register(handle.id)
+        loop = self.loop = asyncio.get_running_loop()
+        handle = TaskHandle(command, self, priority)
         if queue_timeout is not None:
             # An idle runner needs a turn of the loop to take the task, even where it may not wait at all.
             self._timers[handle] = loop.call_later(max(queue_timeout, 0.001), self._expire, handle, queue_timeout)
         self._queue.put(handle)
+        self.adopt(handle)
         return handle
+
+    def adopt(self, handle: TaskHandle) -> None:
+        """Count a task among those of the pool, and tell of it."""
+        self.counters.submitted += 1
+        self._tracker.register(handle.id)
+        self._observer.queued(handle)
 
     async def run_tasks(self, executor: CommandExecutor) -> None:
         """A runner: takes tasks off the queue, one at a time, until it is cancelled."""
@@ -66,11 +81,12 @@ class PoolTasks:
 
     async def _run(self, executor: CommandExecutor, handle: TaskHandle, runner: "asyncio.Task[None]") -> None:
         """Own one run, whatever the executor does."""
-        self._start(handle)
+        now = self._start(handle)
         cancelled_before = runner.cancelling()  # an executor may have left a count behind
         status, result = TaskStatus.FAILED, None
         error: BaseException | None = None
         try:
+            self._observer.started(handle, now)
             result = checked_result(await executor.execute(handle.command), handle.command)
             status = TaskStatus.COMPLETED
         except asyncio.CancelledError as cancellation:
@@ -86,15 +102,17 @@ class PoolTasks:
         finally:
             if handle.cancellation is not None:
                 runner.uncancel()
-            self.counters.running -= 1
-            self._settle(handle, status, result, error)
+            if not handle.done():  # it was not abandoned
+                self.counters.running -= 1
+                self._settle(handle, status, result, error)
 
-    def _start(self, handle: TaskHandle) -> None:
-        handle.started_at = monotonic()
+    def _start(self, handle: TaskHandle) -> float:
+        now = handle.started_at = monotonic()
         handle.status = TaskStatus.RUNNING
         self._tracker.register(handle.id, TaskStatus.RUNNING)
         self.counters.running += 1
         self._drop_timer(handle)
+        return now
 
     def _settle(
         self,
@@ -115,6 +133,11 @@ class PoolTasks:
         handle.settle(status, result, error)
         if self._all_settled is not None and not self.counters.unsettled and not self._all_settled.done():
             self._all_settled.set_result(None)
+        self._observer.finished(handle, result, error)
+
+    def running(self) -> tuple[TaskHandle, ...]:
+        """The tasks that run now; may be asked from any thread."""
+        return tuple(handle for handle in tuple(self._active) if handle.started_at is not None)
 
     def _drop_timer(self, handle: TaskHandle) -> None:
         if self._timers and (timer := self._timers.pop(handle, None)):
@@ -143,9 +166,9 @@ class PoolTasks:
         self._withdraw(handle, TaskStatus.FAILED, error)
 
     def _withdraw(self, handle: TaskHandle, status: TaskStatus, error: ExecuteError) -> None:
-        self._settle(handle, status, error=error)
         if handle not in self._active:
-            self._queue.withdrawn()
+            self._queue.withdrawn(handle)
+        self._settle(handle, status, error=error)
 
     def clear(self) -> int:
         """Cancel everything in the queue; returns how many tasks that were."""
@@ -165,11 +188,21 @@ class PoolTasks:
 
     def cancel_all(self) -> None:
         """Cancel what waits and what runs, because the pool is closing."""
-        self._killing = True
+        self._killing = "the pool was stopped"
         self.clear()
         for handle in list(self._active):
             if not handle.done():
                 self.cancel_task(handle)
+
+    def abandon(self) -> None:
+        """Settle everything although nothing has ended: the loop is closed, and no run goes on."""
+        self._all_settled = None  # nobody on that loop waits for it any more
+        self._killing = "the loop of its pool was closed"
+        self.clear()
+        for handle in tuple(self._active):
+            if not handle.done():
+                self.counters.running -= handle.status is TaskStatus.RUNNING
+                self._settle(handle, TaskStatus.CANCELLED, error=self._cancelled(handle, self._killing))
 
     def settled(self) -> "asyncio.Future[None]":
         """A future for the moment when no task is unsettled; asked for once, when no more are accepted."""
@@ -190,5 +223,5 @@ class PoolTasks:
     def _cancelled(self, handle: TaskHandle, why: str) -> TaskCancelled:
         reason = EndReason.CANCELLED
         if self._killing:
-            reason, why = EndReason.CLOSED, "the pool was stopped"
+            reason, why = EndReason.CLOSED, self._killing
         return TaskCancelled(f"{handle.command.display()}: {why}", command=handle.command, end_reason=reason)

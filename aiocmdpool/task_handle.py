@@ -20,6 +20,10 @@ _ids = itertools.count(1)
 class TaskOwner(Protocol):
     """What a handle asks of the pool that made it."""
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where its tasks belong."""
+
     def cancel_task(self, handle: "TaskHandle") -> None:
         """Withdraw a pending task, or end a running one."""
 
@@ -36,7 +40,6 @@ class TaskHandle:
     __slots__ = (
         "_callbacks",
         "_error",
-        "_loop",
         "_owner",
         "_result",
         "_waiters",
@@ -50,9 +53,7 @@ class TaskHandle:
         "status",
     )
 
-    def __init__(
-        self, command: CommandConfig, owner: TaskOwner, loop: asyncio.AbstractEventLoop, priority: int = 0
-    ) -> None:
+    def __init__(self, command: CommandConfig, owner: TaskOwner, priority: int = 0) -> None:
         self.id: int = next(_ids)
         """Unique in this process, growing."""
         self.command = command
@@ -64,7 +65,6 @@ class TaskHandle:
         """What it will end with, once its run is being ended by `cancel`."""
         self._owner = owner
         self._withdrawn_at: float | None = None
-        self._loop = loop
         self._result: CommandResult | None = None
         self._error: BaseException | None = None
         self._waiters: list[asyncio.Future[None]] | None = None
@@ -126,7 +126,7 @@ class TaskHandle:
     def add_done_callback(self, callback: "Callable[[TaskHandle], object]") -> None:
         """Call `callback(handle)` from the loop once the task is settled; soon, if it already is."""
         if self.done():
-            self._loop.call_soon(callback, self)
+            self._owner.loop.call_soon(callback, self)
         elif self._callbacks is None:
             self._callbacks = [callback]
         else:
@@ -144,20 +144,35 @@ class TaskHandle:
             try:
                 yield from waiter
             finally:
-                if self._waiters is not None:  # this caller was cancelled; the task goes on
-                    self._waiters.remove(waiter)
+                self._drop(waiter)
         return self.result()
+
+    async def result_or_cancel(self) -> CommandResult:
+        """Await it on behalf of a caller to whom the task belongs.
+
+        Cancellation: the task is cancelled, and settled before `CancelledError` leaves.
+        """
+        try:
+            return await self
+        except asyncio.CancelledError as cancellation:
+            self.cancel()
+            await self.wait_settled()
+            raise cancellation from self.exception()  # which has the output so far
 
     async def wait_settled(self) -> asyncio.CancelledError | None:
         """Wait until the task is settled, through cancellations; see `waiting.wait_through`."""
         return None if self.done() else await wait_through(self._waiter())
 
     def _waiter(self) -> "asyncio.Future[None]":
-        waiter = self._loop.create_future()
+        waiter = self._owner.loop.create_future()
         if self._waiters is None:
             self._waiters = []
         self._waiters.append(waiter)
         return waiter
+
+    def _drop(self, waiter: "asyncio.Future[None]") -> None:
+        if self._waiters is not None:  # its caller was cancelled; the task goes on
+            self._waiters.remove(waiter)
 
     # -- for the pool -----------------------------------------------------------------------------------------------
 
@@ -175,7 +190,7 @@ class TaskHandle:
             if not waiter.done():
                 waiter.set_result(None)
         for callback in self._callbacks or ():
-            self._loop.call_soon(callback, self)
+            self._owner.loop.call_soon(callback, self)
         self._callbacks = None
 
     def __repr__(self) -> str:

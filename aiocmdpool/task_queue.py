@@ -3,11 +3,41 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from aiocmdpool.errors import ExecuteError, QueueFull
 from aiocmdpool.task_handle import TaskHandle
 
 _COMPACT_AT = 64  # withdrawn entries before it can pay to sweep them out
+
+
+class PoolQueue(Protocol):
+    """What the rest of a pool asks of its queue."""
+
+    @property
+    def max_size(self) -> int | None:
+        """Bound; `None` for none."""
+
+    def __len__(self) -> int: ...
+
+    def unheard(self) -> int:
+        """Tasks in it that the pool has not been told of."""
+
+    def put(self, handle: TaskHandle, /) -> None:
+        """Put a task into it."""
+
+    async def get(self) -> TaskHandle:
+        """Wait for the next wanted task and remove it."""
+        ...
+
+    def get_nowait(self) -> TaskHandle | None:
+        """The next wanted task, removed; `None` if there is none."""
+
+    def withdrawn(self, handle: TaskHandle, /) -> None:
+        """Take note that a task in the queue is not wanted any more."""
+
+    def refuse_pushers(self, error: Callable[[], ExecuteError], /) -> None:
+        """From now on nobody may push."""
 
 
 class TaskQueue:
@@ -86,14 +116,18 @@ class TaskQueue:
                 return handle
         return None
 
-    def withdrawn(self) -> None:
-        """Take note that a task in the queue has been settled: its place is free."""
+    def unheard(self) -> int:
+        """None: whoever puts a task into it has told the pool."""
+        return 0
+
+    def withdrawn(self, handle: TaskHandle) -> None:
+        """Take note that a task in the queue is settled next: its place is free."""
         self.give_back()
         entries = self._entries
         if entries.qsize() > 2 * self._places + _COMPACT_AT:
-            kept = [entry for entry in (entries.get_nowait() for _ in range(entries.qsize())) if not entry[2].done()]
-            for entry in kept:
-                entries.put_nowait(entry)
+            for entry in [entries.get_nowait() for _ in range(entries.qsize())]:
+                if not entry[2].done() and entry[2] is not handle:
+                    entries.put_nowait(entry)
 
     def refuse_pushers(self, error: Callable[[], ExecuteError]) -> None:
         """Fail everyone who waits for room, each with an error of its own."""

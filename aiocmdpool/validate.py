@@ -4,6 +4,7 @@ An error names the field, the value and what is allowed. Values that may be secr
 """
 
 import enum
+import inspect
 import math
 import os
 import signal
@@ -103,6 +104,29 @@ def whole_number(low: int, high: int | None = None, *, optional: bool = False) -
         return value
 
     return clean
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False, optional: bool = False) -> Callable[..., Any]:
+    """A cleaner for numbers from `low` (or `above` it) to `high`; never infinite."""
+
+    def clean(name: str, value: object) -> float | None:
+        if value is None and optional:
+            return None
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not fits or not low <= value <= high or (above and value == low):  # type: ignore[operator]  # a number by now
+            allowed = f"{'>' if above else '>='} {low:g}" + (f" and <= {high:g}" if high < math.inf else "")
+            raise ConfigError(f"{name}: {value!r} is not a finite number {allowed}", field=name)
+        return float(value)  # type: ignore[arg-type]  # as above
+
+    return clean
+
+
+def function(name: str, value: object) -> Any:
+    """Something to call that answers at once."""
+    if not callable(value) or inspect.iscoroutinefunction(value):
+        kind = "a coroutine function, and nobody would await it" if callable(value) else type(value).__name__
+        raise ConfigError(f"{name}: {value!r} is {kind}; give a plain function", field=name)
+    return value
 
 
 def instance_of(kind: type) -> Callable[[str, object], Any]:

@@ -10,10 +10,13 @@ from aiocmdpool.cpus import cpu_count
 from aiocmdpool.pool import CommandPool
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiocmdpool.command import CommandOptions
+    from aiocmdpool.observability.events import EventHook
 
 
-def pool_of(options: RunOptions) -> CommandPool:
+def pool_of(options: RunOptions, hooks: "Iterable[EventHook]" = ()) -> CommandPool:
     """The pool that runs the commands, not yet entered."""
     config = ExecutionConfig(
         mode=ExecutionMode.PROCESS_POOL,
@@ -21,7 +24,7 @@ def pool_of(options: RunOptions) -> CommandPool:
         concurrency_limit=options.jobs,
         niceness=options.niceness,
     )
-    return CommandPool(config, max_size=None, history=0)  # the feed keeps the queue short
+    return CommandPool(config, max_size=None, history=0, hooks=hooks)  # the feed keeps the queue short
 
 
 def shared_options(options: RunOptions) -> "CommandOptions":

@@ -25,6 +25,10 @@ job log:
   --joblog starts FILE anew, unless --resume or --resume-failed continue it. A command is known by the number of its
   input and its command line.
 
+trace:
+  --trace starts FILE anew, in the JSON format of Chrome's trace events: a row for each command that runs beside
+  others, and the time each waited in the queue. It can be opened whatever has ended the run. It cannot be a pipe.
+
 exit status:
   0 all succeeded; 1-100 that many failed; 101 more; 130 stopped by Ctrl-C; 141 nobody reads our output; 143 stopped
   by SIGTERM; 255 usage, input or output errors.
@@ -32,5 +36,6 @@ exit status:
 examples:
   find . -name '*.png' -print0 | aiocmdpool run -0 -j 8 optipng {}
   aiocmdpool run --timeout 60 --retries 2 --joblog log curl -fsSO {} ::: https://example.org/{a,b}
+  aiocmdpool run --trace trace.json -j 4 gzip -k ::: *.log
   aiocmdpool run -a names.txt --shell 'sort {} | uniq -c > {.}.counts'
 """

@@ -41,6 +41,7 @@ class RunOptions:
     tag: bool = False
     job_log: str | None = None
     resume: Resume = Resume.NOTHING
+    trace: str | None = None
     dry_run: bool = False
     max_output: int = DEFAULT_MAX_OUTPUT
     niceness: int = 0
@@ -133,6 +134,7 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
         "--resume-failed", dest="resume", action="store_const", const=Resume.SUCCEEDED, help="skip only what succeeded"
     )
     parser.set_defaults(resume=Resume.NOTHING)
+    add("--trace", metavar="FILE", help="write the timeline, for ui.perfetto.dev or chrome://tracing")
     add("--dry-run", action="store_true", help="print the commands, quoted for a shell, and run nothing")
 
 

@@ -1,6 +1,7 @@
-"""What can go wrong before anything runs: opening the inputs and the job log, checking what the options need."""
+"""What can go wrong before anything runs: opening inputs, job log and trace, checking what the options need."""
 
 import dataclasses
+import errno
 import os
 import resource
 import sys
@@ -9,6 +10,7 @@ from aiocmdpool.cli.inputs import GivenInputs, InputError, Inputs, StreamInputs
 from aiocmdpool.cli.job_log import FinishedJobs, JobLogError, Resume, open_job_log, read_job_log
 from aiocmdpool.cli.parse import RunOptions
 from aiocmdpool.cli.progress import has_rich
+from aiocmdpool.observability.chrome_trace import ChromeTrace
 
 STDIN = 0
 PIPES_PER_JOB = 4  # descriptors of a command with --line-buffer
@@ -27,6 +29,7 @@ class Prepared:
     finished_before: FinishedJobs
     log_fd: int | None
     """The job log, to append to; `None` where there is none."""
+    trace: ChromeTrace | None
 
 
 def prepare(options: RunOptions) -> Prepared:
@@ -44,7 +47,7 @@ def prepare(options: RunOptions) -> Prepared:
         finished, log_fd = _open_log(options)
     except (InputError, JobLogError) as error:
         raise PrepareError(str(error)) from None
-    return Prepared(inputs, finished, log_fd)
+    return Prepared(inputs, finished, log_fd, _open_trace(options))
 
 
 def _open_inputs(options: RunOptions) -> Inputs:
@@ -73,6 +76,16 @@ def _open_log(options: RunOptions) -> tuple[FinishedJobs, int | None]:
     if options.dry_run:
         return finished, None
     return finished, open_job_log(options.job_log, keep=keep, ends_cut=finished.ends_cut)
+
+
+def _open_trace(options: RunOptions) -> ChromeTrace | None:
+    if options.trace is None or options.dry_run:
+        return None
+    try:
+        return ChromeTrace(options.trace, name="aiocmdpool run")
+    except OSError as error:
+        hint = "; it must be a file, not a pipe" if error.errno in (errno.ESPIPE, errno.ENXIO) else ""
+        raise PrepareError(f"cannot write the trace {options.trace}: {error.strerror}{hint}") from None
 
 
 def _check_descriptors(jobs: int) -> None:

@@ -25,7 +25,7 @@ from aiocmdpool.cli.parse import RunOptions
 from aiocmdpool.cli.prepare import Prepared
 from aiocmdpool.cli.progress import ProgressBar, Snapshot, can_show_bar
 from aiocmdpool.cli.readiness import settle
-from aiocmdpool.cli.stop import Stop, StopLevel, StopReason, exit_status
+from aiocmdpool.cli.stop import OTHER_ERROR_STATUS, Stop, StopLevel, StopReason, exit_status
 from aiocmdpool.cli.summary import Tally, summary
 from aiocmdpool.cli.template import Template
 from aiocmdpool.cli.turns import Turns
@@ -40,7 +40,8 @@ LAST_FLUSH = 1.0  # seconds for a slow reader to take what is left, once the run
 async def run(options: RunOptions, prepared: Prepared) -> int:
     """Run it all; the exit status."""
     async with contextlib.AsyncExitStack() as stack:
-        pool = None if options.dry_run else await stack.enter_async_context(pool_of(options))
+        hooks = [prepared.trace] if prepared.trace is not None else []
+        pool = None if options.dry_run else await stack.enter_async_context(pool_of(options, hooks))
         return await Run(options, prepared, pool).to_the_end()
 
 
@@ -58,6 +59,10 @@ class Run:
         self._inputs = prepared.inputs
         self._finished_before = prepared.finished_before
         self._log_fd = prepared.log_fd
+        self._trace = prepared.trace
+        self._trace_is_cut = False
+        if self._trace is not None:
+            self._trace.on_error = self._trace_failed
         self._pool = pool
         self._template = Template(options.template, shell=options.shell)
         self._shared = shared_options(options)
@@ -85,6 +90,8 @@ class Run:
                 await self._idle
                 if bar is not None:
                     bar.close()
+                if self._trace is not None:
+                    self._trace.close()  # every task has told it of its end by now
                 self._summarize()
                 delivered = await self._deliver()
         finally:
@@ -92,7 +99,7 @@ class Run:
             self._inputs.close()
             self._output.close()
         undone = feeding.cancelled() or self._tally.undone > 0 or self._tally.killed > 0 or not delivered
-        return exit_status(self._stop, self._tally.failed, undone)
+        return exit_status(self._stop, self._tally.failed, undone) or OTHER_ERROR_STATUS * self._trace_is_cut
 
     # -- from input to command ----------------------------------------------------------------------------------------
 
@@ -215,6 +222,11 @@ class Run:
             return
         name = "standard output" if fd == STDOUT else f"the job log {self._options.job_log}"
         self._fail_run(f"cannot write {name}: {error.strerror}", StopLevel.NOW)
+
+    def _trace_failed(self, error: OSError) -> None:
+        """The timeline is no reason to stop the work, but whoever waits for it must not think that it is there."""
+        self._trace_is_cut = True
+        self._output.write(STDERR, message(f"cannot write the trace {self._options.trace}: {error.strerror}"))
 
     def _fail_run(self, text: str, level: StopLevel = StopLevel.SOON) -> None:
         self._output.write(STDERR, message(text))

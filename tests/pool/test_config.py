@@ -29,10 +29,25 @@ def test_a_wrong_mode_is_refused_and_the_right_ones_named(mode):
     assert caught.value.field == "mode"
 
 
-@pytest.mark.parametrize("mode", [ExecutionMode.PROCESS, ExecutionMode.PROCESS_POOL])
+@pytest.mark.parametrize("mode", list(ExecutionMode))
 async def test_every_mode_runs_commands(mode):
     config = ExecutionConfig(mode=mode, concurrency_limit=2)
     async with create_backend(config) as backend:
         assert (await backend.execute(CommandConfig("echo", ["hello"]))).stdout == b"hello\n"
     async with CommandPool(config) as pool:
         assert (await pool.execute(CommandConfig("echo", ["hello"]))).stdout == b"hello\n"
+
+
+async def test_the_limit_is_the_number_of_threads():
+    async with create_backend(ExecutionConfig(mode=ExecutionMode.THREAD, concurrency_limit=3)) as backend:
+        assert "3 threads" in repr(backend)
+
+
+@pytest.mark.parametrize("mode", [ExecutionMode.PROCESS, ExecutionMode.THREAD])
+@pytest.mark.parametrize("field", ["workers", "niceness"])
+def test_what_is_for_workers_is_refused_where_there_are_none(mode, field):
+    with pytest.raises(
+        ConfigError, match=f"{field}: {mode!r} has no workers; use ExecutionMode.PROCESS_POOL"
+    ) as caught:
+        ExecutionConfig(mode=mode, **{field: 2})
+    assert caught.value.field == field

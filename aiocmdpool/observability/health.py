@@ -1,0 +1,135 @@
+"""Whether a pool can do its work: what it is judged by, and the judgement. Decisions only."""
+
+import dataclasses
+import enum
+
+from aiocmdpool import validate
+from aiocmdpool.backends.process_pool import ProcessPoolBackend
+from aiocmdpool.errors import ConfigError
+from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.process_pool import ProcessPool
+from aiocmdpool.process_pool_statistics import ProcessPoolStatistics
+from aiocmdpool.task_handle import TaskHandle
+
+DEFAULT_QUEUE_USE = 0.9  # of max_size
+DEFAULT_LONG_RUNNING = 600.0  # seconds; pretty arbitrary: who runs longer commands says so
+
+
+class HealthState(enum.Enum):
+    """How well a pool is."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """It works, and somebody should have a look."""
+    UNHEALTHY = "unhealthy"
+    """It runs nothing."""
+
+    def __repr__(self) -> str:
+        return f"HealthState.{self.name}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PoolHealth:
+    """A look at a pool, for a health check; true in a condition while the pool runs commands at all."""
+
+    state: HealthState
+    reasons: tuple[str, ...]
+    """Why it is not healthy, for people, the worst first; empty if it is."""
+    workers: int | None
+    """Workers that take commands; `None` for an executor that is not known to have any. They start on first use."""
+    workers_wanted: int | None
+    queue_use: float | None
+    """From 0, an empty queue, to 1, a full one; `None` without a bound."""
+    long_running: int
+    """Tasks that run for longer than the threshold."""
+
+    def __bool__(self) -> bool:
+        return self.state is not HealthState.UNHEALTHY
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PoolFacts:
+    """What a pool is judged by."""
+
+    started: bool
+    stopped: bool
+    queued: int
+    max_size: int | None
+    workers: ProcessPoolStatistics | None
+    running: tuple[TaskHandle, ...]
+    now: float
+    """On the clock of `time.monotonic`."""
+
+
+def worker_statistics(executor: CommandExecutor | None) -> ProcessPoolStatistics | None:
+    """The counters of the workers behind an executor; `None` if it is not one of ours that has workers."""
+    if isinstance(executor, ProcessPoolBackend):
+        executor = executor.pool
+    return executor.statistics() if isinstance(executor, ProcessPool) else None
+
+
+def judge(facts: PoolFacts, *, queue_use: float | None, long_running: float | None) -> PoolHealth:
+    """The health of a pool.
+
+    Args:
+        facts: About it.
+        queue_use: From which use of the queue on it is degraded; `None`: never.
+        long_running: Seconds after which a running task makes it so; `None`: never.
+
+    Raises:
+        ConfigError: A threshold is none.
+    """
+    if queue_use is not None and not 0 <= queue_use <= 1:
+        raise ConfigError(f"queue_use: {queue_use!r} is not a share from 0 to 1", field="queue_use")
+    validate.seconds("long_running", long_running)
+    unhealthy: list[str] = []
+    degraded: list[str] = []
+    if facts.stopped:
+        unhealthy.append("the pool is stopped")
+    elif not facts.started:
+        unhealthy.append("the pool is not started")
+    elif facts.workers is not None and not _resting(facts.workers):
+        (degraded if facts.workers.workers else unhealthy).extend(_missing_workers(facts.workers))
+    use = facts.queued / facts.max_size if facts.max_size is not None else None
+    if use is not None and queue_use is not None and use >= queue_use:
+        degraded.append(f"the queue is {use:.0%} full: {facts.queued} of {facts.max_size} tasks")
+    late = _running_longer(facts, long_running)
+    if late:
+        worst = late[0]
+        degraded.append(
+            f"{len(late)} running for more than {long_running:g} s; the longest, task {worst.id}, "
+            f"{worst.command.display()}, for {_age(worst, facts.now):.0f} s"
+        )
+    state = HealthState.UNHEALTHY if unhealthy else HealthState.DEGRADED if degraded else HealthState.HEALTHY
+    return PoolHealth(
+        state=state,
+        reasons=(*unhealthy, *degraded),
+        workers=facts.workers.workers if facts.workers is not None else None,
+        workers_wanted=facts.workers.wanted if facts.workers is not None else None,
+        queue_use=use,
+        long_running=len(late),
+    )
+
+
+def _resting(workers: ProcessPoolStatistics) -> bool:
+    """Whether no worker was wanted yet."""
+    return not (workers.in_flight or workers.completed or workers.lost or workers.failures)
+
+
+def _missing_workers(workers: ProcessPoolStatistics) -> list[str]:
+    if workers.workers >= workers.wanted:
+        return []
+    died = f"; the last {workers.failures} died before they were ready" if workers.failures else ""
+    return [f"{workers.workers} of {workers.wanted} workers are alive{died}"]
+
+
+def _running_longer(facts: PoolFacts, seconds: float | None) -> list[TaskHandle]:
+    """Those that run for longer, the longest first."""
+    if seconds is None:
+        return []
+    late = [task for task in facts.running if _age(task, facts.now) > seconds]
+    return sorted(late, key=lambda task: _age(task, facts.now), reverse=True)
+
+
+def _age(task: TaskHandle, now: float) -> float:
+    return now - (task.started_at if task.started_at is not None else now)

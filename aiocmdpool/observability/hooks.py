@@ -1,0 +1,55 @@
+"""Calls the hooks of a pool so that none of them can break a run, or keep another from being called."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Iterable
+
+from aiocmdpool.errors import ConfigError
+from aiocmdpool.observability.events import EventHook, TaskEvent
+
+_log = logging.getLogger("aiocmdpool.hooks")
+
+
+class Hooks:
+    """Some hooks, called in their order.
+
+    Raises:
+        ConfigError: One of them cannot be called, or would have to be awaited.
+    """
+
+    def __init__(self, hooks: Iterable[EventHook]) -> None:
+        self._hooks = _checked(hooks)
+        self._reported: set[tuple[int, type[TaskEvent]]] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._hooks)
+
+    def tell(self, event: TaskEvent) -> None:
+        """Call every hook with an event."""
+        for hook in self._hooks:
+            try:
+                hook(event)
+            except (Exception, asyncio.CancelledError):  # the latter would pass for the end of whoever is running here
+                self._report(hook, type(event))
+
+    def _report(self, hook: EventHook, kind: type[TaskEvent]) -> None:
+        """Log what a hook raised; once for each kind of event, for what fails always would fill the log."""
+        if (id(hook), kind) not in self._reported:
+            self._reported.add((id(hook), kind))
+            _log.exception(
+                "hook %r raised at %s; it goes on being called, and is not reported again", hook, kind.__name__
+            )
+
+
+def _checked(hooks: Iterable[EventHook]) -> tuple[EventHook, ...]:
+    if not isinstance(hooks, Iterable):
+        raise ConfigError(f"hooks: {hooks!r} is not a list of callables", field="hooks")
+    kept = tuple(hooks)
+    for number, hook in enumerate(kept):
+        if not callable(hook):
+            raise ConfigError(f"hooks[{number}]: {hook!r} cannot be called with an event", field="hooks")
+        if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__):
+            message = f"hooks[{number}]: {hook!r} is a coroutine function, and hooks are not awaited; make a task in it"
+            raise ConfigError(message, field="hooks")
+    return kept

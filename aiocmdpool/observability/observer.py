@@ -1,0 +1,81 @@
+"""`PoolObserver`: what the tasks of a pool tell of themselves, and where it goes.
+
+It is called three times for each task, on the path that everything takes. What nobody has switched on costs a look: an
+event is made only for hooks, and for a line that the log wants.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from time import monotonic
+
+from aiocmdpool.errors import ExecuteError
+from aiocmdpool.observability.events import EventHook, OutputLimitReached, TaskFinished, TaskQueued, TaskStarted
+from aiocmdpool.observability.histogram import LatencyHistogram, LatencyRecorder
+from aiocmdpool.observability.hooks import Hooks
+from aiocmdpool.observability.task_log import POOL_LOG, level_of, log_finished
+from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.task_handle import TaskHandle
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLatencies:
+    """Where the time of a pool's tasks went: a snapshot."""
+
+    queue: LatencyHistogram
+    """From push to start, of all tasks that were started."""
+    spawn: LatencyHistogram
+    """In the executor, beside the program's own run; see `TaskFinished.spawn`."""
+    run: LatencyHistogram
+    """The program's own run. This and `spawn` are of all tasks whose program ran."""
+
+
+class PoolObserver:
+    """Told of every task of one pool.
+
+    Args:
+        hooks: Called with every event.
+
+    Raises:
+        ConfigError: A hook is none.
+    """
+
+    __slots__ = ("_hooks", "_queue", "_run", "_spawn")
+
+    def __init__(self, hooks: Iterable[EventHook] = ()) -> None:
+        self._hooks = Hooks(hooks) or None
+        self._queue, self._spawn, self._run = LatencyRecorder(), LatencyRecorder(), LatencyRecorder()
+
+    def latencies(self) -> PoolLatencies:
+        """The latencies now."""
+        return PoolLatencies(queue=self._queue.snapshot(), spawn=self._spawn.snapshot(), run=self._run.snapshot())
+
+    def queued(self, handle: TaskHandle) -> None:
+        """A task was accepted."""
+        if self._hooks is not None:
+            self._hooks.tell(TaskQueued(handle.id, handle.command, handle.pushed_at, handle.priority))
+
+    def started(self, handle: TaskHandle, now: float) -> None:
+        """A task is about to run."""
+        self._queue.record(now - handle.pushed_at)
+        if self._hooks is not None:
+            self._hooks.tell(TaskStarted(handle.id, handle.command, now, handle.pushed_at))
+
+    def finished(self, handle: TaskHandle, result: CommandResult | None, error: BaseException | None) -> None:
+        """A task is settled."""
+        if result is None and isinstance(error, ExecuteError):
+            result = error.result
+        now, started_at = monotonic(), handle.started_at
+        if result is not None and started_at is not None:
+            self._run.record(result.duration)
+            self._spawn.record(now - started_at - result.duration)
+        level = level_of(handle.status, error)
+        logged = POOL_LOG.isEnabledFor(level)
+        if self._hooks is None and not logged:
+            return
+        event = TaskFinished(handle.id, handle.command, now, handle.status, result, error, handle.pushed_at, started_at)
+        if self._hooks is not None:
+            if result is not None and (result.truncated or result.end_reason is EndReason.OUTPUT_LIMIT):
+                self._hooks.tell(OutputLimitReached(handle.id, handle.command, now, result))
+            self._hooks.tell(event)
+        if logged:
+            log_finished(level, event)

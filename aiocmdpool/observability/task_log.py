@@ -1,0 +1,57 @@
+"""A line in the log for each task that is settled, under `aiocmdpool.pool`.
+
+Failures are told at INFO, because whoever awaits the task gets the error; what points at the machinery rather than at
+the program, a lost worker or an exception that is none of ours, at WARNING; everything else at DEBUG. Lines say what
+the messages of errors say: the label or the command line, never the environment or what was fed to stdin.
+"""
+
+import logging
+import traceback
+
+from aiocmdpool.errors import ExecuteError, WorkerLost
+from aiocmdpool.observability.events import TaskFinished
+from aiocmdpool.task_status import TaskStatus
+
+POOL_LOG = logging.getLogger("aiocmdpool.pool")
+
+# A library is silent until somebody listens: without this, warnings would go to stderr by `logging.lastResort`.
+logging.getLogger("aiocmdpool").addHandler(logging.NullHandler())
+
+
+def level_of(status: TaskStatus, error: BaseException | None) -> int:
+    """The level at which the end of a task is told."""
+    if status is not TaskStatus.FAILED:
+        return logging.DEBUG
+    if isinstance(error, ExecuteError) and not isinstance(error, WorkerLost):
+        return logging.INFO
+    return logging.WARNING
+
+
+def log_finished(level: int, event: TaskFinished) -> None:
+    """Tell the end of a task. A log that is set up so that it raises is no reason for a run to fail."""
+    try:
+        _log_finished(level, event)
+    except Exception:
+        if logging.raiseExceptions:  # as handlers do with their own
+            traceback.print_exc()
+
+
+def _log_finished(level: int, event: TaskFinished) -> None:
+    shown = event.command.display()
+    result, error, reason = event.result, event.error, event.end_reason
+    fields = {
+        "task_id": event.task_id,
+        "command": shown,
+        "status": event.status.value,
+        "returncode": result.returncode if result is not None else None,
+        "end_reason": reason.value if reason is not None else None,
+        "queued": event.queued,
+        "spawn": event.spawn,
+        "run": event.run,
+    }
+    if error is None and result is not None:
+        POOL_LOG.log(level, "%s: %s in %.3f s", shown, result.status_text(), result.duration, extra=fields)
+    elif isinstance(error, ExecuteError):
+        POOL_LOG.log(level, "%s", error, extra=fields)
+    else:
+        POOL_LOG.log(level, "%s: its executor failed: %r", shown, error, extra=fields, exc_info=error)
