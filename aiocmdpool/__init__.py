@@ -7,10 +7,12 @@ if sys.platform == "win32":
 
 from aiocmdpool.backends.process import ProcessBackend
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
+from aiocmdpool.backends.thread import ThreadBackend
 from aiocmdpool.command import CommandConfig, CommandOptions, OutputPolicy, ResourceLimits, Stdio
 from aiocmdpool.config import ExecutionBackend, ExecutionConfig, ExecutionMode, create_backend
 from aiocmdpool.errors import (
     ChildError,
+    CircuitOpen,
     CommandTimeout,
     ConfigError,
     ExecuteError,
@@ -23,6 +25,18 @@ from aiocmdpool.errors import (
     WorkerLost,
 )
 from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.observability.chrome_trace import ChromeTrace
+from aiocmdpool.observability.events import (
+    EventHook,
+    OutputLimitReached,
+    TaskEvent,
+    TaskFinished,
+    TaskQueued,
+    TaskStarted,
+)
+from aiocmdpool.observability.health import HealthState, PoolHealth
+from aiocmdpool.observability.histogram import LatencyHistogram
+from aiocmdpool.observability.observer import PoolLatencies
 from aiocmdpool.one_shot import execute, run
 from aiocmdpool.pool import CommandPool
 from aiocmdpool.pool_statistics import PoolStatistics
@@ -33,6 +47,8 @@ from aiocmdpool.task_status import TaskStatus, TaskStatusTracker
 
 __all__ = [
     "ChildError",
+    "ChromeTrace",
+    "CircuitOpen",
     "CommandConfig",
     "CommandExecutor",
     "CommandOptions",
@@ -41,17 +57,23 @@ __all__ = [
     "CommandTimeout",
     "ConfigError",
     "EndReason",
+    "EventHook",
     "ExecuteError",
     "ExecutionBackend",
     "ExecutionConfig",
     "ExecutionMode",
+    "HealthState",
     "IoError",
     "KillTier",
+    "LatencyHistogram",
     "LeakedProcess",
     "NonZeroExit",
     "OutputLimitExceeded",
+    "OutputLimitReached",
     "OutputPolicy",
     "PoolClosed",
+    "PoolHealth",
+    "PoolLatencies",
     "PoolStatistics",
     "ProcessBackend",
     "ProcessPool",
@@ -61,9 +83,14 @@ __all__ = [
     "ResourceLimits",
     "Stdio",
     "TaskCancelled",
+    "TaskEvent",
+    "TaskFinished",
     "TaskHandle",
+    "TaskQueued",
+    "TaskStarted",
     "TaskStatus",
     "TaskStatusTracker",
+    "ThreadBackend",
     "Usage",
     "WorkerLost",
     "create_backend",
