@@ -15,10 +15,10 @@ from typing import Any
 
 import psutil
 
-from aiocmdpool.backends.process import ProcessBackend
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
 from aiocmdpool.command import CommandConfig
 
+from .backends import BACKENDS
 from .loops import LOOPS
 from .support import outcome, sh
 
@@ -94,7 +94,7 @@ async def processes(make: Any) -> None:
             await fail_at_the_limit(backend, resource.RLIMIT_NPROC, limits, "processes")
 
 
-MAKE = {"process": ProcessBackend, "process_pool": lambda: ProcessPoolBackend(1)}
+MAKE = {**BACKENDS, "process_pool": lambda: ProcessPoolBackend(1)}
 
 
 def main() -> None:

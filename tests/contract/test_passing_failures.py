@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from aiocmdpool.backends.process import ProcessBackend
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import IoError, TaskCancelled
 from aiocmdpool.result import EndReason
 
+from .backends import BACKENDS
 from .support import HOST_DEADLINE, host_environment, outcome
 
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")
 
-MAKE = {"process": ProcessBackend, "process_pool": lambda: ProcessPoolBackend(1)}
+MAKE = {**BACKENDS, "process_pool": lambda: ProcessPoolBackend(1)}
 
 
 class Script:

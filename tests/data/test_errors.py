@@ -11,14 +11,17 @@ from aiocmdpool import errors
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import (
     ChildError,
+    CircuitOpen,
     CommandTimeout,
     ConfigError,
     ExecuteError,
     IoError,
+    LineTooLong,
     NonZeroExit,
     OutputLimitExceeded,
     PoolClosed,
     QueueFull,
+    StdinClosed,
     TaskCancelled,
     WorkerLost,
 )
@@ -38,6 +41,9 @@ PARENTS = {
     TaskCancelled: ExecuteError,
     QueueFull: ExecuteError,
     PoolClosed: ExecuteError,
+    CircuitOpen: ExecuteError,
+    StdinClosed: IoError,
+    LineTooLong: ExecuteError,
     ConfigError: ExecuteError,
 }
 
@@ -56,7 +62,14 @@ def test_each_has_its_parent(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "builtin"), [(IoError, OSError), (CommandTimeout, TimeoutError), (ConfigError, ValueError)]
+    ("kind", "builtin"),
+    [
+        (IoError, OSError),
+        (CommandTimeout, TimeoutError),
+        (ConfigError, ValueError),
+        (StdinClosed, BrokenPipeError),
+        (LineTooLong, ValueError),
+    ],
 )
 def test_some_are_also_what_python_calls_them(kind, builtin):
     with pytest.raises(builtin, match="message"):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from aiocmdpool.backends.process import ProcessBackend
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
+from aiocmdpool.backends.thread import ThreadBackend
 from aiocmdpool.config import ExecutionBackend
 
 from .behaviours import Behaviour
@@ -29,6 +30,7 @@ _IN_LIFE = frozenset(TRIGGERS) - {"worker_kill", "host_kill", "host_os_exit"}
 
 BACKENDS = {
     "process": Backend(lambda: ProcessBackend(), _IN_LIFE),
+    "thread": Backend(lambda: ThreadBackend(), _IN_LIFE),
     "process_pool": Backend(
         lambda: ProcessPoolBackend(2),
         frozenset(TRIGGERS),
