@@ -39,9 +39,11 @@ from aiocmdpool.observability.histogram import LatencyHistogram
 from aiocmdpool.observability.observer import PoolLatencies
 from aiocmdpool.one_shot import execute, run
 from aiocmdpool.pool import CommandPool
+from aiocmdpool.pool_seg import CommandPoolSeg
 from aiocmdpool.pool_statistics import PoolStatistics
 from aiocmdpool.process_pool import ProcessPool, ProcessPoolStatistics
 from aiocmdpool.result import CommandResult, EndReason, KillTier, LeakedProcess, Usage
+from aiocmdpool.seg_handle import SegTaskHandle
 from aiocmdpool.task_handle import TaskHandle
 from aiocmdpool.task_status import TaskStatus, TaskStatusTracker
 
@@ -53,6 +55,7 @@ __all__ = [
     "CommandExecutor",
     "CommandOptions",
     "CommandPool",
+    "CommandPoolSeg",
     "CommandResult",
     "CommandTimeout",
     "ConfigError",
@@ -81,6 +84,7 @@ __all__ = [
     "ProcessPoolStatistics",
     "QueueFull",
     "ResourceLimits",
+    "SegTaskHandle",
     "Stdio",
     "TaskCancelled",
     "TaskEvent",

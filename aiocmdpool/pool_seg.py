@@ -99,11 +99,15 @@ class CommandPoolSeg(PoolView):
             PoolClosed: The pool is stopped, or its loop is closed.
             ExecuteError: The pool belongs to the parent of this process.
         """
-        self._check_push(command)
-        self._queue.check_room()
+        queue = self._queue
+        if queue.refusal is not None or not isinstance(command, CommandConfig):
+            self._refuse(command)
+        if queue.max_size is not None:
+            queue.check_room()
         handle = SegTaskHandle(command, self)
-        self._queue.put(handle)
-        self._tell()
+        queue.put(handle)
+        if queue.bell or queue.refusal is not None:  # both looked at behind the append: see `SegQueue`, and `_tell`
+            self._tell()
         return handle
 
     def push_tasks(self, commands: Iterable[CommandConfig]) -> list[SegTaskHandle]:
@@ -114,7 +118,8 @@ class CommandPoolSeg(PoolView):
         """
         batch = list(commands)
         for command in batch:
-            self._check_push(command)
+            if self._queue.refusal is not None or not isinstance(command, CommandConfig):
+                self._refuse(command)
         self._queue.check_room(len(batch))
         handles = [SegTaskHandle(command, self) for command in batch]
         self._queue.put_all(handles)
@@ -125,21 +130,21 @@ class CommandPoolSeg(PoolView):
         """Whether the pool takes no more tasks."""
         return self._queue.refusal is not None
 
-    def _check_push(self, command: CommandConfig) -> None:
-        if self._queue.refusal is not None:
-            error = self._queue.refusal()
-            error.command = command
-            raise error
-        if not isinstance(command, CommandConfig):
+    def _refuse(self, command: CommandConfig) -> None:
+        if self._queue.refusal is None:
             validate.instance_of(CommandConfig)("command", command)
+            return
+        error = self._queue.refusal()
+        error.command = command
+        raise error
 
     def _tell(self) -> None:
         """See to it that somebody comes for what has been put into the queue."""
         queue = self._queue
         if queue.takes_bell() and not self.call_on_loop(queue.rouse):
             self._loop_ended()
-        # Looked at after the append, as the end of the pool empties the queue after it has set this: so a push that got
-        # in between is seen by one of the two.
+        # The end of the pool first sets this, and empties the queue after that: whoever looks after the append is seen
+        # by it, or sees it.
         if queue.refusal is not None and not self.call_on_loop(self._sweep):
             self._loop_ended()
 

@@ -17,7 +17,7 @@ class SegQueue:
     """First come, first served. Nothing in it waits for a lock, and a push never waits for the loop.
 
     What is shared between threads is two deques, whose `append`, `extend`, `popleft` and `pop` are atomic. `_entries`
-    holds the tasks. `_bell` holds one token while the loop has to be told of the next push: while a runner sleeps and
+    holds the tasks. `bell` holds one token while the loop has to be told of the next push: while a runner sleeps and
     nobody is about to wake it. Whoever takes the token rings, so a burst of pushes rings once, and one that finds the
     loop at work does not ring at all.
 
@@ -34,6 +34,7 @@ class SegQueue:
     Attributes:
         refusal: Makes the error for those who push, once nobody may any more.
         adopt: Told of each task when the loop first has to do with it.
+        bell: See above; a look at whether it is empty spares most pushers a call of `takes_bell`.
     """
 
     def __init__(self, max_size: int | None) -> None:
@@ -41,7 +42,7 @@ class SegQueue:
         self.refusal: Callable[[], ExecuteError] | None = None
         self.adopt: Callable[[TaskHandle], None] = lambda _: None
         self._entries: deque[TaskHandle] = deque()
-        self._bell: deque[None] = deque()
+        self.bell: deque[None] = deque()
         # All else is the loop's own.
         self._sleepers: deque[asyncio.Future[None]] = deque()
         self._woken = 0  # runners that have been woken and have not come to look yet
@@ -79,10 +80,10 @@ class SegQueue:
 
     def takes_bell(self) -> bool:
         """Whether it is for the caller to have `rouse` called on the loop."""
-        if not self._bell:
+        if not self.bell:
             return False
         try:
-            self._bell.pop()
+            self.bell.pop()
         except IndexError:  # another thread was faster, and rings
             return False
         return True
@@ -107,8 +108,8 @@ class SegQueue:
 
     def _hang_bell(self) -> None:
         """Before anybody sleeps; in this order, see above."""
-        if not self._bell:
-            self._bell.append(None)
+        if not self.bell:
+            self.bell.append(None)
         if self._entries and self.takes_bell():
             self.rouse()
 

@@ -10,8 +10,10 @@ import atexit
 import contextlib
 import functools
 import os
+import queue
 import threading
 import time
+import weakref
 
 from aiocmdpool.backends.command_run import CommandRun, not_started
 from aiocmdpool.command import CommandConfig
@@ -21,17 +23,32 @@ from aiocmdpool.system.start_failure import start_failure
 from aiocmdpool.worker_program.patience import Patience
 
 _running: "set[ThreadRun]" = set()
-_exiting = threading.Event()
+_threads: "weakref.WeakSet[threading.Thread]" = weakref.WeakSet()
 
 
 def _end_all() -> None:
-    """The interpreter ends: end what nobody waits for any more; its threads see to the rest."""
-    _exiting.set()
+    """The interpreter ends: end what nobody waits for any more, and then its threads."""
     for run in tuple(_running):
         run.end(EndReason.CLOSED)
+    for thread in tuple(_threads):
+        _stop(thread)
 
 
-os.register_at_fork(after_in_child=_running.clear)  # there are no such threads in a fork
+def _stop(thread: threading.Thread) -> None:
+    """End one of anyio's threads after what it does now. It waits for its loop to say so, and that may run no more."""
+    stop = getattr(thread, "stop", None)
+    if stop is not None:
+        with contextlib.suppress(queue.Full):  # said already
+            stop()
+
+
+def _forget_all() -> None:
+    """There are no such threads in a fork."""
+    _running.clear()
+    _threads.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 # A loop that is left without an end of its tasks leaves runs behind. The interpreter waits for their threads before it
 # calls what `atexit` has; this, which `concurrent.futures` lives on as well, comes before.
 getattr(threading, "_register_atexit", atexit.register)(_end_all)
@@ -106,6 +123,7 @@ class ThreadRun:
                 return  # withdrawn
             self._begun = True
         _running.add(self)
+        _threads.add(threading.current_thread())
         try:
             self._run(self._open_loop())
         except BaseException as error:
@@ -115,10 +133,7 @@ class ThreadRun:
         try:
             self._event_loop.call_soon_threadsafe(self.over.set_result, None)
         except RuntimeError:  # the event loop is closed: nobody waits
-            _leave_thread()
-        else:
-            if _exiting.is_set():
-                _leave_thread()
+            _stop(threading.current_thread())
 
     def _open_loop(self) -> BlockingLoop:
         """Get the descriptors of the wake-up; again, for a while, where there are none left."""
@@ -147,10 +162,3 @@ class ThreadRun:
             self._result = run.result
         finally:
             loop.close()
-
-
-def _leave_thread() -> None:
-    """End this thread, which is anyio's, after this: anyio waits for its loop to say so, and that runs no more."""
-    stop = getattr(threading.current_thread(), "stop", None)
-    if stop is not None:
-        stop()

@@ -2,6 +2,7 @@
 
     run, execute                  one command
     CommandPool ─ TaskHandle      many
+    CommandPoolSeg                the same, pushed to without a hop to the loop
     ProcessPool                   workers alone
          └─ link ─ calls ─ current ─ background      one thread with a loop, started on first use, shared by all
 
@@ -12,7 +13,8 @@ leaves it when the command it waited for is dead and reaped.
 from aiocmdpool.sync.current import shutdown
 from aiocmdpool.sync.one_shot import execute, run
 from aiocmdpool.sync.pool import CommandPool
+from aiocmdpool.sync.pool_seg import CommandPoolSeg
 from aiocmdpool.sync.process_pool import ProcessPool
 from aiocmdpool.sync.task_handle import TaskHandle
 
-__all__ = ["CommandPool", "ProcessPool", "TaskHandle", "execute", "run", "shutdown"]
+__all__ = ["CommandPool", "CommandPoolSeg", "ProcessPool", "TaskHandle", "execute", "run", "shutdown"]
