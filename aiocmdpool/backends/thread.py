@@ -21,6 +21,7 @@ from aiocmdpool.outcome import settle
 from aiocmdpool.result import CommandResult, EndReason
 from aiocmdpool.system.start_failure import start_failure
 from aiocmdpool.waiting import wait_through
+from aiocmdpool.worker_program.patience import Patience
 
 THREADS = 40  # as many as anyio has by itself
 
@@ -85,11 +86,23 @@ class ThreadBackend:
             self._limiter = anyio.CapacityLimiter(self._threads)  # belongs to a loop
         loop = asyncio.get_running_loop()
         run = ThreadRun(command, loop)
-        job = anyio.to_thread.run_sync(run.to_the_end, limiter=self._limiter)
-        task = loop.create_task(job, name=f"aiocmdpool-thread-{command.program}")
+        task = loop.create_task(self._in_a_thread(run), name=f"aiocmdpool-thread-{command.program}")
         task.add_done_callback(lambda done: run.withdraw(_no_thread(command, done)))
         self._runs[run] = task
         return run
+
+    async def _in_a_thread(self, run: ThreadRun) -> None:
+        """Give a run a thread; where none can be started, try again for a while."""
+        patience = Patience()
+        while True:
+            try:
+                await anyio.to_thread.run_sync(run.to_the_end, limiter=self._limiter)
+                return
+            except RuntimeError:  # "can't start new thread", the only one: the run keeps its own to itself
+                delay = patience.delay(errno.EAGAIN)
+                if delay < 0:
+                    raise
+            await asyncio.sleep(delay)
 
     def _end(self, run: ThreadRun, reason: EndReason) -> None:
         if run.end(reason):

@@ -5,7 +5,7 @@ import signal
 import time
 
 COOKIE = b"AIOCMDPOOL_RUN"  # the environment variable that names the run a process belongs to
-EXEC_LOOKS = 10  # at a process that does not even show its arguments, 0.2 ms apart
+EXEC_LOOKS = 100  # at a process that does not even show its arguments, 0.3 ms apart: on a busy machine it has to wait
 FEW = 64  # pids; for more of them a listing of /proc costs less
 _EXITING = 0x4  # PF_EXITING in the kernel's include/linux/sched.h
 _DEAD = (b"Z", b"X", b"x")  # proc_pid_stat(5)
@@ -190,7 +190,7 @@ def _environment_of(pid: int) -> bytes:
         others = [task for task in os.listdir(f"/proc/{pid}/task") if task != str(pid)]
         if others:  # its main thread has ended
             return _read(f"/proc/{pid}/task/{others[0]}/environ")
-        time.sleep(0.0002)
+        time.sleep(0.0003)
     return b""
 
 

@@ -19,7 +19,7 @@ from .run_bytes import lost_bytes
 from .schedules import make_terms, run_schedules
 from .survivors import Marks
 
-pytestmark = [pytest.mark.torture, pytest.mark.one_loop]
+pytestmark = [pytest.mark.torture, pytest.mark.slow, pytest.mark.one_loop]
 
 SEED = 4
 GRACE = 0.15  # seconds
