@@ -17,14 +17,20 @@ from aiocmdpool.errors import (
     ConfigError,
     ExecuteError,
     IoError,
+    LineTooLong,
     NonZeroExit,
     OutputLimitExceeded,
     PoolClosed,
     QueueFull,
+    StdinClosed,
     TaskCancelled,
     WorkerLost,
 )
 from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.live.events import OutputEvent
+from aiocmdpool.live.input_stream import InputStream
+from aiocmdpool.live.output_stream import OutputStream
+from aiocmdpool.live.process import LiveProcess
 from aiocmdpool.observability.chrome_trace import ChromeTrace
 from aiocmdpool.observability.events import (
     EventHook,
@@ -38,6 +44,8 @@ from aiocmdpool.observability.health import HealthState, PoolHealth
 from aiocmdpool.observability.histogram import LatencyHistogram
 from aiocmdpool.observability.observer import PoolLatencies
 from aiocmdpool.one_shot import execute, run
+from aiocmdpool.one_shot_live import execute_pipeline, stream, stream_command
+from aiocmdpool.pipeline import Pipeline, PipelineResult
 from aiocmdpool.pool import CommandPool
 from aiocmdpool.pool_seg import CommandPoolSeg
 from aiocmdpool.pool_statistics import PoolStatistics
@@ -66,14 +74,21 @@ __all__ = [
     "ExecutionConfig",
     "ExecutionMode",
     "HealthState",
+    "InputStream",
     "IoError",
     "KillTier",
     "LatencyHistogram",
     "LeakedProcess",
+    "LineTooLong",
+    "LiveProcess",
     "NonZeroExit",
+    "OutputEvent",
     "OutputLimitExceeded",
     "OutputLimitReached",
     "OutputPolicy",
+    "OutputStream",
+    "Pipeline",
+    "PipelineResult",
     "PoolClosed",
     "PoolHealth",
     "PoolLatencies",
@@ -85,6 +100,7 @@ __all__ = [
     "QueueFull",
     "ResourceLimits",
     "SegTaskHandle",
+    "StdinClosed",
     "Stdio",
     "TaskCancelled",
     "TaskEvent",
@@ -99,6 +115,9 @@ __all__ = [
     "WorkerLost",
     "create_backend",
     "execute",
+    "execute_pipeline",
     "run",
+    "stream",
+    "stream_command",
 ]
 __version__ = "0.1.0"

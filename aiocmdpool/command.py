@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from aiocmdpool import validate
 from aiocmdpool.errors import ConfigError
 
+if TYPE_CHECKING:
+    from aiocmdpool.pipeline import Pipeline
+
 StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 DEFAULT_GRACE = 2.0  # seconds between the stop signal and KILL
@@ -230,6 +233,14 @@ class CommandConfig:
     def with_stdin(self, stdin: "bytes | os.PathLike[str] | Stdio | int") -> "CommandConfig":
         """A copy fed from elsewhere."""
         return self.with_options(stdin=stdin)
+
+    def __or__(self, other: "CommandConfig") -> "Pipeline":
+        """A pipeline: the stdout of this one is the stdin of the other."""
+        from aiocmdpool.pipeline import Pipeline  # it is made of commands
+
+        if not isinstance(other, CommandConfig):
+            return NotImplemented  # a pipeline takes it from there
+        return Pipeline((self, other))
 
     @property
     def argv(self) -> list[str]:

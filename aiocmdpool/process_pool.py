@@ -10,6 +10,7 @@ The loop of this process never starts a program: that is done by the workers, sm
 import asyncio
 import logging
 import os
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,7 @@ from aiocmdpool import validate
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.cpus import cpu_count
 from aiocmdpool.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLost
+from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.outcome import settle
 from aiocmdpool.process_pool_statistics import ProcessPoolStatistics as ProcessPoolStatistics  # offered here, too
 from aiocmdpool.result import CommandResult, EndReason
@@ -129,6 +131,10 @@ class ProcessPool:
                 if self._recycling:
                     self._maybe_recycle(worker)
             return settle(result)
+
+    def open(self, command: CommandConfig) -> AbstractAsyncContextManager[LiveProcess]:
+        """Start a program in a worker and talk to it; see `live.process.open_process`. The worker is not in between."""
+        return open_process(self, command)
 
     def statistics(self) -> ProcessPoolStatistics:
         """A snapshot of the counters."""

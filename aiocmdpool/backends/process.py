@@ -5,12 +5,14 @@ A start blocks the loop for about a millisecond. That is fine for a handful of c
 """
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
 from aiocmdpool.backends.process_run import ProcessRun
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import PoolClosed
+from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.result import CommandResult, EndReason
 from aiocmdpool.run_control import RunControl
 
@@ -51,6 +53,16 @@ class ProcessBackend:
             return await run.to_the_end()
         finally:
             self._runs.discard(run)
+
+    def open(self, command: CommandConfig) -> AbstractAsyncContextManager[LiveProcess]:
+        """Start a program and talk to it; see `live.process.open_process`.
+
+        Example:
+            >>> async with backend.open(CommandConfig("ping", ["-c3", "localhost"])) as process:
+            ...     async for line in process.stdout:
+            ...         print(line)
+        """
+        return open_process(self, command)
 
     async def aclose(self) -> None:
         """End what is running and wait for it. Harmless when repeated."""

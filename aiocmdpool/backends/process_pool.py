@@ -1,9 +1,11 @@
 """`ExecutionMode.PROCESS_POOL`: commands are started by resident workers, off the loop."""
 
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
 from aiocmdpool.command import CommandConfig
+from aiocmdpool.live.process import LiveProcess
 from aiocmdpool.process_pool import ProcessPool
 from aiocmdpool.result import CommandResult
 from aiocmdpool.run_control import RunControl
@@ -23,6 +25,10 @@ class ProcessPoolBackend:
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run one command in a worker; see `ProcessPool.execute`."""
         return await self.pool.execute(command, control=control)
+
+    def open(self, command: CommandConfig) -> AbstractAsyncContextManager[LiveProcess]:
+        """Start a program in a worker and talk to it; see `ProcessPool.open`."""
+        return self.pool.open(command)
 
     async def aclose(self) -> None:
         """End what is running, and the workers; wait for both."""

@@ -1,0 +1,133 @@
+"""What a live process reads from its stdin."""
+
+import asyncio
+import os
+
+from aiocmdpool.command import CommandConfig
+from aiocmdpool.errors import StdinClosed
+
+HIGH_WATER = 65536  # bytes that may wait; what a pipe holds
+AT_A_STRETCH = 16  # writes without letting the loop turn
+
+
+class InputStream:
+    """stdin of a live process.
+
+    `write` never waits, `drain` waits until the program has taken most of what was written: call it after each write.
+
+    Args:
+        fd: The pipe or terminal; owned from here on.
+        command: For messages.
+    """
+
+    def __init__(self, fd: int, command: CommandConfig) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._fd = fd
+        self._command = command
+        self._unsent = bytearray()
+        self._closing = False
+        self._broken = False
+        self._stretch = 0
+        self._waiters: list[asyncio.Future[None]] = []
+        os.set_blocking(fd, False)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes, as far as the program takes them; keep the rest until it does.
+
+        Raises:
+            StdinClosed: The program reads no more, or `close` was called.
+        """
+        self._check()
+        if isinstance(data, memoryview):
+            data = data.cast("B")
+        if not self._unsent:
+            data = data[self._send(data) :]
+            if data and self._fd >= 0:
+                self._loop.add_writer(self._fd, self._writable)
+        self._unsent += data
+
+    async def drain(self) -> None:
+        """Wait until there is room for more.
+
+        Raises:
+            StdinClosed: The program reads no more.
+        """
+        self._stretch += 1
+        if self._stretch >= AT_A_STRETCH and len(self._unsent) <= HIGH_WATER:  # a writer in a loop lets others run
+            self._stretch = 0
+            await asyncio.sleep(0)
+        while len(self._unsent) > HIGH_WATER:
+            await self._changed()
+        if self._broken:
+            raise self._gone()
+
+    def close(self) -> None:
+        """No more is to come: the program sees the end of its input once it has read what was written."""
+        self._closing = True
+        if not self._unsent:
+            self.abandon()
+
+    async def aclose(self) -> None:
+        """`close`, and wait until all has been taken, or is not wanted."""
+        self.close()
+        while self._fd >= 0:
+            await self._changed()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._closing or self._fd < 0
+
+    def abandon(self) -> None:
+        """Close at once; what has not been taken is dropped. Harmless when repeated."""
+        if self._fd >= 0:
+            if self._unsent:
+                self._loop.remove_writer(self._fd)
+                self._unsent.clear()
+            os.close(self._fd)
+            self._fd = -1
+            self._wake()
+
+    def _check(self) -> None:
+        if self._broken:
+            raise self._gone()
+        if self.closed:
+            raise StdinClosed(f"{self._command.display()}: its stdin was closed", command=self._command)
+
+    def _gone(self) -> StdinClosed:
+        message = f"{self._command.display()}: it reads its stdin no more: it has closed it, or has ended"
+        return StdinClosed(message, command=self._command)
+
+    def _send(self, data: bytes | bytearray | memoryview) -> int:
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+        except OSError:  # EPIPE, or EIO of a terminal: nobody reads
+            self._broken = True
+            self.abandon()
+            return len(data)
+
+    def _writable(self) -> None:
+        sent = self._send(self._unsent)
+        if self._fd < 0:
+            return
+        del self._unsent[:sent]
+        if not self._unsent:
+            self._loop.remove_writer(self._fd)
+            if self._closing:
+                self.abandon()
+        self._wake()
+
+    async def _changed(self) -> None:
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.remove(waiter)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,116 @@
+"""Runs a pipeline: kernel pipes between its stages, an ordinary run for each, and one end for all."""
+
+import asyncio
+import dataclasses
+import functools
+import os
+from time import monotonic
+
+from aiocmdpool.errors import CommandTimeout
+from aiocmdpool.live.owned_run import ControlledExecutor, OwnedRun, close_all
+from aiocmdpool.outcome import settle
+from aiocmdpool.pipeline import Pipeline, PipelineResult
+from aiocmdpool.result import EndReason
+from aiocmdpool.system.start_failure import stream_failure
+from aiocmdpool.waiting import wait_through
+
+
+async def run_pipeline(executor: ControlledExecutor, pipeline: Pipeline) -> PipelineResult:
+    """Run a pipeline to its end. No byte between its stages passes through this process, or a worker.
+
+    The first stage that cannot be started, or is ended for a reason of its own (its `timeout`, `max_output`, a lost
+    worker), ends all of them; so do the pipeline's own `timeout` and a cancellation. All are dead and reaped when this
+    returns or raises, `CancelledError` included.
+
+    Raises:
+        CommandTimeout: The deadline of the pipeline passed; the result is that of the last stage.
+        NonZeroExit: A stage that counts failed, and its command or the pipeline says `check`; the result is that of
+            the stage.
+        ExecuteError: What ended the first stage that was ended; see `CommandExecutor.execute`.
+    """
+    run = _PipelineRun(executor, pipeline)
+    cancelled = await wait_through(run.over, on_cancel=lambda: run.end(EndReason.CANCELLED))
+    run.close()
+    if cancelled is not None:
+        raise cancelled
+    return run.settled()
+
+
+class _PipelineRun:
+    def __init__(self, executor: ControlledExecutor, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._loop = asyncio.get_running_loop()
+        self._reason: EndReason | None = None
+        self._first_failed: OwnedRun | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._began_at: float | None = None
+        pipes = self._make_pipes()
+        self._runs = []
+        for number, stage in enumerate(pipeline.stages):
+            changes = {}
+            if number > 0:
+                changes["stdin"] = pipes[number - 1][0]
+            if number < len(pipes):
+                changes["stdout"] = pipes[number][1]
+            run = OwnedRun(executor, stage, changes, list(changes.values()))
+            run.begun.add_done_callback(lambda _: self._begins())
+            run.task.add_done_callback(functools.partial(self._look, run))
+            self._runs.append(run)
+        self.over = asyncio.gather(*(run.task for run in self._runs), return_exceptions=True)
+
+    def _make_pipes(self) -> list[tuple[int, int]]:
+        pipes: list[tuple[int, int]] = []
+        try:
+            pipes += (os.pipe() for _ in self._pipeline.stages[1:])
+        except OSError as error:
+            close_all([fd for pipe in pipes for fd in pipe])
+            raise stream_failure(self._pipeline.stages[0], error) from None
+        return pipes
+
+    def _begins(self) -> None:
+        if self._began_at is None:
+            self._began_at = monotonic()
+            if self._pipeline.timeout is not None:
+                self._timer = self._loop.call_later(self._pipeline.timeout, self.end, EndReason.TIMEOUT)
+
+    def _look(self, run: OwnedRun, _: object) -> None:
+        """A stage is over."""
+        if run.failed and self._reason is None and self._first_failed is None:
+            self._first_failed = run
+            self._end_runs()
+
+    def end(self, reason: EndReason) -> None:
+        """End all stages; the first reason wins."""
+        if self._first_failed is None:
+            self._reason = self._reason or reason
+        self._end_runs()
+
+    def _end_runs(self) -> None:
+        for run in self._runs:
+            run.end(self._reason or EndReason.CANCELLED)
+
+    def close(self) -> None:
+        """It is over."""
+        self._ended_at = monotonic()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def settled(self) -> PipelineResult:
+        """What it gave."""
+        pipeline = self._pipeline
+        results = tuple(run.result for run in self._runs if run.result is not None)
+        if self._first_failed is not None:
+            self._first_failed.settled()
+        late = [result for result in results if result.end_reason is EndReason.TIMEOUT]
+        if self._reason is EndReason.TIMEOUT and (late or len(results) < len(self._runs)):
+            message = f"{pipeline.display()}: ran longer than its timeout of {pipeline.timeout:g} s"
+            raise CommandTimeout(message, result=late[-1] if late else None, end_reason=EndReason.TIMEOUT)
+        for run in self._runs:
+            if run.result is None:
+                run.settled()
+        result = PipelineResult(pipeline, results, self._ended_at - (self._began_at or self._ended_at))
+        for failure in result.failures:
+            if pipeline.check or failure.command.check:
+                checked = failure.command.with_options(check=True)
+                settle(dataclasses.replace(failure, command=checked))
+        return result

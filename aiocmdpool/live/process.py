@@ -1,0 +1,241 @@
+"""`LiveProcess`: a program that one talks to while it runs.
+
+    open_process ── pipes ── run in a task of its own ── started ── the block ── leave: end, reap, close
+
+Its bytes go between the program and this process alone, whoever started it: the kernel gives the back-pressure.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Collection
+
+from aiocmdpool.command import CommandConfig, OutputPolicy
+from aiocmdpool.live.events import OutputEvent, events_of
+from aiocmdpool.live.input_stream import InputStream
+from aiocmdpool.live.output_stream import OutputStream
+from aiocmdpool.live.owned_run import ControlledExecutor, OwnedRun
+from aiocmdpool.live.silence import SilenceWatch
+from aiocmdpool.live.wiring import ALL, Wiring
+from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.system.capture import Capture
+from aiocmdpool.system.pipes import PipeReader
+from aiocmdpool.waiting import wait_through
+
+EXIT_TIMEOUT = 0.25  # seconds to exit for a program that is left after its last byte: the end of a pipe comes first
+
+
+@contextlib.asynccontextmanager
+async def open_process(
+    executor: ControlledExecutor, command: CommandConfig, *, streams: Collection[str] = ALL
+) -> AsyncIterator["LiveProcess"]:
+    """Start a program and talk to it inside the block; see `LiveProcess`.
+
+    Leaving the block ends the program as a cancellation would: stop signal, `grace`, KILL, sweep; it is dead and reaped
+    before the block is left, however often that is cancelled. What it writes meanwhile is dropped. One whose stdout or
+    stderr has been read to its end is given a moment to exit by itself; to wait longer, await `wait()` in the block.
+
+    Args:
+        executor: Starts it.
+        command: What to start. Its stdin is a pipe unless the command says otherwise: `b""` is the null device. Its
+            `max_output` does not apply to what is read here.
+        streams: The names of those that are to be pipes, where the command leaves them open.
+
+    Raises:
+        IoError: It could not be started; nothing is left open.
+        ExecuteError: On leaving a block that raised nothing itself: what ended the program (`CommandTimeout`,
+            `NonZeroExit` with `check`, `WorkerLost`), unless `wait` or `result` have raised it before.
+    """
+    process = LiveProcess(executor, command, streams)
+    await process._start()
+    try:
+        yield process
+    except BaseException:
+        await process._leave(hurry=True)
+        raise
+    await process._leave()
+    process._raise_unseen()
+
+
+class LiveProcess:
+    """A running program; made by `open`.
+
+    Concurrency: belongs to the loop it was opened on; one reader for each stream, one writer.
+
+    Example:
+        >>> async with backend.open(CommandConfig("bc")) as process:
+        ...     process.stdin.write(b"6 * 7\\n")
+        ...     await process.stdout.read_line()
+        b'42\\n'
+    """
+
+    def __init__(self, executor: ControlledExecutor, command: CommandConfig, streams: Collection[str]) -> None:
+        wiring = Wiring(command, streams)
+        ours = wiring.ours
+        self.command = command
+        self._stdin = InputStream(ours.pop("stdin"), command) if "stdin" in ours else None
+        self._outputs = {
+            name: OutputStream(fd, name, self._heard, encoding=command.encoding) for name, fd in ours.items()
+        }
+        self._silence: SilenceWatch | None = None
+        self._seen = False
+        changes = {**wiring.changes, "idle_timeout": None}
+        self._run = OwnedRun(executor, command, changes, wiring.theirs)
+
+    # -- talking ----------------------------------------------------------------------------------------------------
+
+    @property
+    def stdin(self) -> InputStream:
+        """What the program reads.
+
+        Raises:
+            ValueError: The command says that it reads something else.
+        """
+        if self._stdin is None:
+            raise ValueError(f"{self.command.display()}: its stdin is no pipe, but {self.command!r}")
+        return self._stdin
+
+    @property
+    def stdout(self) -> OutputStream:
+        """What the program writes.
+
+        Raises:
+            ValueError: The command says that it goes elsewhere.
+        """
+        return self._output("stdout")
+
+    @property
+    def stderr(self) -> OutputStream:
+        """What the program complains. As `stdout`."""
+        return self._output("stderr")
+
+    def events(self) -> AsyncIterator[OutputEvent]:
+        """What comes on either stream, piece by piece, in order of arrival, to the end of both.
+
+        The kernel keeps no order between two pipes; for that of the writes themselves use `stderr=Stdio.MERGED`.
+        """
+        return events_of(list(self._outputs.values()))
+
+    def _output(self, name: str) -> OutputStream:
+        stream = self._outputs.get(name)
+        if stream is None:
+            raise ValueError(
+                f"{name} of {self.command.display()} is not read here, but goes elsewhere: {self.command!r}"
+            )
+        return stream
+
+    # -- its life ---------------------------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        """Of the program."""
+        assert self._run.pid is not None
+        return self._run.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """As in `CommandResult`; `None` as long as it runs."""
+        return None if self._run.result is None else self._run.result.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Signal the program, and it alone; harmless after its end."""
+        self._run.send_signal(number)
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM)."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Force it to end (SIGKILL); what it leaves behind is swept up as always."""
+        self.send_signal(signal.SIGKILL)
+
+    async def wait(self) -> int:
+        """Wait for its end; the exit status, or `-N` for signal N.
+
+        A program that waits for a reader does not end: read what it writes.
+
+        Raises:
+            ExecuteError: As `result`.
+        """
+        return (await self.result()).returncode
+
+    async def result(self) -> CommandResult:
+        """Wait for its end; what it gave, without the output that was, or is still to be, read here.
+
+        Cancellation: only the wait ends.
+
+        Raises:
+            CommandTimeout: `timeout` or `idle_timeout` passed.
+            NonZeroExit: It failed, and the command said `check`.
+            TaskCancelled: The block was left before its end, or the executor closed.
+            ExecuteError: See `CommandExecutor.execute`.
+        """
+        await asyncio.wait((self._run.task,))
+        self._seen = True
+        return self._run.settled()
+
+    # -- for `open_process` -----------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        """Wait until it runs."""
+        cancelled = await wait_through(self._run.begun, on_cancel=self._run.end)
+        if cancelled is not None:
+            await self._leave(hurry=True)
+            raise cancelled
+        if self._run.pid is None:
+            await self._leave(hurry=True)
+            self._run.settled()
+        if self.command.idle_timeout is not None and self._outputs:
+            self._silence = SilenceWatch(
+                self.command.idle_timeout, self._outputs.values(), lambda: self._run.end(EndReason.IDLE_TIMEOUT)
+            )
+            self._run.task.add_done_callback(lambda _: self._stop_listening())
+
+    def _heard(self) -> None:
+        if self._silence is not None:
+            self._silence.heard()
+
+    def _stop_listening(self) -> None:
+        if self._silence is not None:
+            self._silence.close()
+
+    async def _leave(self, *, hurry: bool = False) -> None:
+        """End it, and give everything back.
+
+        Raises:
+            CancelledError: This was cancelled meanwhile; all is done nevertheless.
+        """
+        if self._stdin is not None:
+            self._stdin.abandon()
+        task, cancelled = self._run.task, None
+        if not hurry and any(stream.at_end for stream in self._outputs.values()):
+            cancelled = await wait_through(task, EXIT_TIMEOUT, on_cancel=self._run.end)
+        self._run.end()
+        drains = [self._drop(fd) for stream in self._outputs.values() if (fd := stream.pipe.detach()) >= 0]
+        try:
+            cancelled = await wait_through(task) or cancelled
+        finally:
+            for drain in drains:
+                drain.close()
+        if cancelled is not None:
+            raise cancelled
+
+    def _drop(self, fd: int) -> PipeReader:
+        """Read on for nobody: a program that is asked to end must not hang in its last words, or die of them."""
+        nothing = Capture(0, OutputPolicy.KEEP_HEAD)
+        loop = asyncio.get_running_loop()
+        return PipeReader(loop, fd, nothing, on_data=_ignore, on_limit=_ignore, on_end=_ignore)
+
+    def _raise_unseen(self) -> None:
+        """Nobody has asked how it ended: if that was in an error, say so, unless it was ended here."""
+        if not self._seen and not self._run.was_cancelled:
+            self._run.settled()
+
+    def __repr__(self) -> str:
+        code = self.returncode
+        state = "running" if not self._run.task.done() else "ended" if code is None else f"ended with {code}"
+        return f"<LiveProcess {self._run.pid} {self.command.display()!r} {state}>"
+
+
+def _ignore() -> None:
+    pass

@@ -1,0 +1,77 @@
+"""A program's lines, or a pipeline, in one call."""
+
+from collections.abc import AsyncGenerator
+from typing import Literal, Unpack
+
+from aiocmdpool.backends.process import ProcessBackend
+from aiocmdpool.command import CommandConfig, CommandOptions, Stdio, StrOrBytesPath
+from aiocmdpool.live.output_stream import DEFAULT_MAX_LINE
+from aiocmdpool.live.owned_run import ControlledExecutor
+from aiocmdpool.live.pipeline_run import run_pipeline
+from aiocmdpool.live.process import open_process
+from aiocmdpool.pipeline import Pipeline, PipelineResult
+
+
+async def stream_command(
+    command: CommandConfig,
+    *,
+    executor: ControlledExecutor | None = None,
+    max_line: int = DEFAULT_MAX_LINE,
+    long_lines: Literal["error", "split"] = "error",
+) -> AsyncGenerator[bytes, None]:
+    """Run one command and iterate over the lines that it writes to stdout, as they come, without their newlines.
+
+    Its stdin is what the command says, and nothing else is read here: stderr is captured, for errors.
+
+    Args:
+        command: What to run.
+        executor: One of ours. `None`: as a child of this process.
+        max_line, long_lines: As for `OutputStream.lines`.
+
+    Raises:
+        NonZeroExit: After the last line, if it failed and the command says `check`.
+        LineTooLong: See `long_lines`.
+        ExecuteError: See `CommandExecutor.execute`.
+
+    Ownership: leaving the iteration ends the program. After a `break`, that happens when the iterator is closed: use
+    `contextlib.aclosing` to have it at once.
+    """
+    if command.stdin is Stdio.NULL:
+        command = command.with_stdin(b"")
+    async with open_process(executor or ProcessBackend(), command, streams=("stdout",)) as process:
+        async for line in process.stdout.lines(max_line=max_line, long_lines=long_lines):
+            yield line
+        await process.result()
+
+
+def stream(
+    program: StrOrBytesPath, *args: StrOrBytesPath, **options: Unpack[CommandOptions]
+) -> AsyncGenerator[bytes, None]:
+    """The lines of a program with arguments, as they come; keyword arguments are those of `CommandConfig`.
+
+    Example:
+        >>> async for line in stream("ping", "-c3", "localhost", check=True):
+        ...     print(line.decode())
+
+    Raises:
+        ConfigError: An option is wrong.
+        ExecuteError: See `stream_command`.
+    """
+    return stream_command(CommandConfig(program, args, **options))
+
+
+async def execute_pipeline(pipeline: Pipeline, *, executor: ControlledExecutor | None = None) -> PipelineResult:
+    """Run a pipeline to its end; see `live.pipeline_run.run_pipeline` for how one ends.
+
+    Args:
+        pipeline: `command | command | …`
+        executor: One of ours. `None`: its stages are children of this process.
+
+    Example:
+        >>> result = await execute_pipeline(CommandConfig("zcat", ["log.gz"]) | CommandConfig("wc", ["-l"]))
+        >>> int(result.text())
+
+    Raises:
+        ExecuteError: See there.
+    """
+    return await run_pipeline(executor or ProcessBackend(), pipeline)

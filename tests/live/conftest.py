@@ -1,0 +1,14 @@
+"""The backends whose programs one can talk to."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from contract.backends import BACKENDS
+
+
+@pytest.fixture(params=["process", "process_pool"])
+async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """Each of them, entered."""
+    async with BACKENDS[request.param]() as backend:
+        yield backend
