@@ -26,8 +26,9 @@ from aiocmdpool.process_pool_statistics import ProcessPoolStatistics as ProcessP
 from aiocmdpool.result import CommandResult, EndReason
 from aiocmdpool.run_control import RunControl
 from aiocmdpool.waiting import wait_through
+from aiocmdpool.worker.pending import RequestNotSent
 from aiocmdpool.worker.remains import Unclosed
-from aiocmdpool.worker.worker import RequestNotSent, Worker
+from aiocmdpool.worker.worker import Worker
 from aiocmdpool.worker_program import messages
 
 BACK_OFF = 0.1  # seconds before a worker that died early is replaced; doubles each time

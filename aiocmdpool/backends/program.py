@@ -15,7 +15,7 @@ from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import ChildError
 from aiocmdpool.result import KillTier, LeakedProcess, Usage
 from aiocmdpool.system.launch import launch
-from aiocmdpool.system.processes import hunt, pipe_holders
+from aiocmdpool.system.processes import hunt, is_marked, pipe_holders
 from aiocmdpool.system.run_mark import new_mark
 from aiocmdpool.system.start_failure import preparation_failure
 from aiocmdpool.system.stdio import ChildStdio
@@ -144,7 +144,7 @@ class Program:
 
     def kill_escapees(self) -> list[int]:
         """Kill what has left the group, by the mark in its environment; the pids of those that were there."""
-        escapees = hunt(lambda process: self._mark in procs.marks_of(process.pid), since=self.pid)
+        escapees = hunt(lambda process: is_marked(process.pid, self._mark.__eq__), since=self.pid)
         # A member of the group that has just been killed may still show its mark: it did not leave.
         self._note(each for each in escapees if each.pid not in self._left)
         return [process.pid for process in escapees]

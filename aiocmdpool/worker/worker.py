@@ -17,6 +17,7 @@ from aiocmdpool.run_control import RunControl
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.waiting import wait_through
 from aiocmdpool.worker.connection import CLOSED_PIPE
+from aiocmdpool.worker.pending import Answer, Pending, RequestNotSent
 from aiocmdpool.worker.program import WorkerProgram
 from aiocmdpool.worker.reply import failure_of, read_handed_over, result_of
 from aiocmdpool.worker.request import Request
@@ -24,49 +25,8 @@ from aiocmdpool.worker_program import cgroup, frames, messages
 from aiocmdpool.worker_program.patience import Patience
 
 HEARTBEAT = 1.0  # seconds between looks at a busy worker; an idle one is left alone
-OVERDUE_AFTER = 5.0  # seconds past a deadline that the worker itself should have kept
-OVERDUE_BEATS = 2  # so often it has to be seen overdue: between two beats the loop has read what has arrived
 PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its death is no sign of a broken start
 CLOSE_TIMEOUT = 2.0  # seconds an idle worker has to leave by itself
-
-
-Answer = tuple[messages.Exit, list[int]] | Exception
-"""How a run ended, with the descriptors of its large output; or why it did not."""
-
-
-class RequestNotSent(Exception):
-    """The worker was lost before any byte of the request had left: another one can run the command."""
-
-
-class _Pending:
-    """A request without an answer."""
-
-    __slots__ = ("answer", "command", "control", "future", "overdue_beats", "started_at", "started_pid")
-
-    def __init__(self, command: CommandConfig, control: RunControl | None, future: "asyncio.Future[None]") -> None:
-        self.command = command
-        self.control = control
-        self.future = future
-        self.answer: Answer | None = None
-        self.started_pid = 0
-        self.overdue_beats = 0
-        self.started_at = 0.0
-
-    def overdue(self, now: float) -> bool:
-        """Whether the worker has missed a deadline of the command for so long that it cannot be trusted."""
-        timeout = self.command.timeout
-        if not self.started_pid or timeout is None:
-            return False
-        if self.answer is None and now > self.started_at + timeout + self.command.grace + OVERDUE_AFTER:
-            self.overdue_beats += 1
-        return self.overdue_beats > OVERDUE_BEATS
-
-    def settle(self, answer: Answer) -> None:
-        self.answer = answer
-        if self.control is not None:
-            self.control.ended()
-        if not self.future.done():
-            self.future.set_result(None)
 
 
 class Worker:
@@ -85,7 +45,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._gone = gone
         self._hang_after = hang_after
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Pending] = {}
         self._last_number = 0
         self._heartbeat: asyncio.TimerHandle | None = None
         self._heard = False
@@ -160,7 +120,7 @@ class Worker:
 
     async def _submit_patiently(
         self, command: CommandConfig, control: RunControl | None
-    ) -> tuple[int, _Pending, Request]:
+    ) -> tuple[int, Pending, Request]:
         """Put a request on its way; again, for a while, where the reason for a failure may pass by itself."""
         patience: Patience | None = None
         while True:
@@ -175,7 +135,7 @@ class Worker:
             if not self.usable:
                 raise RequestNotSent
 
-    def _submit(self, command: CommandConfig, control: RunControl | None) -> tuple[int, _Pending, Request]:
+    def _submit(self, command: CommandConfig, control: RunControl | None) -> tuple[int, Pending, Request]:
         """Put a request on its way."""
         program = self._program
         number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
@@ -184,7 +144,7 @@ class Worker:
             request = Request(number, command, program.environment, program.home, program.group, announce, self._loop)
         except OSError as error:
             raise stream_failure(command, error) from None
-        entry = self._pending[number] = _Pending(command, control, self._loop.create_future())
+        entry = self._pending[number] = Pending(command, control, self._loop.create_future())
         if self._heartbeat is None:
             self._heartbeat = self._loop.call_later(HEARTBEAT, self._beat)
         if not request.descriptors:
@@ -199,7 +159,7 @@ class Worker:
             )
         return number, entry, request
 
-    async def _end(self, number: int, entry: _Pending) -> None:
+    async def _end(self, number: int, entry: Pending) -> None:
         """End a command whose caller was cancelled, and wait for its answer, through further cancellations."""
         if entry.answer is None:
             entry.future = self._loop.create_future()  # the other one was cancelled together with its caller

@@ -5,7 +5,7 @@ import signal
 import time
 
 COOKIE = b"AIOCMDPOOL_RUN"  # the environment variable that names the run a process belongs to
-EXEC_LOOKS = 100  # at a process that does not even show its arguments, 0.3 ms apart: on a busy machine it has to wait
+EXEC_LOOKS = 3  # at a process that does not even show its arguments, 0.3 ms apart
 FEW = 64  # pids; for more of them a listing of /proc costs less
 _EXITING = 0x4  # PF_EXITING in the kernel's include/linux/sched.h
 _DEAD = (b"Z", b"X", b"x")  # proc_pid_stat(5)
@@ -85,7 +85,7 @@ def is_thread(pid: int) -> bool:
     try:
         return b"\nTgid:\t%d\n" % pid not in _read(f"/proc/{pid}/status")
     except OSError:
-        return False
+        return True  # gone by now, with its process
 
 
 def newest_pid() -> int:
@@ -159,26 +159,29 @@ def detached_mark(cookie: bytes, number: int) -> bytes:
     return b"%s+%d" % (cookie, number)
 
 
-def marks_of(pid: int) -> "list[bytes]":
+def marks_of(pid: int) -> "list[bytes] | None":
     """The runs a process says it belongs to, the outermost first: a command may itself use workers.
 
-    Empty if it does not say, or is not ours to look at.
+    Empty if it does not say, or is not ours to look at. `None` if it cannot say: it is in the middle of an `exec`, and
+    is to be asked again.
     """
     try:
         environment = _environment_of(pid)
     except OSError:
         return []
+    if environment is None:
+        return None
     for variable in environment.split(b"\0"):
         if variable.startswith(COOKIE + b"="):
             return variable[len(COOKIE) + 1 :].split(b",")
     return []
 
 
-def _environment_of(pid: int) -> bytes:
+def _environment_of(pid: int) -> "bytes | None":
     """What /proc shows of an environment; empty for the dead, for kernel threads, and where there is none.
 
-    It is empty for a moment in the middle of an `exec` too, after the new program has its memory and before that has
-    been filled (create_elf_tables in the kernel's fs/binfmt_elf.c); the arguments are so as well, and only then.
+    `None` in the middle of an `exec`, after the new program has its memory and before that has been filled
+    (create_elf_tables in the kernel's fs/binfmt_elf.c): then the arguments are empty as well, and only then.
     """
     for _ in range(EXEC_LOOKS):
         environment = _read_memory(f"/proc/{pid}/environ")
@@ -191,7 +194,7 @@ def _environment_of(pid: int) -> bytes:
         if others:  # its main thread has ended
             return _read(f"/proc/{pid}/task/{others[0]}/environ")
         time.sleep(0.0003)
-    return b""
+    return None
 
 
 def _read_memory(path: str) -> bytes:

@@ -22,6 +22,7 @@ from .strays import Strays
 from .timers import Timer, Timers
 
 WATCH_AFTER = 0.005  # seconds; a program that ends before needs no look at its pipes until then, and no STARTED
+LOOK_AGAIN_AFTER = 0.005  # seconds; a stray in the middle of an `exec` cannot be told from others
 FLUSH_EVERY = 4  # turns of the loop while requests wait: fewer wake-ups of the parent, for replies a little later
 LOUD_PROGRAMS = 1000  # names remembered
 ORPHANED_GRACE = 0.4  # seconds between TERM and KILL once the parent is gone
@@ -72,6 +73,7 @@ class Server:
         self._young: deque[tuple[float, Run]] = deque()  # not watched yet, oldest first
         self._group = group
         self._closing = self._orphaned = False
+        self._looking_again = False  # whether a look at strays is due
         self._turns_unflushed = 0
         self._loud: set[bytes] = set()  # programs that wrote much when they last ran
         self._parent_fd = -1
@@ -217,7 +219,13 @@ class Server:
     def _reap(self, _: int) -> None:
         """Children have exited: programs, or processes that lost their parents and came to this one."""
         os.read(self._wakeup, 4096)
+        self._look(looking_again=False)
+
+    def _look(self, looking_again: bool = True) -> None:
+        """See who has exited, and what is left."""
         exits: list[tuple[Run, int, object]] = []
+        if looking_again:
+            self._looking_again = False
         self._collect(exits)
         strays, dying = self._strays.by_run(self._leaders, self._runs)
         while dying and self._collect(exits):  # it has died since
@@ -227,6 +235,9 @@ class Server:
         for run, status, usage in exits:
             self._settling.add(run)
             run.exited(status, usage, strays.get(run, []))
+        if self._strays.undecided and not self._looking_again:
+            self._looking_again = True
+            self._timers.add(LOOK_AGAIN_AFTER, self._look)
 
     def _collect(self, exits: "list[tuple[Run, int, object]]") -> bool:
         """Reap whoever has exited; whether there was anybody."""

@@ -9,6 +9,7 @@ import time
 
 from . import procs
 
+UNDECIDED = -2
 LEAVE_ATTEMPTS = 200  # looks at what is left, 5 ms apart
 
 TYPE_CHECKING = False  # `typing` takes 7 ms to import
@@ -32,6 +33,9 @@ class Strays:
         self._ended: set[int] = set()  # the detached runs that were not: they have been ended, with all of them
         self._suspects: dict[int, set[Run]] = {}  # pid of a nameless one -> the runs left that were there when it came
         self._disputed: set[int] = set()  # pids of those for which there were several
+        self._may_be_left = False  # whether a detached run has been over
+        self.undecided = False
+        """Whether one was in the middle of an `exec` at the last look, and is to be looked at again soon."""
 
     def by_run(
         self, leaders: "dict[int, Run]", runs: "dict[int, Run]"
@@ -46,7 +50,7 @@ class Strays:
             The strays, and whether a child is dead but not reaped yet.
         """
         found: dict[Run, list[procs.Process]] = {}
-        dying = False
+        dying = self.undecided = False
         children = self._children.more_than(len(leaders) + len(self._left_alone))
         by_leader = {run.pid: run for run in runs.values()} if children else {}
         for pid in map(int, children):
@@ -65,6 +69,9 @@ class Strays:
         """The run that a process outside of all groups belongs to; deals with it if there is none."""
         pid = process.pid
         number, detached = self._number_of(pid)
+        if number == UNDECIDED:
+            self.undecided = True
+            return None
         if number >= 0:
             run = runs.get(number)
             if run is None and detached and number not in self._ended:
@@ -85,7 +92,10 @@ class Strays:
 
     def _number_of(self, pid: int) -> "tuple[int, bool]":
         """The run of this worker that a mark names, and whether it is a detached one; -1 if none does."""
-        for mark in procs.marks_of(pid):
+        marks = procs.marks_of(pid)
+        if marks is None:
+            return UNDECIDED, False
+        for mark in marks:
             for separator in (b":", b"+"):
                 cookie, _, number = mark.rpartition(separator)
                 if cookie == self._cookie and number.isdigit():
@@ -105,6 +115,7 @@ class Strays:
     def over(self, run: "Run") -> None:
         """A run has been replied to; a nameless stray for which no run is left is killed."""
         if run.detaches:
+            self._may_be_left = True
             self._left_alone.update(run.left_alone)
         elif run.is_detached:
             self._ended.add(run.number)
@@ -124,6 +135,8 @@ class Strays:
             number, detached = self._number_of(pid)
             if detached and number not in self._ended:
                 self.leave_alone(pid)
+            elif number == UNDECIDED and self._may_be_left:
+                self.undecided = True
             else:
                 _kill(pid)
 

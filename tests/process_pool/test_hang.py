@@ -10,7 +10,7 @@ from contract.support import assert_dead, is_gone
 
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import CommandTimeout, WorkerLost
-from aiocmdpool.worker import worker as worker_module
+from aiocmdpool.worker import pending as pending_module
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, until
 
@@ -134,7 +134,7 @@ async def test_a_host_that_slept_over_a_deadline_does_not_blame_the_worker(
     new_pool, ready, release, quick_beats, monkeypatch, where
 ):
     """The worker has kept it, and has said so; nobody has read that yet."""
-    monkeypatch.setattr(worker_module, "OVERDUE_AFTER", 0.2)
+    monkeypatch.setattr(pending_module, "OVERDUE_AFTER", 0.2)
     pool = new_pool(1)
     running = in_background(pool, hold(ready, release), CommandConfig("sleep", ["60"], timeout=0.1, grace=0.1))
     await pairs(ready, 1)

@@ -15,10 +15,12 @@ import aiocmdpool.worker_program
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import ExecuteError, IoError, WorkerLost
 from aiocmdpool.system import exit_watch
+from aiocmdpool.worker import pending as pending_module
 from aiocmdpool.worker import program as program_module
 from aiocmdpool.worker import worker as worker_module
 from aiocmdpool.worker.connection import HIGH_WATER
-from aiocmdpool.worker.worker import RequestNotSent, Worker
+from aiocmdpool.worker.pending import RequestNotSent
+from aiocmdpool.worker.worker import Worker
 from aiocmdpool.worker_program import frames
 
 from .support import PATIENCE, PROGRAMS, exit_frame, wait_until
@@ -301,7 +303,7 @@ async def test_a_worker_that_answers_pings_is_not_hung_however_long_its_command_
 
 
 async def test_a_worker_that_does_not_keep_a_deadline_is_replaced(workers, quick_beats, monkeypatch):
-    monkeypatch.setattr(worker_module, "OVERDUE_AFTER", 0.2)
+    monkeypatch.setattr(pending_module, "OVERDUE_AFTER", 0.2)
     worker = workers("hello(); number = start(); write(started(number)); answer_pings()")
     command = COMMAND.with_options(timeout=0.05, grace=0.05)
     async with asyncio.timeout(PATIENCE):
