@@ -50,7 +50,8 @@ else:
         return getattr(request, "param", None) or asyncio.DefaultEventLoopPolicy()
 
 
-@pytest.fixture(params=list(BACKENDS))
+# Threads run what mode PROCESS runs; their round through the contract is one for the slow suite.
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name == "thread")) for name in BACKENDS])
 def backend_name(request: pytest.FixtureRequest) -> str:
     """Each backend by name, for tests that run it in a process of their own."""
     name: str = request.param
