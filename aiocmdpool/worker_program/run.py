@@ -233,7 +233,7 @@ class Run:
             self._grace.cancel()
             self._grace = None
         if self.detaches:
-            self.left_alone.update(process.pid for process in self._left)
+            self.left_alone.update(process.pid for process in strays)
             self._left = []
         else:
             self._sweep()

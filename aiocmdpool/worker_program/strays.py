@@ -116,7 +116,8 @@ class Strays:
         """A run has been replied to; a nameless stray for which no run is left is killed."""
         if run.detaches:
             self._may_be_left = True
-            self._left_alone.update(run.left_alone)
+            # Those that are children still: whoever counts and is none would hide a stray from `more_than`.
+            self._left_alone |= run.left_alone & set(map(int, self._children.more_than(0)))
         elif run.is_detached:
             self._ended.add(run.number)
         for pid, suspects in self._suspects.items():
