@@ -53,7 +53,7 @@ def test_the_bar_shows_rate_eta_and_failures_and_leaves_the_output_whole(ready: 
     script = f"echo line {{}}; [ {{}} != 4 ] || read x < {release.path}; [ {{}} != 2 ]"
     inputs = [str(number) for number in range(1, 9)]
     with on_terminal("-j1", "--shell", script, ":::", *inputs) as (terminal, process):
-        heard = read_until(terminal, b"1 running")
+        heard = read_until(terminal, b"3/8 ")  # an earlier frame may be the first one, on a busy machine
         release.send()
         heard += rest_of(terminal)
         assert process.wait(DEADLINE) == 1
