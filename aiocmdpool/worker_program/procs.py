@@ -73,6 +73,14 @@ def look_at(pid: int) -> "Process | None":
     return Process(pid, name, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
 
 
+def group_of(pid: int) -> int:
+    """The process group of a process, dying or dead, until it is reaped; 0 if it is not to be seen."""
+    try:
+        return int(_stat_of(pid)[1][2])
+    except OSError:
+        return 0
+
+
 def _stat_of(pid: int) -> "tuple[bytes, list[bytes]]":
     """The name, and what follows it: proc_pid_stat(5), from the third field on."""
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:

@@ -44,6 +44,7 @@ class Run:
         "_last_output",
         "_leaked",
         "_left",
+        "_more_may_come",
         "_number_kept",
         "_orphans_come_here",
         "_outputs",
@@ -98,6 +99,7 @@ class Run:
         self._exited_at = 0.0
         self._settling: Timer | None = None
         self._left: list[procs.Process] = []
+        self._more_may_come = False
         self.left_alone: set[int] = set()
         self._number_kept = True  # whether nobody else can have been given the number of its group
         self._tier = messages.NOTHING
@@ -123,8 +125,8 @@ class Run:
         self._last_output = monotonic()
         output.read()
         self._look_at(output)
-        if self._settling is not None and not self._left:
-            self._finish_if_closed()
+        if self._settling is not None:
+            self._finish_if_settled()
 
     def _look_at(self, output: Output) -> None:
         """Draw the consequences of a read."""
@@ -194,13 +196,16 @@ class Run:
 
     # -- after its exit ---------------------------------------------------------------------------------------------
 
-    def exited(self, status: int, usage, strays: "list[procs.Process]") -> None:  # type: ignore[no-untyped-def]
+    def exited(  # type: ignore[no-untyped-def]
+        self, status: int, usage, strays: "list[procs.Process]", more_may_come: bool
+    ) -> None:
         """Its leader has been reaped.
 
         Args:
             status: As wait(2) gives it.
             usage: A `struct_rusage`.
             strays: Living processes of this run that have left its group, as far as they are known.
+            more_may_come: Whether that is not all: see `settle_down`.
         """
         self._exited_at = monotonic()
         self._status, self._usage = status, usage
@@ -216,13 +221,17 @@ class Run:
                 self._reason = messages.OUTPUT_LIMIT
         if self._reason < 0:
             self._reason = messages.EXITED
-        self.settle_down(strays)
+        self.settle_down(strays, more_may_come)
 
-    def settle_down(self, strays: "list[procs.Process]") -> None:
+    def settle_down(self, strays: "list[procs.Process]", more_may_come: bool = False) -> None:
         """End what it left behind; reply once nothing is left and the pipes have ended, or after `DRAIN_TIMEOUT`.
+
+        While a child is dying, more may come: it hands its own children over in the middle of that (exit_notify in the
+        kernel's kernel/exit.c), and its death brings the next look.
 
         The grace is that of the whole group: a shell dies of TERM at once, what it runs may need a moment to clean up.
         """
+        self._more_may_come = more_may_come
         self._left = self._all_left(strays)
         if self._grace is not None:
             for process in self._left:
@@ -237,8 +246,7 @@ class Run:
             self._left = []
         else:
             self._sweep()
-        if not self._left:
-            self._finish_if_closed()
+        self._finish_if_settled()
         if not self.done and self._settling is None:
             self._settling = self._timers.add(DRAIN_TIMEOUT, self._finish)
             self.watch()
@@ -256,7 +264,7 @@ class Run:
     def _all_left(self, strays: "list[procs.Process]") -> "list[procs.Process]":
         # What its leader leaves in the group becomes a child of this process, so without strays nothing is left of the
         # group, and killing it costs one call; but a look at processes needs descriptors, and there may be none.
-        if (strays or not self._orphans_come_here) and self.signal_group(0):
+        if (strays or self._more_may_come or not self._orphans_come_here) and self.signal_group(0):
             known = {process.pid for process in strays}
             return strays + [each for each in procs.in_group_or_session(self.pid) if each.pid not in known]
         return strays
@@ -271,7 +279,9 @@ class Run:
             self._tier = max(self._tier, messages.GROUP if process.group == self.pid else messages.DESCENDANTS)
             process.kill()
 
-    def _finish_if_closed(self) -> None:
+    def _finish_if_settled(self) -> None:
+        if self._left or self._more_may_come:
+            return
         for output in self._outputs:
             if output.fd >= 0:
                 return

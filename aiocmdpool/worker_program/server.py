@@ -231,10 +231,10 @@ class Server:
         while dying and self._collect(exits):  # it has died since
             strays, dying = self._strays.by_run(self._leaders, self._runs)
         for run in list(self._settling):
-            run.settle_down(strays.get(run, []))
+            run.settle_down(strays.get(run, []), self._strays.more_may_come(run))
         for run, status, usage in exits:
             self._settling.add(run)
-            run.exited(status, usage, strays.get(run, []))
+            run.exited(status, usage, strays.get(run, []), self._strays.more_may_come(run))
         if self._strays.undecided and not self._looking_again:
             self._looking_again = True
             self._timers.add(LOOK_AGAIN_AFTER, self._look)

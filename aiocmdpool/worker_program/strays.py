@@ -34,6 +34,7 @@ class Strays:
         self._suspects: dict[int, set[Run]] = {}  # pid of a nameless one -> the runs left that were there when it came
         self._disputed: set[int] = set()  # pids of those for which there were several
         self._may_be_left = False  # whether a detached run has been over
+        self._dying: set[Run | None] = set()  # the runs in whose groups children were dying at the last look
         self.undecided = False
         """Whether one was in the middle of an `exec` at the last look, and is to be looked at again soon."""
 
@@ -50,7 +51,8 @@ class Strays:
             The strays, and whether a child is dead but not reaped yet.
         """
         found: dict[Run, list[procs.Process]] = {}
-        dying = self.undecided = False
+        self._dying.clear()
+        self.undecided = False
         children = self._children.more_than(len(leaders) + len(self._left_alone))
         by_leader = {run.pid: run for run in runs.values()} if children else {}
         for pid in map(int, children):
@@ -58,12 +60,16 @@ class Strays:
                 continue
             process = procs.look_at(pid)
             if process is None:
-                dying = True
+                self._dying.add(by_leader.get(procs.group_of(pid)))
                 continue
             run = by_leader.get(process.group) or self._owner(process, runs)
             if run is not None:
                 found.setdefault(run, []).append(process)
-        return found, dying
+        return found, bool(self._dying)
+
+    def more_may_come(self, run: "Run") -> bool:
+        """Whether a child was dying, at the last look, that may yet hand over children of its own, and of this run."""
+        return run in self._dying or None in self._dying
 
     def _owner(self, process: procs.Process, runs: "dict[int, Run]") -> "Run | None":
         """The run that a process outside of all groups belongs to; deals with it if there is none."""

@@ -108,22 +108,46 @@ def _threads() -> frozenset[str]:
 
 def _processes() -> list[psutil.Process]:
     """Descendants, zombies among them, and whoever carries the cookie of this session."""
-    found = {process.pid: process for process in psutil.Process().children(recursive=True)}
-    for pid in _cookie_bearers():
+    if not _PROC.is_dir():
+        return psutil.Process().children(recursive=True)
+    found = []
+    for pid in {*_descendants(os.getpid()), *_cookie_bearers()}:
         with contextlib.suppress(psutil.NoSuchProcess):
-            found.setdefault(pid, psutil.Process(pid))
-    return list(found.values())
+            found.append(psutil.Process(pid))
+    return found
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """Those of a process, by the lists the kernel keeps; psutil would look at every process of the machine."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:  # gone meanwhile
+        return
+    for thread in threads:
+        for child in map(int, _read(f"/proc/{pid}/task/{thread}/children").split()):
+            yield child
+            yield from _descendants(child)
 
 
 def _cookie_bearers() -> Iterator[int]:
-    cookie, me = COOKIE.encode(), os.getpid()
-    for entry in os.listdir(_PROC) if _PROC.is_dir() else []:
-        if not entry.isdecimal() or int(entry) == me:
-            continue
-        # Gone meanwhile, or somebody else's and not to be looked at.
-        with contextlib.suppress(OSError):
-            if cookie in Path(_PROC, entry, "environ").read_bytes():
-                yield int(entry)
+    cookie, me = COOKIE.encode(), str(os.getpid())
+    for entry in os.listdir(_PROC):
+        if entry.isdecimal() and entry != me and cookie in _read(f"/proc/{entry}/environ"):
+            yield int(entry)
+
+
+def _read(path: str) -> bytes:
+    """What a file of /proc says; nothing if it is gone meanwhile, or somebody else's and not to be looked at."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, 65536)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 def _describe(process: psutil.Process) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import mmap
 import os
 import select
 
@@ -107,6 +108,17 @@ async def test_the_escapees_of_others_are_left_alone(backend, ready):
     staying.cancel()
     await outcome(staying)
     await assert_dead(other)
+
+
+@pytest.mark.parametrize("how", [(), ("session",)], ids=["in the group", "in a session"])
+@pytest.mark.skipif(not hasattr(mmap, "MADV_NOHUGEPAGE"), reason="only Linux hands over children that late")
+@both_loops
+async def test_what_has_a_dying_parent_is_killed_and_reported(backend, ready, how):
+    with returns_before_programs_end():
+        result = await backend.execute(helper("die_slowly", ready.path, *how))
+    left, _ = await ready.pids(2)
+    assert is_dead(left)
+    assert left in [leak.pid for leak in result.leaked]
 
 
 @pytest.mark.parametrize("how", [(), ("sessions",)], ids=["in the group", "each in a session"])
