@@ -30,7 +30,7 @@ async def test_leaving_kills_what_ignores_the_stop_signal(backend, ready):
 async def test_leaving_lets_a_program_finish_its_last_words(backend, ready, tmp_path):
     """It writes more than a pipe holds when it is asked to end: it must neither hang nor die of that."""
     script = """
-        trap 'head -c 300000 /dev/zero && echo done >"$2"; exit 0' TERM
+        trap 'head -c 300000 /dev/zero && echo done >"$2"; kill $!; exit 0' TERM  # a sleep started since would use up the grace
         echo ready >"$1"; while :; do sleep 60 & wait; done
     """
     words = tmp_path / "words"
