@@ -26,6 +26,7 @@ from aiocmdpool.system.pipes import PipeFeeder, PipeReader
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.system.stdio import ChildStdio
 from aiocmdpool.worker_program.patience import Patience
+from aiocmdpool.worker_program.procs import Process
 
 DRAIN_TIMEOUT = 0.25  # seconds for what is still in the pipes after the exit, when somebody else holds them
 UNKILLABLE_AFTER = 5.0  # seconds after KILL; a process in uninterruptible sleep, or one we may not signal, stays longer
@@ -229,6 +230,7 @@ class CommandRun:
         detaches = self._command.detach and self._reason is EndReason.EXITED  # it asked for that, and ended by itself
         status = program.reap(sweep=not detaches)
         if not detaches:
+            yield from self._wait_for_deaths(program.left(), UNKILLABLE_AFTER)
             yield from self._sweep_escapees()
         yield Wait(self._is_drained, DRAIN_TIMEOUT)
         leaked = program.bury()
@@ -257,8 +259,14 @@ class CommandRun:
             escapees = self._program.kill_escapees()
             if not escapees:
                 return
-            for pid in escapees:
-                yield from self._wait_for_exit(pid, left)
+            yield from self._wait_for_deaths(escapees, left)
+
+    def _wait_for_deaths(self, killed: list[Process], seconds: float) -> Steps:
+        """Wait for those that have been killed, at most so long."""
+        until = monotonic() + seconds
+        for process in killed:
+            if process.is_dying() and (left := until - monotonic()) > 0:
+                yield from self._wait_for_exit(process.pid, left)
 
     def _is_truncated(self) -> bool:
         return any(reader.capture.truncated for reader in self._readers)

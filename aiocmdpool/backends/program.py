@@ -142,12 +142,16 @@ class Program:
                 process.kill()
             self._note(members)
 
-    def kill_escapees(self) -> list[int]:
-        """Kill what has left the group, by the mark in its environment; the pids of those that were there."""
+    def left(self) -> list[procs.Process]:
+        """What it left and has been killed."""
+        return list(self._left.values())
+
+    def kill_escapees(self) -> list[procs.Process]:
+        """Kill what has left the group, by the mark in its environment; those that were there."""
         escapees = hunt(lambda process: is_marked(process.pid, self._mark.__eq__), since=self.pid)
         # A member of the group that has just been killed may still show its mark: it did not leave.
         self._note(each for each in escapees if each.pid not in self._left)
-        return [process.pid for process in escapees]
+        return escapees
 
     def bury(self) -> tuple[LeakedProcess, ...]:
         """Reap what was left, as far as it has come to this process; it is all dead by now. Returns what it was."""

@@ -33,7 +33,7 @@ def kill_marked(is_wanted: Callable[[bytes], bool], leaders: Container[int]) -> 
         if not killed:
             break
         found += killed
-        while any(process.lives() for process in killed) and time.monotonic() < deadline:
+        while any(process.is_dying() for process in killed) and time.monotonic() < deadline:
             time.sleep(0.005)
     for process in found:
         process.reap()

@@ -30,6 +30,14 @@ class Process:
         now = look_at(self.pid)
         return now is not None and now.started == self.started
 
+    def is_dying(self) -> bool:
+        """Whether it is still on its way: alive, or giving back what it had. Then comes the zombie, or nothing."""
+        try:
+            _, fields = _stat_of(self.pid)
+        except OSError:
+            return False
+        return (fields[0] not in _DEAD or int(fields[17]) > 1) and int(fields[19]) == self.started
+
     def reap(self) -> None:
         """Reap it, if it has died and its orphan has come to this process: the first of a container, or a subreaper.
 
