@@ -31,6 +31,7 @@ from aiocmdpool.live.events import OutputEvent
 from aiocmdpool.live.input_stream import InputStream
 from aiocmdpool.live.output_stream import OutputStream
 from aiocmdpool.live.process import LiveProcess
+from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.observability.chrome_trace import ChromeTrace
 from aiocmdpool.observability.events import (
     EventHook,
@@ -112,6 +113,7 @@ __all__ = [
     "TaskStatusTracker",
     "ThreadBackend",
     "Usage",
+    "WindowSize",
     "WorkerLost",
     "create_backend",
     "execute",

@@ -17,10 +17,12 @@ from typing import Self
 import anyio.to_thread
 
 from aiocmdpool import validate
+from aiocmdpool.asyncio_api.api import AsyncioSubprocesses
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.cpus import cpu_count
 from aiocmdpool.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLost
 from aiocmdpool.live.process import LiveProcess, open_process
+from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.outcome import settle
 from aiocmdpool.process_pool_statistics import ProcessPoolStatistics as ProcessPoolStatistics  # offered here, too
 from aiocmdpool.result import CommandResult, EndReason
@@ -41,7 +43,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 _log = logging.getLogger("aiocmdpool.process_pool")
 
 
-class ProcessPool:
+class ProcessPool(AsyncioSubprocesses):
     """Resident workers that start the commands, so that the loop never does.
 
     Workers start on first use, or on entering `async with`. Any number of commands may be in flight; a `CommandPool` in
@@ -133,9 +135,11 @@ class ProcessPool:
                     self._maybe_recycle(worker)
             return settle(result)
 
-    def open(self, command: CommandConfig) -> AbstractAsyncContextManager[LiveProcess]:
+    def open(
+        self, command: CommandConfig, *, pty: bool | WindowSize = False
+    ) -> AbstractAsyncContextManager[LiveProcess]:
         """Start a program in a worker and talk to it; see `live.process.open_process`. The worker is not in between."""
-        return open_process(self, command)
+        return open_process(self, command, pty=pty)
 
     def statistics(self) -> ProcessPoolStatistics:
         """A snapshot of the counters."""

@@ -1,6 +1,37 @@
 """A hand on a run in progress, for those who talk to the program: `live/` and pipelines."""
 
 from collections.abc import Callable
+from typing import NamedTuple
+
+
+class ChildSetup(NamedTuple):
+    """How the process of a program is set up, beyond what a `CommandConfig` says."""
+
+    executable: str | None = None
+    """What is run instead of the program, which remains its `argv[0]`."""
+    pass_fds: tuple[int, ...] = ()
+    """Descriptors of this process that the program has under the same numbers."""
+    extra_groups: tuple[int, ...] | None = None
+    """Its supplementary groups, in place of those that come with its user."""
+    new_session: bool = False
+    """Whether it leads a session of its own."""
+    terminal: int | None = None
+    """The standard stream whose terminal controls that session."""
+
+    def settings(self) -> dict[str, str]:
+        """What has to be prepared in the new process; see `worker_program/launcher.py`."""
+        settings = {}
+        if self.new_session:
+            settings["new_session"] = ""
+        if self.terminal is not None:
+            settings["terminal"] = str(self.terminal)
+        if self.extra_groups is not None:
+            settings["extra_groups"] = ",".join(map(str, self.extra_groups))
+        if self.pass_fds:
+            settings["pass_fds"] = ",".join(map(str, self.pass_fds))
+        if self.executable is not None:
+            settings["executable"] = self.executable
+        return settings
 
 
 class RunControl:
@@ -9,11 +40,13 @@ class RunControl:
     Args:
         on_start: Called, once, when the program runs. From then on the descriptors that the command named belong to the
             program as well, and can be closed here.
+        setup: How its process is set up.
     """
 
-    __slots__ = ("_on_start", "_send_signal", "pid")
+    __slots__ = ("_on_start", "_send_signal", "pid", "setup")
 
-    def __init__(self, on_start: Callable[[], None]) -> None:
+    def __init__(self, on_start: Callable[[], None], setup: ChildSetup | None = None) -> None:
+        self.setup = setup
         self.pid: int | None = None
         """Of the program; `None` before its start."""
         self._on_start = on_start

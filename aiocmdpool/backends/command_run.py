@@ -128,7 +128,7 @@ class CommandRun:
                 self._feeder = PipeFeeder(loop, stdio.stdin_pipe, command.stdin)
             self._stdout = self._read(stdio.stdout_pipe)
             self._stderr = self._read(stdio.stderr_pipe)
-            self._program = Program(command, stdio)
+            self._program = Program(command, stdio, None if self._control is None else self._control.setup)
         except BaseException:
             self._release()
             raise

@@ -13,6 +13,7 @@ from aiocmdpool.backends.process_run import ProcessRun
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import PoolClosed
 from aiocmdpool.live.process import LiveProcess, open_process
+from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.result import CommandResult, EndReason
 from aiocmdpool.run_control import RunControl
 
@@ -54,7 +55,9 @@ class ProcessBackend:
         finally:
             self._runs.discard(run)
 
-    def open(self, command: CommandConfig) -> AbstractAsyncContextManager[LiveProcess]:
+    def open(
+        self, command: CommandConfig, *, pty: bool | WindowSize = False
+    ) -> AbstractAsyncContextManager[LiveProcess]:
         """Start a program and talk to it; see `live.process.open_process`.
 
         Example:
@@ -62,7 +65,7 @@ class ProcessBackend:
             ...     async for line in process.stdout:
             ...         print(line)
         """
-        return open_process(self, command)
+        return open_process(self, command, pty=pty)
 
     async def aclose(self) -> None:
         """End what is running and wait for it. Harmless when repeated."""

@@ -6,6 +6,7 @@ from typing import Self
 
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.live.process import LiveProcess
+from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.process_pool import ProcessPool
 from aiocmdpool.result import CommandResult
 from aiocmdpool.run_control import RunControl
@@ -26,9 +27,11 @@ class ProcessPoolBackend:
         """Run one command in a worker; see `ProcessPool.execute`."""
         return await self.pool.execute(command, control=control)
 
-    def open(self, command: CommandConfig) -> AbstractAsyncContextManager[LiveProcess]:
+    def open(
+        self, command: CommandConfig, *, pty: bool | WindowSize = False
+    ) -> AbstractAsyncContextManager[LiveProcess]:
         """Start a program in a worker and talk to it; see `ProcessPool.open`."""
-        return self.pool.open(command)
+        return self.pool.open(command, pty=pty)
 
     async def aclose(self) -> None:
         """End what is running, and the workers; wait for both."""

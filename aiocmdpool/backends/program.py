@@ -14,6 +14,7 @@ from typing import NamedTuple
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import ChildError
 from aiocmdpool.result import KillTier, LeakedProcess, Usage
+from aiocmdpool.run_control import ChildSetup
 from aiocmdpool.system.launch import launch
 from aiocmdpool.system.processes import hunt, is_marked, pipe_holders
 from aiocmdpool.system.run_mark import new_mark
@@ -43,10 +44,10 @@ class Program:
         IoError: It could not be started; nothing runs then.
     """
 
-    def __init__(self, command: CommandConfig, stdio: ChildStdio) -> None:
+    def __init__(self, command: CommandConfig, stdio: ChildStdio, setup: ChildSetup | None = None) -> None:
         self._command = command
         self._mark = new_mark()
-        self._child = launch(command, stdio, self._mark)
+        self._child = launch(command, stdio, self._mark, setup)
         self._floor_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self._signalled: signal.Signals | None = None
         self.pid = self._child.pid

@@ -7,6 +7,7 @@ start does not block it. What that costs is a thread for each command that runs.
 import asyncio
 import errno
 import os
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
@@ -17,8 +18,11 @@ from aiocmdpool import validate
 from aiocmdpool.backends.thread_run import ThreadRun
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import ExecuteError, PoolClosed, TaskCancelled
+from aiocmdpool.live.process import LiveProcess, open_process
+from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.outcome import settle
 from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.run_control import RunControl
 from aiocmdpool.system.start_failure import start_failure
 from aiocmdpool.waiting import wait_through
 from aiocmdpool.worker_program.patience import Patience
@@ -48,7 +52,7 @@ class ThreadBackend:
         self._runs: dict[ThreadRun, asyncio.Task[None]] = {}
         self._closed = False
 
-    async def execute(self, command: CommandConfig) -> CommandResult:
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run one command to its end; the contract is that of `CommandExecutor.execute`.
 
         Cancellation: the command gets TERM, `grace`, KILL; it is dead and reaped before `CancelledError` leaves. One
@@ -62,7 +66,7 @@ class ThreadBackend:
         """
         if self._closed:
             raise PoolClosed("this backend is closed; make a new one", command=command)
-        run = self._begin(command)
+        run = self._begin(command, control)
         try:
             cancelled = await wait_through(run.over, on_cancel=lambda: self._end(run, EndReason.CANCELLED))
         except BaseException:  # nobody awaits this any more: the coroutine is thrown away, or the loop broken off
@@ -80,12 +84,12 @@ class ThreadBackend:
             raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
         return settle(result)
 
-    def _begin(self, command: CommandConfig) -> ThreadRun:
+    def _begin(self, command: CommandConfig, control: RunControl | None) -> ThreadRun:
         """Queue a run for a thread."""
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self._threads)  # belongs to a loop
         loop = asyncio.get_running_loop()
-        run = ThreadRun(command, loop)
+        run = ThreadRun(command, loop, control)
         task = loop.create_task(self._in_a_thread(run), name=f"aiocmdpool-thread-{command.program}")
         task.add_done_callback(lambda done: run.withdraw(_no_thread(command, done)))
         self._runs[run] = task
@@ -107,6 +111,12 @@ class ThreadBackend:
     def _end(self, run: ThreadRun, reason: EndReason) -> None:
         if run.end(reason):
             self._runs[run].cancel()  # it waits for a thread; once it has one, only the run itself may end
+
+    def open(
+        self, command: CommandConfig, *, pty: bool | WindowSize = False
+    ) -> AbstractAsyncContextManager[LiveProcess]:
+        """Start a program in a thread and talk to it on the loop; see `live.process.open_process`."""
+        return open_process(self, command, pty=pty)
 
     async def aclose(self) -> None:
         """End what is running and wait for it. Harmless when repeated."""

@@ -14,10 +14,12 @@ import queue
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 from aiocmdpool.backends.command_run import CommandRun, not_started
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.run_control import RunControl
 from aiocmdpool.system.blocking_loop import BlockingLoop
 from aiocmdpool.system.start_failure import start_failure
 from aiocmdpool.worker_program.patience import Patience
@@ -62,9 +64,12 @@ class ThreadRun:
             `asyncio.run` does not cancel as it does every task.
     """
 
-    def __init__(self, command: CommandConfig, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, command: CommandConfig, loop: asyncio.AbstractEventLoop, control: RunControl | None = None
+    ) -> None:
         self._command = command
         self._event_loop = loop
+        self._control = control
         self.over: asyncio.Future[None] = loop.create_future()
         self._lock = threading.Lock()  # over the next three
         self._begun = False
@@ -150,7 +155,8 @@ class ThreadRun:
                     raise not_started(self._command, self._reason) from error
 
     def _run(self, loop: BlockingLoop) -> None:
-        run = CommandRun(self._command, loop)
+        relay = None if self._control is None else _Relay(self._control, self._event_loop, loop)
+        run = CommandRun(self._command, loop, control=relay)
         try:
             with self._lock:
                 self._loop, self._tell = loop, run
@@ -162,3 +168,35 @@ class ThreadRun:
             self._result = run.result
         finally:
             loop.close()
+
+
+class _Relay(RunControl):
+    """Carries word between a run in its thread and a control in that of the event loop."""
+
+    __slots__ = ("_control", "_event_loop", "_loop", "_over")
+
+    def __init__(self, control: RunControl, event_loop: asyncio.AbstractEventLoop, loop: BlockingLoop) -> None:
+        super().__init__(lambda: None, control.setup)
+        self._control = control
+        self._event_loop = event_loop
+        self._loop = loop
+        self._over = False
+
+    def started(self, pid: int, send_signal: Callable[[int], None]) -> None:
+        def signal_it(number: int) -> None:
+            if not self._over:  # looked at in the thread that reaps
+                send_signal(number)
+
+        def have_it_signalled(number: int) -> None:
+            with contextlib.suppress(RuntimeError):  # it has just come to its end
+                self._loop.call_soon_threadsafe(functools.partial(signal_it, number))
+
+        self._tell(functools.partial(self._control.started, pid, have_it_signalled))
+
+    def ended(self) -> None:
+        self._over = True
+        self._tell(self._control.ended)
+
+    def _tell(self, word: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody hears it
+            self._event_loop.call_soon_threadsafe(word)

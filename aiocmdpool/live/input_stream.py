@@ -5,9 +5,11 @@ import os
 
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import StdinClosed
+from aiocmdpool.live.terminal import end_of_input
 
 HIGH_WATER = 65536  # bytes that may wait; what a pipe holds
 AT_A_STRETCH = 16  # writes without letting the loop turn
+_NEWLINE = ord("\n")
 
 
 class InputStream:
@@ -18,13 +20,16 @@ class InputStream:
     Args:
         fd: The pipe or terminal; owned from here on.
         command: For messages.
+        is_terminal: Whether the end is to be said, rather than seen by the close.
     """
 
-    def __init__(self, fd: int, command: CommandConfig) -> None:
+    def __init__(self, fd: int, command: CommandConfig, *, is_terminal: bool = False) -> None:
         self._loop = asyncio.get_running_loop()
         self._fd = fd
         self._command = command
         self._unsent = bytearray()
+        self._is_terminal = is_terminal
+        self._within_line = False
         self._closing = False
         self._broken = False
         self._stretch = 0
@@ -40,6 +45,8 @@ class InputStream:
         self._check()
         if isinstance(data, memoryview):
             data = data.cast("B")
+        if data:
+            self._within_line = data[-1] != _NEWLINE
         if not self._unsent:
             data = data[self._send(data) :]
             if data and self._fd >= 0:
@@ -63,6 +70,8 @@ class InputStream:
 
     def close(self) -> None:
         """No more is to come: the program sees the end of its input once it has read what was written."""
+        if self._is_terminal and not self.closed:  # in the middle of a line the first one only ends that (termios(3))
+            self.write(end_of_input(self._fd) * (1 + self._within_line))
         self._closing = True
         if not self._unsent:
             self.abandon()

@@ -16,7 +16,7 @@ from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import ExecuteError, TaskCancelled
 from aiocmdpool.outcome import settle
 from aiocmdpool.result import CommandResult, EndReason
-from aiocmdpool.run_control import RunControl
+from aiocmdpool.run_control import ChildSetup, RunControl
 
 
 class ControlledExecutor(Protocol):
@@ -35,15 +35,21 @@ class OwnedRun:
         command: What one was asked to run; results and errors name it.
         changes: What is changed in it to run on descriptors of ours.
         theirs: The program's ends of our pipes, owned from here on: closed when it runs, or will not.
+        setup: Of the program's process.
     """
 
     def __init__(
-        self, executor: ControlledExecutor, command: CommandConfig, changes: dict[str, Any], theirs: list[int]
+        self,
+        executor: ControlledExecutor,
+        command: CommandConfig,
+        changes: dict[str, Any],
+        theirs: list[int],
+        setup: ChildSetup | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._command = command
         self._theirs = theirs
-        self._control = RunControl(self._on_start)
+        self._control = RunControl(self._on_start, setup)
         self._reason: EndReason | None = None
         self._result: CommandResult | None = None
         self._error: BaseException | None = None

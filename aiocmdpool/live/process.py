@@ -16,6 +16,7 @@ from aiocmdpool.live.input_stream import InputStream
 from aiocmdpool.live.output_stream import OutputStream
 from aiocmdpool.live.owned_run import ControlledExecutor, OwnedRun
 from aiocmdpool.live.silence import SilenceWatch
+from aiocmdpool.live.terminal import WindowSize, check_size, resize
 from aiocmdpool.live.wiring import ALL, Wiring
 from aiocmdpool.result import CommandResult, EndReason
 from aiocmdpool.system.capture import Capture
@@ -27,7 +28,11 @@ EXIT_TIMEOUT = 0.25  # seconds to exit for a program that is left after its last
 
 @contextlib.asynccontextmanager
 async def open_process(
-    executor: ControlledExecutor, command: CommandConfig, *, streams: Collection[str] = ALL
+    executor: ControlledExecutor,
+    command: CommandConfig,
+    *,
+    streams: Collection[str] = ALL,
+    pty: bool | WindowSize = False,
 ) -> AsyncIterator["LiveProcess"]:
     """Start a program and talk to it inside the block; see `LiveProcess`.
 
@@ -40,13 +45,18 @@ async def open_process(
         command: What to start. Its stdin is a pipe unless the command says otherwise: `b""` is the null device. Its
             `max_output` does not apply to what is read here.
         streams: The names of those that are to be pipes, where the command leaves them open.
+        pty: Whether they are one terminal instead, with a window of 24 rows and 80 columns, or of the size given. It
+            controls the program's session; what is written to it and what the program writes comes on `stdout`, as on a
+            screen: with an echo and with `\\r\\n`. `stdin.close()` sends its EOF character, while it reads lines.
 
     Raises:
+        ConfigError: The window cannot be of that size, or the command leaves no stream to the terminal.
         IoError: It could not be started; nothing is left open.
         ExecuteError: On leaving a block that raised nothing itself: what ended the program (`CommandTimeout`,
             `NonZeroExit` with `check`, `WorkerLost`), unless `wait` or `result` have raised it before.
     """
-    process = LiveProcess(executor, command, streams)
+    window = pty if isinstance(pty, WindowSize) else WindowSize() if pty else None
+    process = LiveProcess(executor, command, streams, window)
     await process._start()
     try:
         yield process
@@ -69,18 +79,27 @@ class LiveProcess:
         b'42\\n'
     """
 
-    def __init__(self, executor: ControlledExecutor, command: CommandConfig, streams: Collection[str]) -> None:
-        wiring = Wiring(command, streams)
+    def __init__(
+        self,
+        executor: ControlledExecutor,
+        command: CommandConfig,
+        streams: Collection[str],
+        window: WindowSize | None = None,
+    ) -> None:
+        wiring = Wiring(command, streams, window)
         ours = wiring.ours
         self.command = command
-        self._stdin = InputStream(ours.pop("stdin"), command) if "stdin" in ours else None
+        self._has_terminal = window is not None
+        self._stdin = None
+        if "stdin" in ours:
+            self._stdin = InputStream(ours.pop("stdin"), command, is_terminal=self._has_terminal)
         self._outputs = {
             name: OutputStream(fd, name, self._heard, encoding=command.encoding) for name, fd in ours.items()
         }
         self._silence: SilenceWatch | None = None
         self._seen = False
         changes = {**wiring.changes, "idle_timeout": None}
-        self._run = OwnedRun(executor, command, changes, wiring.theirs)
+        self._run = OwnedRun(executor, command, changes, wiring.theirs, wiring.setup)
 
     # -- talking ----------------------------------------------------------------------------------------------------
 
@@ -115,6 +134,20 @@ class LiveProcess:
         The kernel keeps no order between two pipes; for that of the writes themselves use `stderr=Stdio.MERGED`.
         """
         return events_of(list(self._outputs.values()))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the size of the terminal's window; the programs in it get SIGWINCH.
+
+        Raises:
+            ConfigError: No window is of that size.
+            ValueError: It was not opened with `pty`, or the terminal has been read to its end.
+        """
+        size = WindowSize(rows, columns)
+        check_size(size)
+        fd = next((stream.pipe.fd for stream in self._outputs.values()), -1)
+        if not self._has_terminal or fd < 0:
+            raise ValueError(f"{self.command.display()}: it has no terminal (any more)")
+        resize(fd, size)
 
     def _output(self, name: str) -> OutputStream:
         stream = self._outputs.get(name)

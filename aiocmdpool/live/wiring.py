@@ -1,44 +1,86 @@
-"""The pipes of a live process: the program's ends, as options of its command, and ours."""
+"""The pipes, or the terminal, of a live process: the program's ends, as options of its command, and ours."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from aiocmdpool.command import CommandConfig, Stdio
+from aiocmdpool.errors import ConfigError
 from aiocmdpool.live.owned_run import close_all
+from aiocmdpool.live.terminal import WindowSize, open_terminal
+from aiocmdpool.run_control import ChildSetup
 from aiocmdpool.system.start_failure import stream_failure
 
 ALL = ("stdin", "stdout", "stderr")
 
 
+def open_pipes(names: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """A pipe for each of these streams: our ends and the program's, by name.
+
+    Raises:
+        OSError: There are no descriptors left. Nothing stays open then.
+    """
+    ours: dict[str, int] = {}
+    theirs: dict[str, int] = {}
+    try:
+        for name in names:
+            read_end, write_end = os.pipe()
+            ours[name], theirs[name] = (write_end, read_end) if name == "stdin" else (read_end, write_end)
+    except OSError:
+        close_all([*ours.values(), *theirs.values()])
+        raise
+    return ours, theirs
+
+
 class Wiring:
-    """Pipes for those streams of a command that lead nowhere else.
+    """Pipes, or one terminal, for those streams of a command that lead nowhere else.
 
     Args:
         command: Its `Stdio.NULL` for stdin, and `Stdio.CAPTURE` for the others, become pipes.
         streams: The names of those that may.
+        window: The size of the terminal's window; `None`: pipes.
 
     Attributes:
         changes: The options of the command that put its program on these pipes.
         theirs: The program's ends.
-        ours: By name; whoever makes it owns them.
+        ours: By name; whoever makes it owns them. A terminal's output is its stdout, unless that leads elsewhere.
+        setup: Of the program's process.
 
     Raises:
+        ConfigError: The window cannot be of that size, or no stream is left for the terminal.
         IoError: There are no descriptors left. Nothing stays open then.
     """
 
-    def __init__(self, command: CommandConfig, streams: Collection[str] = ALL) -> None:
+    def __init__(
+        self, command: CommandConfig, streams: Collection[str] = ALL, window: WindowSize | None = None
+    ) -> None:
         self.changes: dict[str, Any] = {}
         self.theirs: list[int] = []
         self.ours: dict[str, int] = {}
+        self.setup: ChildSetup | None = None
+        names = [
+            name for name in streams if getattr(command, name) is (Stdio.NULL if name == "stdin" else Stdio.CAPTURE)
+        ]
         try:
-            for name in streams:
-                if getattr(command, name) is (Stdio.NULL if name == "stdin" else Stdio.CAPTURE):
-                    read_end, write_end = os.pipe()
-                    mine, theirs = (write_end, read_end) if name == "stdin" else (read_end, write_end)
-                    self.ours[name] = mine
-                    self.theirs.append(theirs)
-                    self.changes[name] = theirs
+            if window is None:
+                self.ours, self.changes = open_pipes(names)
+                self.theirs = list(self.changes.values())
+            else:
+                self._open_terminal(command, names, window)
         except OSError as error:
             close_all([*self.theirs, *self.ours.values()])
             raise stream_failure(command, error) from None
+
+    def _open_terminal(self, command: CommandConfig, names: list[str], window: WindowSize) -> None:
+        if command.stderr is Stdio.MERGED and "stdout" in names:
+            names = [*names, "stderr"]
+        outputs = [name for name in names if name != "stdin"]
+        if not outputs:
+            raise ConfigError(f"pty: {command.display()} writes nothing to it: {command!r}", field="pty")
+        ours, theirs = open_terminal(window)
+        self.theirs.append(theirs)
+        self.ours[outputs[0]] = ours
+        self.changes = dict.fromkeys(names, theirs)
+        self.setup = ChildSetup(new_session=True, terminal=ALL.index(names[0]))
+        if "stdin" in names:
+            self.ours["stdin"] = os.dup(ours)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import aiocmdpool.worker_program
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import IoError
+from aiocmdpool.run_control import ChildSetup
 from aiocmdpool.system.environment import environment_of
 from aiocmdpool.system.start_failure import start_failure
 from aiocmdpool.system.stdio import ChildStdio
@@ -59,7 +60,7 @@ class Launched:
             self._report_fd = -1
 
 
-def launch(command: CommandConfig, stdio: ChildStdio, mark: bytes) -> Launched:
+def launch(command: CommandConfig, stdio: ChildStdio, mark: bytes, setup: ChildSetup | None = None) -> Launched:
     """Start the program as leader of a new session, hence of a new process group, with a mark in its environment.
 
     `subprocess.Popen` uses vfork(2) for this: the cost does not grow with the memory of this process.
@@ -68,6 +69,10 @@ def launch(command: CommandConfig, stdio: ChildStdio, mark: bytes) -> Launched:
         IoError: It could not be started; nothing runs then.
     """
     settings = launcher_settings(command)
+    passed: tuple[int, ...] = ()
+    if setup is not None:
+        settings |= setup._replace(new_session=False, pass_fds=()).settings()  # Popen does these
+        passed = setup.pass_fds
     if signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # a program would inherit what this thread blocks
         settings["sigmask"] = ""
     supervise = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
@@ -87,7 +92,7 @@ def launch(command: CommandConfig, stdio: ChildStdio, mark: bytes) -> Launched:
             cwd=command.cwd,
             env=environment_of(command, mark),  # not what C libraries put beside it
             start_new_session=True,
-            pass_fds=(status_fd,) if status_fd >= 0 else (),
+            pass_fds=(*passed, status_fd) if status_fd >= 0 else passed,
         )
     except OSError as error:
         if report_fd >= 0:

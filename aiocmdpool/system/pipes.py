@@ -4,6 +4,7 @@ Written on `loop.add_reader` and `os.read` rather than on transports: nothing to
 the loop (cpython#114177), the limit is applied to each chunk as it comes, and asyncio and uvloop behave alike.
 """
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -49,6 +50,10 @@ class PipeReader:
             data = os.read(self._fd, CHUNK)
         except (BlockingIOError, InterruptedError):
             return False
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""  # the end of a terminal
         if not data:
             self.close()
             return False

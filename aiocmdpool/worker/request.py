@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 
 from aiocmdpool.command import CommandConfig, OutputPolicy, Stdio
+from aiocmdpool.run_control import ChildSetup, RunControl
 from aiocmdpool.system.environment import current_environment
 from aiocmdpool.system.launch import launcher_settings
 from aiocmdpool.system.pipes import PipeFeeder
@@ -44,7 +45,7 @@ class Request:
         base: Mapping[bytes, bytes],
         home: Directory,
         group: str,
-        announce: bool,
+        control: RunControl | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.descriptors: list[int] = []
@@ -53,6 +54,11 @@ class Request:
         paths = [b"", b"", b""]
         data = command.stdin if isinstance(command.stdin, bytes) and len(command.stdin) <= INLINE_STDIN else b""
         stdin = messages.DATA if data else self._stream("stdin", command.stdin, paths, loop)
+        stdout = self._stream("stdout", command.stdout, paths, loop)
+        stderr = self._stream("stderr", command.stderr, paths, loop)
+        setup = None if control is None else control.setup
+        if setup is not None:
+            self.descriptors += setup.pass_fds
         start = messages.Start(
             _seconds(command.timeout),
             command.grace,
@@ -60,14 +66,14 @@ class Request:
             -1 if command.max_output is None else min(command.max_output, 2**63 - 1),
             _POLICIES[command.output_policy],
             int(command.stop_signal),
-            messages.DETACH * command.detach + messages.ANNOUNCE * announce,
+            messages.DETACH * command.detach + messages.ANNOUNCE * (control is not None),
             stdin,
-            self._stream("stdout", command.stdout, paths, loop),
-            self._stream("stderr", command.stderr, paths, loop),
+            stdout,
+            stderr,
             len(self.descriptors),
             [os.fsencode(arg) for arg in command.argv],
             environment_changes(command, base),
-            [os.fsencode(f"{name}={value}") for name, value in _settings(command, group).items()],
+            [os.fsencode(f"{name}={value}") for name, value in _settings(command, group, setup).items()],
             os.fsencode(_directory(command, home)),
             paths,
             data,
@@ -116,9 +122,11 @@ class Request:
             self.feeder.close()
 
 
-def _settings(command: CommandConfig, group: str) -> dict[str, str]:
+def _settings(command: CommandConfig, group: str, setup: ChildSetup | None) -> dict[str, str]:
     """What is to be prepared before the program runs."""
     settings = launcher_settings(command)
+    if setup is not None:
+        settings |= setup.settings()
     if command.detach and group:  # what it leaves behind outlives the worker, and so the worker's control group
         settings["cgroup"] = os.path.dirname(group)
     return settings

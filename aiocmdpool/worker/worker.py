@@ -140,8 +140,7 @@ class Worker:
         program = self._program
         number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
         try:
-            announce = control is not None
-            request = Request(number, command, program.environment, program.home, program.group, announce, self._loop)
+            request = Request(number, command, program.environment, program.home, program.group, control, self._loop)
         except OSError as error:
             raise stream_failure(command, error) from None
         entry = self._pending[number] = Pending(command, control, self._loop.create_future())

@@ -16,7 +16,7 @@ from .poller import WRITE, Poller
 
 HIGH_WATER = 1024 * 1024  # bytes of replies that wait; above, the worker takes no new work
 CHUNK = 65536  # bytes read or written at once: what the pipe holds
-MAX_DESCRIPTORS = 3  # in one message
+MAX_DESCRIPTORS = 253  # in one message (SCM_MAX_FD, unix(7))
 CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 

@@ -57,6 +57,7 @@ class Run:
         "_usage",
         "_watched",
         "done",
+        "failure",
         "left_alone",
         "number",
         "pid",
@@ -84,6 +85,8 @@ class Run:
         spawned = spawner.start(request, number, descriptors)
         self.pid = spawned.pid
         self.report = spawned.report
+        self.failure: tuple[int, str] | None = None
+        """What a forked child reported instead of becoming the program: errno and stage."""
         self.done = False
         limit, policy = request.max_output, request.policy
         self.stdout = Output(spawned.stdout, limit, policy) if spawned.stdout >= 0 else None
@@ -162,8 +165,8 @@ class Run:
             return
         self._reason = reason
         self._tier = messages.GROUP
-        self.signal_group(self.request.stop_signal)
-        self.signal_group(signal.SIGCONT)  # a stopped program sees the other only when it goes on
+        self._signal_all(self.request.stop_signal)
+        self._signal_all(signal.SIGCONT)  # a stopped program sees the other only when it goes on
         self._grace = self._timers.add(grace if grace >= 0 else self.request.grace, self.kill)
 
     def kill(self) -> None:
@@ -172,7 +175,12 @@ class Run:
         if self._exited_at:
             self.settle_down(self._left)
         else:
-            self.signal_group(signal.SIGKILL)
+            self._signal_all(signal.SIGKILL)
+
+    def _signal_all(self, number: int) -> None:
+        """Signal the group; just after a fork there may be none yet, but the child alone."""
+        if not self.signal_group(number):
+            self.send_signal(number)
 
     def send_signal(self, number: int) -> None:
         """Signal the program alone; harmless once it has been reaped."""
@@ -339,17 +347,17 @@ class Run:
         """The errno with which output could not be kept, or 0."""
         return next((output.error for output in self._outputs if output.error), 0)
 
-    def failure(self) -> "tuple[int, str] | None":
-        """What a forked child reported instead of becoming the program: errno and stage."""
-        if self.report < 0:
-            return None
-        said = os.read(self.report, 4096)
-        os.close(self.report)
-        self.report = -1
-        if not said:
-            return None
-        _, stage, number = said.decode().split()
-        return int(number), stage
+    def has_become(self) -> bool:
+        """Whether a forked child has become the program; asked once its report can be read, or it has exited."""
+        if self.report >= 0:
+            said = os.read(self.report, 4096)
+            self._poller.forget(self.report)
+            os.close(self.report)
+            self.report = -1
+            if said:
+                _, stage, number = said.decode().split()
+                self.failure = int(number), stage
+        return self.failure is None
 
 
 def own_peak() -> int:

@@ -157,7 +157,9 @@ class Server:
             return
         request.close()
         self._runs[number] = self._leaders[run.pid] = run
-        if start.flags & messages.ANNOUNCE:
+        if run.report >= 0:
+            self._poller.watch(run.report, lambda _: self._see_it_become(run))
+        elif start.flags & messages.ANNOUNCE:
             self._announce(run)
         if start.argv[0] in self._loud:  # it would fill its pipe and wait
             run.watch()
@@ -210,6 +212,11 @@ class Server:
                 run.watch()
                 if not run.request.flags & messages.ANNOUNCE:
                     self._announce(run)
+
+    def _see_it_become(self, run: Run) -> None:
+        """A forked child has become the program, or could not."""
+        if run.report >= 0 and run.has_become() and run.request.flags & messages.ANNOUNCE:
+            self._announce(run)
 
     def _announce(self, run: Run) -> None:
         self._channel.send(frames.encode(frames.STARTED, run.number, messages.pack_pid(run.pid)))
@@ -264,7 +271,8 @@ class Server:
         if not self._runs and not self._leaders:
             self._strays.kill()
         self._note_loudness(run)
-        failure = run.failure()
+        self._see_it_become(run)
+        failure = run.failure
         outcome = run.outcome(self._floor)
         error = run.output_error()
         spools = run.spools()

@@ -52,6 +52,7 @@ class Spawner:
     """
 
     def __init__(self, reset: "list[int]", cookie: bytes, environment: "dict[bytes, bytes]") -> None:
+        self._pid = os.getpid()
         self._null = os.open(os.devnull, os.O_RDWR)
         self._home = os.open(".", os.O_RDONLY)
         self._reset = reset
@@ -96,7 +97,7 @@ class Spawner:
                 os.chdir(request.cwd)
             try:
                 if request.settings:
-                    pid, report = self._fork(request, environment, streams)
+                    pid, report = self._fork(request, environment, streams, handed_over)
                 else:
                     pid = self._spawn(request.argv, environment, streams)
             finally:
@@ -151,31 +152,54 @@ class Spawner:
             return fd
         return os.dup2(fd, low, inheritable=False)
 
-    def _fork(self, request: Start, environment: "dict[bytes, bytes]", streams: Streams) -> "tuple[int, int]":
+    def _fork(
+        self, request: Start, environment: "dict[bytes, bytes]", streams: Streams, handed_over: "list[int]"
+    ) -> "tuple[int, int]":
         """Fork, prepare, `exec`. A failure in there comes back over a pipe."""
         report, status = os.pipe()
+        # What this process ignores would be lost on the child until it has reset that; blocked, it waits (signal(7)).
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._reset)
         try:
             pid = os.fork()
         except OSError:
             os.close(report)
             os.close(status)
             raise
+        finally:
+            if os.getpid() == self._pid:
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if pid == 0:
             try:
-                os.setpgid(0, 0)
+                settings = dict(os.fsdecode(item).split("=", 1) for item in request.settings)
+                if "new_session" in settings:
+                    os.setsid()
+                else:
+                    os.setpgid(0, 0)
+                targets = [int(fd) for fd in settings.get("pass_fds", "").split(",") if fd]
+                given = handed_over[len(handed_over) - len(targets) :]
+                if targets:  # out of the way of each other
+                    status, *given = _above(max(targets), [status, *given])
                 for target, fd in enumerate(streams.fds):
+                    os.dup2(fd, target)
+                for target, fd in zip(targets, given):  # noqa: B905  # as many as were sent
                     os.dup2(fd, target)
                 for number in self._reset:
                     signal.signal(number, signal.SIG_DFL)
                 if self._limits is not None:
                     resource.setrlimit(resource.RLIMIT_NOFILE, self._limits[0])
-                settings = dict(item.decode().split("=", 1) for item in request.settings)
                 launcher.become(settings, request.argv, environment, status)
             finally:
                 os._exit(127)
         os.close(status)
         os.set_blocking(report, False)
         return pid, report
+
+
+def _above(highest: int, fds: "list[int]") -> "list[int]":
+    """The same, as descriptors above a number."""
+    import fcntl  # in the forked child of the few that need it
+
+    return [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, highest + 1) for fd in fds]
 
 
 def _candidates(program: bytes, environment: "dict[bytes, bytes]") -> "list[bytes]":

@@ -30,7 +30,8 @@ async def test_leaving_kills_what_ignores_the_stop_signal(backend, ready):
 async def test_leaving_lets_a_program_finish_its_last_words(backend, ready, tmp_path):
     """It writes more than a pipe holds when it is asked to end: it must neither hang nor die of that."""
     script = """
-        trap 'head -c 300000 /dev/zero && echo done >"$2"; kill $!; exit 0' TERM  # a sleep started since would use up the grace
+        trap 'head -c 300000 /dev/zero && echo done >"$2"; kill $!; exit 0' TERM
+        # a sleep that was started after the TERM would use up the grace
         echo ready >"$1"; while :; do sleep 60 & wait; done
     """
     words = tmp_path / "words"
@@ -184,3 +185,13 @@ async def test_a_program_that_closes_its_output_and_lives_on(backend, ready, rel
         assert process.returncode is None
         release.send()
         assert await process.wait() == 9
+
+
+async def test_a_program_that_is_asked_to_end_at_once_hears_it(backend):
+    """Just after a fork there is no process group yet, and the child ignores what its worker ignores."""
+    ends = set()
+    for _ in range(100):
+        async with backend.open(CommandConfig("sleep", ["60"], niceness=1, grace=20)) as process:
+            pass
+        ends.add(process.returncode)
+    assert ends == {-signal.SIGTERM}

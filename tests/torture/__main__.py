@@ -6,7 +6,8 @@ import functools
 import os
 import random
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ if __package__ == "tests.torture":  # hosts know this package as `torture`, as t
 
     sys.exit(_main())
 
+from aiocmdpool.cpus import cpu_count
+
 from . import run_bytes, soak
-from .arena import Arena
+from .arena import Arena, Fight, end_host, start_module
 from .backends import BACKENDS
 from .behaviours import BEHAVIOURS
 from .host import LOOPS
-from .plan import Selection, make_batches
+from .plan import Batch, Selection, make_batches
 from .schedule_host import Terms
 from .schedules import make_terms, run_schedules
 from .survivors import Marks
@@ -48,8 +51,8 @@ def _options() -> argparse.Namespace:
     table.add_argument("--trigger", action="append", choices=TRIGGERS, help="only this one; may be repeated")
     table.add_argument("--unpromised", action="store_true", help="also what the backend does not promise")
     table.add_argument("--runs", type=int, default=10_000, help="for each backend")
-    table.add_argument("--batch", type=int, default=18, help="runs in flight in one host")
-    table.add_argument("--hosts", type=int, default=3, help="hosts at once")
+    table.add_argument("--batch", type=int, default=6, help="runs in flight in one host")
+    table.add_argument("--hosts", type=int, default=cpu_count(), help="hosts at once; many starve each other")
     table.add_argument("--tolerance", type=float, default=0.25, help="seconds past the grace that a death may take")
     schedules = _part(parts, "schedules", _schedules, "random schedules with faults")
     schedules.add_argument("--count", type=int, default=200, help="for each backend")
@@ -85,14 +88,27 @@ def _table(options: argparse.Namespace) -> int:
         options.unpromised,
     )
     batches = make_batches(selection, options.runs, options.batch, GRACE, options.seed)
-    fights = asyncio.run(Arena(Marks(), options.hosts).fight(batches))
+    fights, starved = asyncio.run(_fight(batches, options.hosts))
     limit = GRACE + options.tolerance
     rows = sum_up(fights, limit)
     print(table_text(rows, limit))
+    print(f"a bystander that only slept was kept waiting for up to {starved:.3f} s")
     wrong = [f"{f.batch.backend}, {f.batch.trigger}: {text}" for f in fights for text in f.survivors() + f.complaints()]
     if wrong:
         print("\nwrong", *wrong[:SHOWN], f"{len(wrong)} in all", sep="\n  ")
     return int(bool(wrong) or any(row.late for row in rows.values()))
+
+
+async def _fight(batches: Iterable[Batch], hosts: int) -> tuple[list[Fight], float]:
+    """How all went, and for how many seconds the machine kept a bystander waiting."""
+    bystander = await start_module("torture.bystander", tempfile.gettempdir(), "")
+    assert bystander.stdout is not None
+    try:
+        fights = await Arena(Marks(), hosts).fight(batches)
+        bystander.terminate()
+        return fights, float(await bystander.stdout.read())
+    finally:
+        await end_host(bystander)
 
 
 def _schedules(options: argparse.Namespace) -> int:

@@ -17,8 +17,8 @@ from typing import Any
 import uvloop
 
 from aiocmdpool.command import CommandConfig, OutputPolicy
-from aiocmdpool.config import ExecutionBackend
 from aiocmdpool.errors import ExecuteError
+from aiocmdpool.run_control import RunControl
 
 from .backends import BACKENDS, workers_of
 from .behaviours import BEHAVIOURS, MARK_NAME
@@ -40,7 +40,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 class Host:
     """One batch, with a backend of its own."""
 
-    def __init__(self, batch: Batch, marks: Marks, backend: ExecutionBackend, folder: str) -> None:
+    def __init__(self, batch: Batch, marks: Marks, backend: Any, folder: str) -> None:
         self._batch, self._marks, self._backend = batch, marks, backend
         self._chance = random.Random(batch.seed)
         self._ready = Ready(folder, {marks.of(run.number): run.number for run in batch.runs})
@@ -58,15 +58,16 @@ class Host:
 
     async def _execute(self, run: Run) -> None:
         command, began = self._command(run), monotonic()
+        started: list[float] = []
         outcome: Any
         try:
-            outcome = await self._backend.execute(command)
+            outcome = await self._backend.execute(command, control=RunControl(lambda: started.append(monotonic())))
         except (ExecuteError, asyncio.CancelledError) as error:
             outcome = error
         settled = monotonic()
         result = getattr(outcome, "result", outcome)
         if self._batch.trigger in ("timeout", "idle_timeout"):
-            say("triggered", run.number, began + DEADLINE)
+            say("triggered", run.number, (started or [began])[0] + DEADLINE)
         elif self._batch.trigger == "exit" and hasattr(result, "duration"):  # not before either of these
             exited = max(began + result.duration, self._ready.times.get(run.number, 0.0))
             say("triggered", run.number, min(settled, exited))

@@ -1,0 +1,217 @@
+"""`create_subprocess_exec` and its kin, with asyncio's own signatures; see the package.
+
+arguments ── our pipes ── run in a worker ── started ── transport ── connected ── … ── exit ── `_process_exited`
+"""
+
+import asyncio
+import fcntl
+import functools
+import logging
+import os
+import signal
+import subprocess
+from asyncio.subprocess import Process, SubprocessStreamProtocol
+from collections.abc import Callable, Sequence
+from typing import TypeVar, Unpack
+
+from aiocmdpool.asyncio_api.arguments import SHELL, PopenArguments, Stream, command_of, refuse_text
+from aiocmdpool.asyncio_api.transport import WorkerProcess, WorkerSubprocessTransport
+from aiocmdpool.command import CommandConfig, StrOrBytesPath
+from aiocmdpool.errors import IoError
+from aiocmdpool.live.owned_run import ControlledExecutor, OwnedRun, close_all
+from aiocmdpool.live.wiring import ALL, open_pipes
+from aiocmdpool.run_control import ChildSetup
+from aiocmdpool.waiting import wait_through
+
+LIMIT = 2**16  # bytes; that of asyncio.streams
+PIPE = subprocess.PIPE
+
+_log = logging.getLogger("aiocmdpool.process_pool")
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.SubprocessProtocol)
+
+
+class AsyncioSubprocesses:
+    """For executors that take a `RunControl`: asyncio's functions and methods that start programs.
+
+    What differs from asyncio: the program is the leader of a process group of its own, and has no part in the terminal
+    of this process; what it leaves running is killed at its exit, unless `detach=True`; all of it ends with the pool,
+    or with this process. `preexec_fn` and `restore_signals=False` are a `ValueError`.
+    """
+
+    async def create_subprocess_exec(
+        self: ControlledExecutor,
+        program: StrOrBytesPath,
+        *args: StrOrBytesPath,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        limit: int = LIMIT,
+        **options: Unpack[PopenArguments],
+    ) -> Process:
+        """As `asyncio.create_subprocess_exec`, started by a worker.
+
+        Example:
+            >>> process = await pool.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+            >>> await process.communicate(b"hello")
+            (b'hello', None)
+
+        Cancellation: while it starts, it is killed, and dead and reaped before `CancelledError` leaves.
+
+        Raises:
+            OSError: It could not be started: `FileNotFoundError` and so on.
+            ValueError: An argument is wrong, or one that no worker can honour.
+            ExecuteError: The pool is closed, or its worker was lost.
+        """
+        refuse_text(options, shell=False)  # type: ignore[arg-type]
+        return await _create(self, [program, *args], (stdin, stdout, stderr), limit, options)
+
+    async def create_subprocess_shell(
+        self: ControlledExecutor,
+        cmd: str | bytes,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        limit: int = LIMIT,
+        **options: Unpack[PopenArguments],
+    ) -> Process:
+        """As `asyncio.create_subprocess_shell`, started by a worker; see `create_subprocess_exec`."""
+        refuse_text(options, shell=True)  # type: ignore[arg-type]
+        return await _create(self, _shell(cmd, options), (stdin, stdout, stderr), limit, options)
+
+    async def subprocess_exec(
+        self: ControlledExecutor,
+        protocol_factory: Callable[[], ProtocolT],
+        program: StrOrBytesPath,
+        *args: StrOrBytesPath,
+        stdin: Stream = PIPE,
+        stdout: Stream = PIPE,
+        stderr: Stream = PIPE,
+        **options: Unpack[PopenArguments],
+    ) -> tuple[asyncio.SubprocessTransport, ProtocolT]:
+        """As `loop.subprocess_exec`, started by a worker; see `create_subprocess_exec`."""
+        refuse_text(options, shell=False)  # type: ignore[arg-type]
+        return await _start(self, protocol_factory(), [program, *args], (stdin, stdout, stderr), options)
+
+    async def subprocess_shell(
+        self: ControlledExecutor,
+        protocol_factory: Callable[[], ProtocolT],
+        cmd: str | bytes,
+        *,
+        stdin: Stream = PIPE,
+        stdout: Stream = PIPE,
+        stderr: Stream = PIPE,
+        **options: Unpack[PopenArguments],
+    ) -> tuple[asyncio.SubprocessTransport, ProtocolT]:
+        """As `loop.subprocess_shell`, started by a worker; see `create_subprocess_exec`."""
+        refuse_text(options, shell=True)  # type: ignore[arg-type]
+        return await _start(self, protocol_factory(), _shell(cmd, options), (stdin, stdout, stderr), options)
+
+
+def _shell(cmd: str | bytes, options: PopenArguments) -> list[StrOrBytesPath]:
+    if not isinstance(cmd, str | bytes):
+        raise ValueError(f"cmd: {cmd!r} is no string")
+    shell = options.pop("executable", None)  # which is its name as well, as for `Popen`
+    return [shell or SHELL, "-c", cmd]
+
+
+async def _create(
+    executor: ControlledExecutor,
+    argv: Sequence[StrOrBytesPath],
+    streams: Sequence[Stream],
+    limit: int,
+    options: PopenArguments,
+) -> Process:
+    loop = asyncio.get_running_loop()
+    protocol = SubprocessStreamProtocol(limit=limit, loop=loop)
+    transport, _ = await _start(executor, protocol, argv, streams, options)
+    return Process(transport, protocol, loop)
+
+
+async def _start(
+    executor: ControlledExecutor,
+    protocol: ProtocolT,
+    argv: Sequence[StrOrBytesPath],
+    streams: Sequence[Stream],
+    options: PopenArguments,
+) -> tuple[asyncio.SubprocessTransport, ProtocolT]:
+    """Start a program and connect it."""
+    size = options.get("pipesize", -1)
+    command, setup = command_of(argv, streams, **options)
+    ours, theirs = open_pipes(name for name, stream in zip(ALL, streams, strict=True) if stream == PIPE)
+    try:
+        for fd in ours.values() if size > 0 else ():
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
+        run = OwnedRun(executor, command, theirs, list(theirs.values()), setup)
+    except BaseException:
+        close_all([*ours.values(), *theirs.values()])
+        raise
+    try:
+        await _begin(run, command, setup)
+    except BaseException:
+        close_all(list(ours.values()))
+        raise
+    return await _connect(run, protocol, argv, streams, ours), protocol
+
+
+async def _begin(run: OwnedRun, command: CommandConfig, setup: ChildSetup) -> None:
+    """Wait until it runs.
+
+    Raises:
+        OSError: It could not be started.
+    """
+    cancelled = await wait_through(run.begun, on_cancel=lambda: _kill(run))
+    if cancelled is None and run.pid is not None:
+        return
+    cancelled = await wait_through(run.task) or cancelled
+    if cancelled is not None:
+        raise cancelled
+    try:
+        run.settled()
+    except IoError as error:
+        if error.errno is None:
+            raise
+        # With that errno, it is a FileNotFoundError, a PermissionError, …
+        where = error.filename or command.cwd or setup.executable or command.program
+        raise OSError(error.errno, os.strerror(error.errno), where) from error
+
+
+def _kill(run: OwnedRun) -> None:
+    run.send_signal(signal.SIGKILL)
+    run.end()
+
+
+async def _connect(
+    run: OwnedRun,
+    protocol: asyncio.SubprocessProtocol,
+    argv: Sequence[StrOrBytesPath],
+    streams: Sequence[Stream],
+    ours: dict[str, int],
+) -> WorkerSubprocessTransport:
+    """Put a transport over a program that runs."""
+    loop = asyncio.get_running_loop()
+    assert run.pid is not None
+    arguments = [os.fspath(argument) for argument in argv]
+    process = WorkerProcess(arguments, run.pid, ours, run.send_signal)
+    connected = loop.create_future()
+    stdin, stdout, stderr = streams
+    transport = WorkerSubprocessTransport(
+        loop, protocol, arguments, False, stdin, stdout, stderr, 0, waiter=connected, process=process
+    )
+    run.task.add_done_callback(functools.partial(_tell_exit, transport, run))
+    try:
+        await connected
+    except BaseException:
+        transport.close()
+        _kill(run)
+        await wait_through(run.task)
+        raise
+    return transport
+
+
+def _tell_exit(transport: WorkerSubprocessTransport, run: OwnedRun, _: object) -> None:
+    if run.result is not None:
+        code = run.result.returncode
+    else:  # its worker was lost, and all that the worker ran has been killed
+        code = -signal.SIGKILL
+        _log.warning("%r: its exit status is not known, it has been killed with its worker", transport)
+    transport._process_exited(code)
