@@ -7,7 +7,7 @@ import pytest
 from contract.backends import BACKENDS
 
 
-@pytest.fixture(params=["process", "thread", "process_pool"])
+@pytest.fixture(params=["process", pytest.param("thread", marks=pytest.mark.slow), "process_pool"])
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     """Each of them, entered."""
     async with BACKENDS[request.param]() as backend:
