@@ -32,6 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The contract is kept in debug mode by the quick suite; what is built on it, by the slow one."""
+    for item in items:
+        if "asyncio-debug" in item.name and item.path.parent.name != "contract":
+            item.add_marker(pytest.mark.slow)
+
+
 if hasattr(asyncio_plugin, "PytestAsyncioSpecs"):
 
     def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
