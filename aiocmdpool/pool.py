@@ -7,7 +7,8 @@ it is settled. Nothing polls: runners sleep in `get`, pushers in `wait_for_room`
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Literal, Self, overload
 
@@ -16,9 +17,13 @@ from aiocmdpool.command import CommandConfig
 from aiocmdpool.config import ExecutionConfig
 from aiocmdpool.errors import ConfigError, ExecuteError
 from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.live.process import LiveProcess, open_process
+from aiocmdpool.live.terminal import WindowSize
+from aiocmdpool.live.wiring import ALL
 from aiocmdpool.observability.events import EventHook
 from aiocmdpool.observability.observer import PoolObserver
 from aiocmdpool.pool_life import PoolLife
+from aiocmdpool.pool_live import QueuedRuns
 from aiocmdpool.pool_map import map_commands
 from aiocmdpool.pool_tasks import PoolTasks
 from aiocmdpool.pool_view import PoolView
@@ -149,6 +154,41 @@ class CommandPool(PoolView):
         self._life.check_started(command)
         handle = await self.push_task(command, priority=priority, queue_timeout=queue_timeout)
         return await handle.result_or_cancel()
+
+    def open(
+        self,
+        command: CommandConfig,
+        *,
+        streams: Collection[str] = ALL,
+        pty: bool | WindowSize = False,
+        wait: bool = True,
+        priority: int = 0,
+        queue_timeout: float | None = None,
+    ) -> AbstractAsyncContextManager[LiveProcess]:
+        """Start a program when its turn comes, and talk to it; see `live.process.open_process`.
+
+        It is a task like any other: the block is entered when it has come through the queue and runs; it holds a permit
+        until the block is left; `stop` ends it.
+
+        Args:
+            command, streams, pty: See there.
+            wait: For room in the queue. `False`: `QueueFull` on entering, if there is none.
+            priority, queue_timeout: As for `push_task`.
+
+        Raises:
+            PoolClosed: The pool is not started, or stopped.
+            ExecuteError: Its executor only runs commands to their end; backends have `open`.
+        """
+        self._life.check_started(command)
+        if not hasattr(self._life.executor, "open"):
+            raise ExecuteError(f"{self._life.executor!r} has no open, only execute(command)", command=command)
+
+        async def push(command: CommandConfig) -> TaskHandle:
+            if wait:
+                return await self.push_task(command, priority=priority, queue_timeout=queue_timeout)
+            return self.try_push_task(command, priority=priority, queue_timeout=queue_timeout)
+
+        return open_process(QueuedRuns(push), command, streams=streams, pty=pty)
 
     @overload
     def map(

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import CommandTimeout, ExecuteError, TaskCancelled
@@ -13,6 +14,9 @@ from aiocmdpool.result import CommandResult, EndReason
 from aiocmdpool.task_handle import TaskHandle
 from aiocmdpool.task_queue import PoolQueue
 from aiocmdpool.task_status import TaskStatus, TaskStatusTracker
+
+if TYPE_CHECKING:
+    from aiocmdpool.live.owned_run import ControlledExecutor
 
 
 class PoolTasks:
@@ -87,7 +91,7 @@ class PoolTasks:
         error: BaseException | None = None
         try:
             self._observer.started(handle, now)
-            result = checked_result(await executor.execute(handle.command), handle.command)
+            result = checked_result(await _execute(executor, handle), handle.command)
             status = TaskStatus.COMPLETED
         except asyncio.CancelledError as cancellation:
             status, error = TaskStatus.CANCELLED, self._cancellation(handle, cancellation)
@@ -225,3 +229,10 @@ class PoolTasks:
         if self._killing:
             reason, why = EndReason.CLOSED, self._killing
         return TaskCancelled(f"{handle.command.display()}: {why}", command=handle.command, end_reason=reason)
+
+
+async def _execute(executor: CommandExecutor, handle: TaskHandle) -> object:
+    if handle.control is None:
+        return await executor.execute(handle.command)
+    controlled: ControlledExecutor = executor  # type: ignore[assignment]  # what has an `open` is one
+    return await controlled.execute(handle.command, control=handle.control)

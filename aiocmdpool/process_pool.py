@@ -10,6 +10,7 @@ The loop of this process never starts a program: that is done by the workers, sm
 import asyncio
 import logging
 import os
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ from aiocmdpool.cpus import cpu_count
 from aiocmdpool.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLost
 from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.live.terminal import WindowSize
+from aiocmdpool.live.wiring import ALL
 from aiocmdpool.outcome import settle
 from aiocmdpool.process_pool_statistics import ProcessPoolStatistics as ProcessPoolStatistics  # offered here, too
 from aiocmdpool.result import CommandResult, EndReason
@@ -136,10 +138,10 @@ class ProcessPool(AsyncioSubprocesses):
             return settle(result)
 
     def open(
-        self, command: CommandConfig, *, pty: bool | WindowSize = False
+        self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False
     ) -> AbstractAsyncContextManager[LiveProcess]:
         """Start a program in a worker and talk to it; see `live.process.open_process`. The worker is not in between."""
-        return open_process(self, command, pty=pty)
+        return open_process(self, command, streams=streams, pty=pty)
 
     def statistics(self) -> ProcessPoolStatistics:
         """A snapshot of the counters."""

@@ -13,6 +13,7 @@ from aiocmdpool.waiting import wait_through
 
 if TYPE_CHECKING:
     from aiocmdpool.errors import TaskCancelled
+    from aiocmdpool.run_control import RunControl
 
 _ids = itertools.count(1)
 
@@ -46,6 +47,7 @@ class TaskHandle:
         "_withdrawn_at",
         "cancellation",
         "command",
+        "control",
         "id",
         "priority",
         "pushed_at",
@@ -63,6 +65,8 @@ class TaskHandle:
         self.started_at: float | None = None
         self.cancellation: TaskCancelled | None = None
         """What it will end with, once its run is being ended by `cancel`."""
+        self.control: RunControl | None = None
+        """A hand on its run, for `open`."""
         self._owner = owner
         self._withdrawn_at: float | None = None
         self._result: CommandResult | None = None

@@ -13,12 +13,12 @@ The work is done by ImageMagick or ffmpeg, whichever is there, or by `stand_in_c
 import argparse
 import asyncio
 import contextlib
-import os
 import shlex
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -39,6 +39,8 @@ from aiocmdpool import (
     run,
 )
 from aiocmdpool.observability.prometheus import PoolCollector
+
+T = TypeVar("T")
 
 STAND_IN = [sys.executable, "-I", str(Path(__file__).with_name("stand_in_converter.py"))]
 MAX_UPLOAD = 20 * 1024 * 1024  # bytes
@@ -66,51 +68,48 @@ def installed(argv: Sequence[str]) -> bool:
     return False
 
 
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What some work gives, unless the client leaves before: then the work is cancelled."""
+    await request.body()  # from here on the only message that can still come is that the client has gone
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(request.receive())
+    gone.add_done_callback(lambda _: task.cancel())
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not gone.done():
+            raise
+        raise HTTPException(499) from None  # nobody reads it
+    finally:
+        gone.cancel()
+
+
 async def thumbnail(request: Request) -> Response:
     if int(request.headers.get("content-length", MAX_UPLOAD + 1)) > MAX_UPLOAD:
         raise HTTPException(413)  # also for an upload that does not say how long it is
     program, *args = request.app.state.thumbnail
     command = CommandConfig(program, args, stdin=await request.body(), timeout=10, max_output=MAX_UPLOAD, check=True)
     handle = request.app.state.pool.try_push_task(command)  # a full queue is an answer, not a wait
-    # All of the request has been received, so the only message that can still come is that the client has gone.
-    gone = asyncio.ensure_future(request.receive())
-    gone.add_done_callback(lambda _: handle.cancel())
-    try:
-        result = await handle.result_or_cancel()
-    finally:
-        gone.cancel()
+    result = await unless_gone(request, handle.result_or_cancel())
     return Response(result.stdout, media_type="image/png")
 
 
-async def progress(pool: CommandPool, argv: Sequence[str], seconds: float) -> AsyncIterator[str]:
+async def progress(pool: CommandPool, argv: Sequence[str], seconds: float) -> AsyncGenerator[str, None]:
     """Run a command, and say as server-sent events how far it is. Whoever stops listening ends it."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    read_end, write_end = os.pipe()
-    command = CommandConfig(argv[0], argv[1:], stdout=write_end, timeout=600, check=True)
-    pipe = os.fdopen(read_end, "rb", buffering=0)  # the transport closes it
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-    with contextlib.closing(transport):
+    command = CommandConfig(argv[0], argv[1:], timeout=600, check=True)
+    async with pool.open(command, streams=["stdout"], wait=False) as process:
+        yield ""  # it runs; nothing has been sent yet
         try:
-            handle = pool.try_push_task(command)
-        except BaseException:
-            os.close(write_end)
-            raise
-        # The program gets a copy; this one has to be there until it is started, and gone for the pipe to end.
-        handle.add_done_callback(lambda _: os.close(write_end))
-        try:
-            yield ""  # it is pushed; nothing has been sent yet
-            async for line in reader:  # read no faster than the client takes it: a full pipe makes the program wait
-                name, _, value = line.decode().strip().partition("=")
+            # Read no faster than the client takes it: a full pipe makes the program wait.
+            async for line in process.stdout.text_lines():
+                name, _, value = line.strip().partition("=")
                 if name == "out_time_us" and value.isdecimal():
                     yield f"event: progress\ndata: {min(1.0, int(value) / 1e6 / seconds):.3f}\n\n"
-            result = await handle
-            yield f"event: done\ndata: {result.duration:.3f}\n\n"
+            result = await process.result()
         except ExecuteError as error:  # too late for a status
             yield f"event: failed\ndata: {' '.join(str(error).split())}\n\n"
-        finally:
-            handle.cancel()
-            await handle.wait_settled()
+        else:
+            yield f"event: done\ndata: {result.duration:.3f}\n\n"
 
 
 async def film(request: Request) -> Response:
@@ -122,7 +121,7 @@ async def film(request: Request) -> Response:
         raise HTTPException(400, "seconds: a number from 0.1 to 300")
     argv = [f"{seconds:g}" if word == "SECONDS" else word for word in request.app.state.film]
     events = progress(request.app.state.pool, argv, seconds)
-    await anext(events)  # pushes the command: what is refused here still has a status
+    await unless_gone(request, events.__anext__())  # starts the program: what is refused here still has a status
     return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
 

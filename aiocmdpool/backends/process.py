@@ -5,6 +5,7 @@ A start blocks the loop for about a millisecond. That is fine for a handful of c
 """
 
 import asyncio
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import PoolClosed
 from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.live.terminal import WindowSize
+from aiocmdpool.live.wiring import ALL
 from aiocmdpool.result import CommandResult, EndReason
 from aiocmdpool.run_control import RunControl
 
@@ -56,7 +58,7 @@ class ProcessBackend:
             self._runs.discard(run)
 
     def open(
-        self, command: CommandConfig, *, pty: bool | WindowSize = False
+        self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False
     ) -> AbstractAsyncContextManager[LiveProcess]:
         """Start a program and talk to it; see `live.process.open_process`.
 
@@ -65,7 +67,7 @@ class ProcessBackend:
             ...     async for line in process.stdout:
             ...         print(line)
         """
-        return open_process(self, command, pty=pty)
+        return open_process(self, command, streams=streams, pty=pty)
 
     async def aclose(self) -> None:
         """End what is running and wait for it. Harmless when repeated."""

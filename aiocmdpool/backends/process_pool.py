@@ -1,5 +1,6 @@
 """`ExecutionMode.PROCESS_POOL`: commands are started by resident workers, off the loop."""
 
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
@@ -7,6 +8,7 @@ from typing import Self
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.live.process import LiveProcess
 from aiocmdpool.live.terminal import WindowSize
+from aiocmdpool.live.wiring import ALL
 from aiocmdpool.process_pool import ProcessPool
 from aiocmdpool.result import CommandResult
 from aiocmdpool.run_control import RunControl
@@ -28,10 +30,10 @@ class ProcessPoolBackend:
         return await self.pool.execute(command, control=control)
 
     def open(
-        self, command: CommandConfig, *, pty: bool | WindowSize = False
+        self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False
     ) -> AbstractAsyncContextManager[LiveProcess]:
         """Start a program in a worker and talk to it; see `ProcessPool.open`."""
-        return self.pool.open(command, pty=pty)
+        return self.pool.open(command, streams=streams, pty=pty)
 
     async def aclose(self) -> None:
         """End what is running, and the workers; wait for both."""

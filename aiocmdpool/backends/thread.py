@@ -7,6 +7,7 @@ start does not block it. What that costs is a thread for each command that runs.
 import asyncio
 import errno
 import os
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,7 @@ from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import ExecuteError, PoolClosed, TaskCancelled
 from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.live.terminal import WindowSize
+from aiocmdpool.live.wiring import ALL
 from aiocmdpool.outcome import settle
 from aiocmdpool.result import CommandResult, EndReason
 from aiocmdpool.run_control import RunControl
@@ -113,10 +115,10 @@ class ThreadBackend:
             self._runs[run].cancel()  # it waits for a thread; once it has one, only the run itself may end
 
     def open(
-        self, command: CommandConfig, *, pty: bool | WindowSize = False
+        self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False
     ) -> AbstractAsyncContextManager[LiveProcess]:
         """Start a program in a thread and talk to it on the loop; see `live.process.open_process`."""
-        return open_process(self, command, pty=pty)
+        return open_process(self, command, streams=streams, pty=pty)
 
     async def aclose(self) -> None:
         """End what is running and wait for it. Harmless when repeated."""

@@ -44,7 +44,8 @@ async def open_process(
         executor: Starts it.
         command: What to start. Its stdin is a pipe unless the command says otherwise: `b""` is the null device. Its
             `max_output` does not apply to what is read here.
-        streams: The names of those that are to be pipes, where the command leaves them open.
+        streams: The names of those that are to be pipes, where the command leaves them open. Output on the others is
+            captured, as in any run.
         pty: Whether they are one terminal instead, with a window of 24 rows and 80 columns, or of the size given. It
             controls the program's session; what is written to it and what the program writes comes on `stdout`, as on a
             screen: with an echo and with `\\r\\n`. `stdin.close()` sends its EOF character, while it reads lines.

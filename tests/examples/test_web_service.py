@@ -75,7 +75,9 @@ def test_a_full_queue_is_an_answer_and_a_client_that_leaves_ends_its_program(ser
     with client.stream("GET", LONG) as first:
         events = first.iter_lines()  # kept: httpx hangs up when it is collected
         assert next(events) == "event: progress"  # it runs
-        with client.stream("GET", LONG):  # waits in the queue
+        address = (client.base_url.host, client.base_url.port)
+        with socket.create_connection(address) as second:
+            second.sendall(f"GET {LONG} HTTP/1.1\r\nhost: x\r\n\r\n".encode())  # waits in the queue
             soon(lambda: 'aiocmdpool_tasks_queued{pool="web"} 1.0' in client.get("/metrics").text)
             answer = client.post("/thumbnail", content=PICTURE)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
