@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract.backends import BACKENDS
+from contract.backends import BACKENDS, QUICK
 from contract.guard import leak_guard, loop_guard, mark_session, task_guard
 from contract.loops import loops_of, policy_params, warm_up
 from contract.support import argv_of
@@ -58,8 +58,7 @@ else:
         return getattr(request, "param", None) or asyncio.DefaultEventLoopPolicy()
 
 
-# Threads run what mode PROCESS runs; their round through the contract is one for the slow suite.
-@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name == "thread")) for name in BACKENDS])
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in BACKENDS])
 def backend_name(request: pytest.FixtureRequest) -> str:
     """Each backend by name, for tests that run it in a process of their own."""
     name: str = request.param

@@ -37,13 +37,15 @@ async def test_close_ends_whole_groups_and_those_who_ignore_term(backend, ready)
     assert isinstance(await outcome(running), TaskCancelled)
 
 
-async def test_close_ends_many(backend):
+async def test_close_ends_many(backend, backend_name):
     running = [asyncio.ensure_future(backend.execute(CommandConfig("sleep", ["60"]))) for _ in range(20)]
     await asyncio.sleep(0)
     with returns_before_programs_end():
         await backend.aclose()
+    # One that was still on its way through a policy comes too late.
+    expected = (TaskCancelled, PoolClosed) if backend_name == "policies" else TaskCancelled
     for error in await asyncio.gather(*running, return_exceptions=True):
-        assert isinstance(error, TaskCancelled)
+        assert isinstance(error, expected)
 
 
 async def test_close_twice_and_at_once_is_harmless(backend, ready):

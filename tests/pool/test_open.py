@@ -51,7 +51,7 @@ async def test_it_holds_a_permit_until_the_block_is_left(pool):
                 pass
         assert handle.status is TaskStatus.PENDING
     assert (await handle).returncode == 0
-    assert pool.statistics().cancelled == 1  # it was ended by leaving the block; what did not come in was never accepted
+    assert pool.statistics().cancelled == 1  # by leaving the block; what did not come in was never accepted
 
 
 async def test_a_place_in_the_queue_is_given_back_by_who_leaves(pool):
