@@ -28,7 +28,7 @@ from aiocmdpool.live.wiring import ALL
 from aiocmdpool.outcome import settle
 from aiocmdpool.process_pool_statistics import ProcessPoolStatistics as ProcessPoolStatistics  # offered here, too
 from aiocmdpool.result import CommandResult, EndReason
-from aiocmdpool.run_control import RunControl
+from aiocmdpool.run_control import Place, RunControl
 from aiocmdpool.waiting import wait_through
 from aiocmdpool.worker.pending import RequestNotSent
 from aiocmdpool.worker.remains import Unclosed
@@ -118,7 +118,7 @@ class ProcessPool(AsyncioSubprocesses):
             if self._closed:
                 message = f"{command.display()}: the process pool was closed before it started"
                 raise TaskCancelled(message, command=command, end_reason=EndReason.CLOSED)
-            worker = self._choose()
+            worker = self._choose(None if control is None else control.place)
             if worker is None:
                 await self._worker_started(command)
                 continue
@@ -158,14 +158,18 @@ class ProcessPool(AsyncioSubprocesses):
 
     # -- workers ----------------------------------------------------------------------------------------------------
 
-    def _choose(self) -> Worker | None:
-        """The least loaded worker; `None` if there is none now."""
+    def _choose(self, place: Place | None = None) -> Worker | None:
+        """The least loaded worker, or that of the first run in a place; `None` if there is none now."""
+        if place is not None and isinstance(place.chosen, Worker) and place.chosen.usable:
+            return place.chosen
         if len(self._workers) < self._size and self._respawn is None:
             self._fill_up()
         best = None
         for worker in self._workers:
             if worker.usable and (best is None or worker.in_flight < best.in_flight):
                 best = worker
+        if place is not None:
+            place.chosen = best
         return best
 
     def _fill_up(self) -> None:

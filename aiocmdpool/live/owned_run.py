@@ -16,7 +16,7 @@ from aiocmdpool.command import CommandConfig
 from aiocmdpool.errors import ExecuteError, TaskCancelled
 from aiocmdpool.outcome import settle
 from aiocmdpool.result import CommandResult, EndReason
-from aiocmdpool.run_control import ChildSetup, RunControl
+from aiocmdpool.run_control import ChildSetup, Place, RunControl
 
 
 class ControlledExecutor(Protocol):
@@ -36,6 +36,7 @@ class OwnedRun:
         changes: What is changed in it to run on descriptors of ours.
         theirs: The program's ends of our pipes, owned from here on: closed when it runs, or will not.
         setup: Of the program's process.
+        place: Shared with other runs.
     """
 
     def __init__(
@@ -45,11 +46,12 @@ class OwnedRun:
         changes: dict[str, Any],
         theirs: list[int],
         setup: ChildSetup | None = None,
+        place: Place | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._command = command
         self._theirs = theirs
-        self._control = RunControl(self._on_start, setup)
+        self._control = RunControl(self._on_start, setup, place)
         self._reason: EndReason | None = None
         self._result: CommandResult | None = None
         self._error: BaseException | None = None

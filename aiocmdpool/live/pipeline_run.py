@@ -11,6 +11,7 @@ from aiocmdpool.live.owned_run import ControlledExecutor, OwnedRun, close_all
 from aiocmdpool.outcome import settle
 from aiocmdpool.pipeline import Pipeline, PipelineResult
 from aiocmdpool.result import EndReason
+from aiocmdpool.run_control import Place
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.waiting import wait_through
 
@@ -46,13 +47,14 @@ class _PipelineRun:
         self._began_at: float | None = None
         pipes = self._make_pipes()
         self._runs = []
+        place = Place()
         for number, stage in enumerate(pipeline.stages):
             changes = {}
             if number > 0:
                 changes["stdin"] = pipes[number - 1][0]
             if number < len(pipes):
                 changes["stdout"] = pipes[number][1]
-            run = OwnedRun(executor, stage, changes, list(changes.values()))
+            run = OwnedRun(executor, stage, changes, list(changes.values()), place=place)
             run.begun.add_done_callback(lambda _: self._begins())
             run.task.add_done_callback(functools.partial(self._look, run))
             self._runs.append(run)

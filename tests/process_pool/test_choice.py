@@ -12,6 +12,7 @@ from contract.support import is_gone
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.cpus import cpu_count
 from aiocmdpool.errors import ConfigError, IoError
+from aiocmdpool.one_shot_live import execute_pipeline
 from aiocmdpool.process_pool import ProcessPool
 
 from .support import hold, in_background, outcome, pairs, sh, until
@@ -26,6 +27,15 @@ async def test_commands_are_spread_over_the_workers(new_pool, ready, release):
     for _ in running:
         release.send()
     assert [(await end).stdout for end in running] == [b"held\n"] * 9
+
+
+async def test_the_stages_of_a_pipeline_are_in_one_worker(new_pool):
+    pool = new_pool(3)
+    stage = CommandConfig.shell("echo $PPID >&2; cat")
+    result = await execute_pipeline(stage | stage | stage, executor=pool)
+    parents = {int(result.stderr) for result in result.results}
+    assert len(parents) == 1
+    assert parents <= set(pool.statistics().pids)
 
 
 async def test_the_least_loaded_worker_gets_the_next_command(new_pool, ready, release):
