@@ -28,6 +28,8 @@ STREAMED = 2_000_000_000  # bytes
 LINES = 1_000_000
 LINE = "a short line"
 QUESTIONS = 10_000
+PROCESSES = 500
+AT_ONCE = 16
 PIPED = 1_000_000_000  # bytes
 CHUNK = 65536  # bytes
 
@@ -124,10 +126,32 @@ async def pipeline_shell(backend: ProcessPoolBackend) -> None:
     assert int(result.text()) == PIPED
 
 
+async def processes_here(backend: ProcessPoolBackend) -> None:
+    """Many programs with asyncio's own `Process`, started by workers."""
+    await _talk_to_many(backend.pool.create_subprocess_exec)
+
+
+async def processes_asyncio(_: ProcessPoolBackend) -> None:
+    """The same, started by asyncio, or uvloop."""
+    await _talk_to_many(asyncio.create_subprocess_exec)
+
+
+async def _talk_to_many(create: Callable[..., Awaitable[asyncio.subprocess.Process]]) -> None:
+    permits = asyncio.Semaphore(AT_ONCE)
+
+    async def talk() -> None:
+        async with permits:
+            process = await create("echo", "hello", stdout=asyncio.subprocess.PIPE)
+            assert (await process.communicate())[0] == b"hello\n"
+
+    await asyncio.gather(*(talk() for _ in range(PROCESSES)))
+
+
 PAIRS: dict[str, tuple[Measure, Measure, float]] = {
     "stream 2 GB / raw pipe read": (stream_here, stream_raw, 0.95),
     "short lines / asyncio readline": (lines_here, lines_asyncio, 2.0),
     "request and answer / asyncio streams": (questions_here, questions_asyncio, 0.95),
+    "create_subprocess_exec / asyncio's": (processes_here, processes_asyncio, 1.0),
     "pipeline of 1 GB / the shell's": (pipeline_here, pipeline_shell, 0.95),
 }
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

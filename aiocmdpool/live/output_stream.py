@@ -9,7 +9,7 @@ from typing import Literal
 
 from aiocmdpool import validate
 from aiocmdpool.errors import LineTooLong
-from aiocmdpool.live.pipe_end import CHUNK, PipeEnd
+from aiocmdpool.live.pipe_end import PipeEnd
 
 AT_A_STRETCH = 16  # chunks read without letting the loop turn
 DEFAULT_MAX_LINE = 1024 * 1024  # bytes
@@ -108,7 +108,8 @@ class OutputStream:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Pieces as they come, to the end."""
-        while data := await self.read(CHUNK):
+        while data := self._unread() or await self._chunk():
+            self._rest = b""
             yield data
 
     async def lines(
