@@ -20,7 +20,8 @@ _TEXT = ("universal_newlines", "text", "encoding", "errors")
 class PopenArguments(TypedDict, total=False):
     """Keyword arguments of `subprocess.Popen` that can be honoured; the meaning is that of its documentation.
 
-    `detach` is ours: what the program leaves running after its own exit is left alone instead of killed.
+    But `user` brings its groups along, in place of those of this process, unless others are given. `detach` is ours:
+    what the program leaves running after its own exit is left alone instead of killed.
     """
 
     cwd: StrOrBytesPath | None

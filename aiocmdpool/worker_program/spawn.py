@@ -177,8 +177,7 @@ class Spawner:
                     os.setpgid(0, 0)
                 targets = [int(fd) for fd in settings.get("pass_fds", "").split(",") if fd]
                 given = handed_over[len(handed_over) - len(targets) :]
-                if targets:  # out of the way of each other
-                    status, *given = _above(max(targets), [status, *given])
+                status, *given = _clear_of(targets, [status, *given])
                 for target, fd in enumerate(streams.fds):
                     os.dup2(fd, target)
                 for target, fd in zip(targets, given):  # noqa: B905  # as many as were sent
@@ -188,6 +187,8 @@ class Spawner:
                 if self._limits is not None:
                     resource.setrlimit(resource.RLIMIT_NOFILE, self._limits[0])
                 launcher.become(settings, request.argv, environment, status)
+            except OSError as failure:
+                os.write(status, b"error pass_fds %d\n" % (failure.errno or errno.EIO))
             finally:
                 os._exit(127)
         os.close(status)
@@ -195,11 +196,14 @@ class Spawner:
         return pid, report
 
 
-def _above(highest: int, fds: "list[int]") -> "list[int]":
-    """The same, as descriptors above a number."""
-    import fcntl  # in the forked child of the few that need it
-
-    return [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, highest + 1) for fd in fds]
+def _clear_of(targets: "list[int]", fds: "list[int]") -> "list[int]":
+    """The same, under numbers that are none of those."""
+    clear = []
+    for fd in fds:
+        while fd in targets:
+            fd = os.dup(fd)  # the lowest that is free, which may be one of them as well
+        clear.append(fd)
+    return clear
 
 
 def _candidates(program: bytes, environment: "dict[bytes, bytes]") -> "list[bytes]":

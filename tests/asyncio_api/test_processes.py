@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
@@ -188,3 +189,15 @@ async def test_the_end_of_the_pool_is_the_end_of_them():
     assert await process.wait() == -signal.SIGTERM
     with pytest.raises(PoolClosed):
         await pool.create_subprocess_exec("true")
+
+
+async def test_the_highest_of_all_descriptors_can_be_passed_too(pool):
+    read_end, write_end = os.pipe()
+    highest = os.dup2(write_end, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1)
+    argv = (*PYTHON, f"open({highest}, 'w').write('hello')")
+    process = await pool.create_subprocess_exec(*argv, pass_fds=[highest, write_end])
+    assert await process.wait() == 0
+    os.close(highest)
+    os.close(write_end)
+    assert os.read(read_end, 10) == b"hello"
+    os.close(read_end)
