@@ -180,3 +180,12 @@ async def test_max_output_does_not_apply_to_what_is_read_here(backend):
     async with backend.open(CommandConfig("head", ["-c", "300000", "/dev/zero"], max_output=10)) as process:
         assert len(await process.stdout.read()) == 300_000
         assert await process.wait() == 0
+
+
+async def test_streams_that_are_not_to_be_pipes_are_as_in_any_run(backend):
+    async with backend.open(sh("cat; echo out; echo err >&2"), streams=["stdout"]) as process:
+        assert await process.stdout.read() == b"out\n"
+        result = await process.result()
+        with pytest.raises(ValueError, match="stderr"):
+            process.stderr.read_now()
+    assert result.stderr == b"err\n"
