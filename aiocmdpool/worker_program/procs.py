@@ -197,18 +197,22 @@ def _environment_of(pid: int) -> "bytes | None":
     """What /proc shows of an environment; empty for the dead, for kernel threads, and where there is none.
 
     `None` in the middle of an `exec`, after the new program has its memory and before that has been filled
-    (create_elf_tables in the kernel's fs/binfmt_elf.c): then the arguments are empty as well, and only then.
+    (create_elf_tables in the kernel's fs/binfmt_elf.c): first the arguments, then the environment. So one that shows
+    arguments alone has come that far since the look before, or has no environment: the next look tells.
     """
+    has_arguments = False
     for _ in range(EXEC_LOOKS):
         environment = _read_memory(f"/proc/{pid}/environ")
-        if environment or _read_memory(f"/proc/{pid}/cmdline"):
+        if environment or has_arguments:
             return environment
-        process = look_at(pid)
-        if process is None or 2 in (pid, process.parent):  # dead, or a kernel thread
-            return b""
-        others = [task for task in os.listdir(f"/proc/{pid}/task") if task != str(pid)]
-        if others:  # its main thread has ended
-            return _read(f"/proc/{pid}/task/{others[0]}/environ")
+        has_arguments = bool(_read_memory(f"/proc/{pid}/cmdline"))
+        if not has_arguments:
+            process = look_at(pid)
+            if process is None or 2 in (pid, process.parent):  # dead, or a kernel thread
+                return b""
+            others = [task for task in os.listdir(f"/proc/{pid}/task") if task != str(pid)]
+            if others:  # its main thread has ended
+                return _read(f"/proc/{pid}/task/{others[0]}/environ")
         time.sleep(0.0003)
     return None
 

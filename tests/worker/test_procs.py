@@ -182,3 +182,22 @@ def test_without_proc_nothing_is_seen(monkeypatch):
     assert procs.in_group_or_session(os.getpid()) == []
     assert procs.look_at(os.getpid()) is None
     assert procs.marks_of(os.getpid()) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "marks"),
+    [
+        (["", "", "", "args", "mark"], [b"abc:7"]),  # the exec came to its end between two looks
+        (["", "args", "mark"], [b"abc:7"]),  # … between the two halves of one
+        (["", "args", ""], []),  # it has none
+        (["", "", "", "", "", ""], None),
+        (["", "", "", "", "", "args"], None),
+    ],
+    ids=["between looks", "within a look", "no environment", "goes on", "just there"],
+)
+def test_an_exec_that_comes_to_its_end_while_one_looks(monkeypatch, seen, marks):
+    texts = {"": b"", "args": b"sleep\x0060\0", "mark": b"A=b\0" + procs.COOKIE + b"=abc:7\0"}
+    answers = iter(seen)
+    monkeypatch.setattr(procs, "_read_memory", lambda path: texts[next(answers)])
+    assert procs.marks_of(os.getpid()) == marks
+    assert list(answers) == []
