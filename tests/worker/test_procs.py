@@ -198,6 +198,7 @@ def test_without_proc_nothing_is_seen(monkeypatch):
 def test_an_exec_that_comes_to_its_end_while_one_looks(monkeypatch, seen, marks):
     texts = {"": b"", "args": b"sleep\x0060\0", "mark": b"A=b\0" + procs.COOKIE + b"=abc:7\0"}
     answers = iter(seen)
-    monkeypatch.setattr(procs, "_read_memory", lambda path: texts[next(answers)])
-    assert procs.marks_of(os.getpid()) == marks
+    with program(SLEEP) as pid:  # which has one thread
+        monkeypatch.setattr(procs, "_read_memory", lambda path: texts[next(answers)])
+        assert procs.marks_of(pid) == marks
     assert list(answers) == []
