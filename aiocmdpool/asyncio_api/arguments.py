@@ -98,9 +98,9 @@ def command_of(
         cwd=cwd,
         env=None if env is None else {os.fsdecode(name): os.fsdecode(value) for name, value in env.items()},
         inherit_env=env is None,
-        stdin=_stdin(streams[0]),
-        stdout=_output("stdout", streams[1]),
-        stderr=Stdio.MERGED if streams[2] == subprocess.STDOUT else _output("stderr", streams[2]),
+        stdin=_leading("stdin", streams[0]),
+        stdout=_leading("stdout", streams[1]),
+        stderr=Stdio.MERGED if streams[2] == subprocess.STDOUT else _leading("stderr", streams[2]),
         umask=None if umask == -1 else umask,
         user=user,
         group=group,
@@ -120,19 +120,11 @@ def _refuse(fine: bool, name: str, why: str) -> None:
         raise ValueError(f"{name}: {why}")
 
 
-def _stdin(stream: Stream) -> Stdio | int:
-    if stream == subprocess.STDOUT:
-        raise ValueError("stdin: STDOUT makes sense for stderr only")
-    if stream in (subprocess.PIPE, subprocess.DEVNULL):
-        return Stdio.NULL  # replaced where it is a pipe
-    return _where("stdin", stream)
-
-
-def _output(name: str, stream: Stream) -> Stdio | int:
+def _leading(name: str, stream: Stream) -> Stdio | int:
     if stream == subprocess.STDOUT:
         raise ValueError(f"{name}: STDOUT makes sense for stderr only")
     if stream in (subprocess.PIPE, subprocess.DEVNULL):
-        return Stdio.NULL
+        return Stdio.NULL  # replaced where it is a pipe
     return _where(name, stream)
 
 
