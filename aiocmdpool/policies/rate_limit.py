@@ -6,16 +6,30 @@ it, which asyncio hands over in the order of asking, keeps all but one away from
 """
 
 import asyncio
+import dataclasses
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from aiocmdpool import validate
 from aiocmdpool.command import CommandConfig
 from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.policies.keys import Key, key_of
 from aiocmdpool.policies.wrapped import wrapped
 from aiocmdpool.result import CommandResult
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
+
+_FEW = 64  # buckets; fewer of them are not worth a look at which are full again
+
+
+@dataclasses.dataclass(slots=True)
+class _Bucket:
+    limiter: "AsyncLimiter"
+    turn: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+    waiting: int = 0
+    used_at: float = 0.0
+    """When somebody last took a start from it, by the clock of the loop."""
 
 
 class RateLimit:
@@ -37,40 +51,72 @@ class RateLimit:
         executor: Runs the commands.
         rate: Starts per second; less than 1 is fine.
         burst: How many may start at once after a time without starts.
+        key: What has a rate of its own: a function of the command. `None` as its answer: no limit for this one. Without
+            a function all commands share one rate.
 
     Raises:
         ImportError: aiolimiter is not installed: `pip install 'aiocmdpool[policies]'`.
 
     Example:
         >>> executor = RateLimit(backend, rate=2, burst=5)
+        >>> executor = RateLimit(backend, rate=0.5, key=by_host)  # each host is asked every other second
     """
 
-    def __init__(self, executor: CommandExecutor, rate: float, *, burst: int = 1) -> None:
+    def __init__(self, executor: CommandExecutor, rate: float, *, burst: int = 1, key: Key | None = None) -> None:
         self._executor = wrapped(executor)
         self._rate: float = validate.number(0, above=True)("rate", rate)
         self._burst: int = validate.whole_number(1)("burst", burst)
-        self._bucket = _bucket(self._rate, self._burst)
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._key: Key | None = None if key is None else validate.function("key", key)
+        self._new_limiter = _limiter_type()
+        self._buckets: dict[Hashable, _Bucket] = {}
+        self._sweep_at = _FEW
 
     async def execute(self, command: CommandConfig) -> CommandResult:
-        """Wait for a start, and run the command; see `CommandExecutor.execute`."""
-        self._waiting += 1
-        try:
-            async with self._turn:
-                await self._bucket.acquire()
-        finally:
-            self._waiting -= 1
+        """Wait for a start, and run the command; see `CommandExecutor.execute`.
+
+        Raises:
+            ConfigError: `key` gave something that is not hashable.
+        """
+        if self._key is None:
+            await self._wait(self._bucket(None))
+        elif (key := key_of(self._key, command)) is not None:
+            await self._wait(self._bucket(key))
         return await self._executor.execute(command)
 
+    async def _wait(self, bucket: _Bucket) -> None:
+        bucket.waiting += 1
+        try:
+            async with bucket.turn:
+                await bucket.limiter.acquire()
+        finally:
+            bucket.waiting -= 1
+            bucket.used_at = asyncio.get_running_loop().time()
+
+    def _bucket(self, key: Hashable) -> _Bucket:
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            if len(self._buckets) >= self._sweep_at:
+                self._sweep()
+            bucket = self._buckets[key] = _Bucket(self._new_limiter(self._burst, self._burst / self._rate))
+        return bucket
+
+    def _sweep(self) -> None:
+        """Forget the buckets that are full again: new ones are no different. There may be as many keys as hosts."""
+        full_before = asyncio.get_running_loop().time() - self._burst / self._rate
+        self._buckets = {
+            key: bucket for key, bucket in self._buckets.items() if bucket.waiting or bucket.used_at > full_before
+        }
+        self._sweep_at = max(_FEW, 2 * len(self._buckets))
+
     def __repr__(self) -> str:
-        limit = f"{self._rate:g} per second, burst {self._burst}"
-        return f"<RateLimit {limit}, {self._waiting} waiting, around {self._executor!r}>"
+        waiting = sum(bucket.waiting for bucket in self._buckets.values())
+        limit = f"{self._rate:g} per second, burst {self._burst}" + (" for each key" if self._key else "")
+        return f"<RateLimit {limit}, {waiting} waiting, around {self._executor!r}>"
 
 
-def _bucket(rate: float, burst: int) -> "AsyncLimiter":
+def _limiter_type() -> "type[AsyncLimiter]":
     try:
         from aiolimiter import AsyncLimiter
     except ImportError as error:
         raise ImportError(f"RateLimit needs aiolimiter: pip install 'aiocmdpool[policies]' ({error})") from error
-    return AsyncLimiter(burst, burst / rate)
+    return AsyncLimiter

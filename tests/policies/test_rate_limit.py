@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pool.support import HeldExecutor, named, quiet
 
-from aiocmdpool import PoolClosed, ProcessBackend
+from aiocmdpool import ConfigError, PoolClosed, ProcessBackend
 from aiocmdpool.policies import RateLimit
 
 from .support import FakeTimeLoop, Scripted, cancelled, in_fake_time, now, turns
@@ -60,6 +60,65 @@ async def test_a_burst_comes_back_with_time():
         await asyncio.gather(*[executor.execute(named(number)) for number in range(4)])
         await asyncio.sleep(9.5)
     assert inner.starts == [0, 0, 0, 0.5, 10, 10, 10, 10.5]
+
+
+def first_letter(command):
+    return command.program[0] if command.program[0] != "-" else None
+
+
+@in_fake_time
+async def test_each_key_has_a_rate_of_its_own_and_none_has_no_limit():
+    inner = Scripted()
+    executor = RateLimit(inner, 1, key=first_letter)
+    names = ["a1", "a2", "a3", "b1", "b2", "-1", "-2"]
+    await asyncio.gather(*[executor.execute(named(name)) for name in names])
+    starts = sorted(zip(inner.starts, [command.program for command in inner.commands], strict=True))
+    assert starts == [(0, "-1"), (0, "-2"), (0, "a1"), (0, "b1"), (1, "a2"), (1, "b2"), (2, "a3")]
+    assert "1 per second, burst 1 for each key, 0 waiting" in repr(executor)
+
+
+@in_fake_time
+async def test_keys_are_forgotten_once_that_makes_no_difference():
+    executor = RateLimit(Scripted(), 1, key=lambda command: command.program)
+    for number in range(1000):
+        await executor.execute(named(number))
+        await asyncio.sleep(0.1)
+    assert len(executor._buckets) <= 64
+
+
+@in_fake_time
+async def test_a_key_that_was_used_a_moment_ago_is_not_forgotten():
+    inner = Scripted()
+    executor = RateLimit(inner, 1, key=lambda command: command.program)
+    await asyncio.gather(*[executor.execute(named(name)) for name in ("it", *range(100), "it")])
+    starts = [at for at, command in zip(inner.starts, inner.commands, strict=True) if command.program == "it"]
+    assert starts == [0, 1]
+
+
+@in_fake_time
+async def test_a_key_that_somebody_waits_for_is_not_forgotten():
+    """Not even on a loop that was held up past the time of that start."""
+    inner, loop = Scripted(), asyncio.get_running_loop()
+    executor = RateLimit(inner, 1, key=lambda command: command.program)
+    of_one_key = [asyncio.ensure_future(executor.execute(named("it"))) for _ in range(2)]
+    others = []
+
+    def hold_up_and_come():
+        loop.leap.now += 10
+        others.extend(asyncio.ensure_future(executor.execute(named(number))) for number in range(100))
+        of_one_key.append(asyncio.ensure_future(executor.execute(named("it"))))
+
+    loop.call_later(0.5, hold_up_and_come)
+    await asyncio.sleep(11)
+    await asyncio.gather(*others, *of_one_key)
+    starts = [at for at, command in zip(inner.starts, inner.commands, strict=True) if command.program == "it"]
+    assert starts == [0, 10.5, 11.5]
+
+
+async def test_a_key_that_cannot_be_one_is_named():
+    executor = RateLimit(ProcessBackend(), 1, key=lambda command: [command.program])
+    with pytest.raises(ConfigError, match="not hashable"):
+        await executor.execute(named("true"))
 
 
 @given(

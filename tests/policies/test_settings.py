@@ -31,6 +31,7 @@ async def answers_later(command):
         *[(Retry, "on_retry", value) for value in (5, answers_later)],
         *[(RateLimit, "rate", value) for value in (0, -1, math.inf, math.nan, "1", None, True)],
         *[(RateLimit, "burst", value) for value in (0, 1.5, None)],
+        *[(RateLimit, "key", value) for value in ("host", 1)],
         *[(KeyLimit, "limit", value) for value in (0, 1.5, "2", None, True, {}, [1])],
         *[(KeyLimit, "key", value) for value in (None, "program", answers_later)],
         *[(CircuitBreaker, "failures", value) for value in (0, 1.5, None)],
