@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import os
 import select
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ HEARING = 20.0  # seconds after which a program that says nothing is taken for b
 
 mark_session()
 warm_up()
+# A shell's `&` and nohup start what they start with these ignored, and it would hand that on to the programs of the
+# tests. A handler is not handed on (execve(2)); this process does not hear the signals, as before.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
