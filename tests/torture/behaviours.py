@@ -33,8 +33,6 @@ class Behaviour:
     """Leaves a process whose environment and parents do not say where it comes from."""
     escapes: bool = False
     """Leaves a process that is in no group of the program."""
-    spins: bool = False
-    """Takes a CPU for itself until it is ended."""
 
     def argv(self, ready: str, mark: str, ending: str) -> list[str]:
         """How it is started."""
@@ -57,13 +55,13 @@ BEHAVIOURS = {
     "exit_at_once": Behaviour("exit_at_once.sh", (LEAVE,)),
     "close_pipes": Behaviour("close_pipes.sh"),
     "stop_itself": Behaviour("stop_itself.pl"),
-    "flood_stdout": Behaviour("flood.pl", words=("stdout",), floods=True, spins=True),
-    "flood_both": Behaviour("flood.pl", words=("both",), floods=True, spins=True),
+    "flood_stdout": Behaviour("flood.pl", words=("stdout",), floods=True),
+    "flood_both": Behaviour("flood.pl", words=("both",), floods=True),
     "set_session": Behaviour("set_session.pl", _BOTH, escapes=True),
     "daemonize": Behaviour("daemonize.pl", _BOTH, ("keep",), escapes=True),
     "daemonize_anonymously": Behaviour("daemonize.pl", _BOTH, ("forget",), escapes=True, anonymous=True),
-    "fork_chain": Behaviour("fork_chain.pl", _BOTH, ("group",), spins=True),
-    "fork_chain_of_sessions": Behaviour("fork_chain.pl", _BOTH, ("sessions",), escapes=True, spins=True),
+    "fork_chain": Behaviour("fork_chain.pl", _BOTH, ("group",)),
+    "fork_chain_of_sessions": Behaviour("fork_chain.pl", _BOTH, ("sessions",), escapes=True),
     "main_thread_gone": Behaviour("main_thread_gone.py", words=("itself",)),
     "main_thread_gone_escaped": Behaviour("main_thread_gone.py", _BOTH, ("escaped",), escapes=True),
 }

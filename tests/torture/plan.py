@@ -4,7 +4,6 @@ import dataclasses
 import json
 import random
 from collections.abc import Iterable, Iterator
-from math import ceil
 
 from .backends import BACKENDS
 from .behaviours import BEHAVIOURS
@@ -60,21 +59,15 @@ class Selection:
 def make_batches(
     selection: Selection, runs: int, size: int, grace: float, seed: int, loops: Iterable[str] = ("asyncio", "uvloop")
 ) -> list[Batch]:
-    """Spread `runs` for each backend evenly over its cells, shuffled; each batch mixes behaviours.
-
-    Those that take a CPU for themselves are dealt out evenly: where several of them meet on few CPUs everything has to
-    wait, and what is measured is the scheduler of the kernel.
-    """
+    """Spread `runs` for each backend evenly over its cells, shuffled; each batch mixes behaviours."""
     chance, factories = random.Random(seed), list(loops)
     batches: list[Batch] = []
     number = 0
     for backend in selection.backends:
         for trigger, behaviours in _columns(selection, backend, runs).items():
             chance.shuffle(behaviours)
-            behaviours.sort(key=lambda name: BEHAVIOURS[name].spins)
-            count = ceil(len(behaviours) / size)
-            for first in range(count):
-                part = behaviours[first::count]
+            for start in range(0, len(behaviours), size):
+                part = behaviours[start : start + size]
                 numbered = tuple(Run(number + index, name) for index, name in enumerate(part))
                 number += len(part)
                 loop = factories[len(batches) % len(factories)]
