@@ -32,15 +32,25 @@ from .table import sum_up, table_text
 from .triggers import TRIGGERS
 
 SHOWN = 100  # complaints
+AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")  # sched(7)
 GRACE = 0.3  # seconds between TERM and KILL
 
 
 def main() -> int:
     """Run what was asked for; the exit status says whether all is well."""
     options = _options()
-    print(f"seed {options.seed}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
+    machine = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, autogroup {_autogroup()}"
+    print(f"seed {options.seed}, {machine}", flush=True)
     result: int = options.run(options)
     return result
+
+
+def _autogroup() -> str:
+    """Whether the kernel groups tasks by session: a chain of sessions keeps everybody waiting there, up to 0.5 s."""
+    try:
+        return {"0": "off", "1": "on"}[AUTOGROUP.read_text().strip()]
+    except OSError:
+        return "not there"
 
 
 def _options() -> argparse.Namespace:
