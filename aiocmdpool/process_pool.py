@@ -36,7 +36,7 @@ from aiocmdpool.worker.worker import Worker
 from aiocmdpool.worker_program import messages
 
 BACK_OFF = 0.1  # seconds before a worker that died early is replaced; doubles each time
-BACK_OFF_LIMIT = 5.0  # seconds
+BACK_OFF_LIMIT = 1.0  # seconds; for so long, at most, a command waits for a worker only to hear that there is none
 GIVE_UP_AFTER = 3  # workers in a row that died before they were ready
 LOST_WITH_ONE_COMMAND = 3  # workers; an idempotent command that took so many along is what kills them
 LOOK_AT_MEMORY_EVERY = 100  # commands
@@ -113,14 +113,14 @@ class ProcessPool(AsyncioSubprocesses):
             ExecuteError: See `CommandExecutor.execute`.
         """
         self._check(command)
-        attempts = 0
+        attempts, failures = 0, self._failures
         while True:
             if self._closed:
                 message = f"{command.display()}: the process pool was closed before it started"
                 raise TaskCancelled(message, command=command, end_reason=EndReason.CLOSED)
             worker = self._choose(None if control is None else control.place)
             if worker is None:
-                await self._worker_started(command)
+                await self._worker_started(command, failures)
                 continue
             try:
                 result = await worker.execute(command, control)
@@ -213,13 +213,17 @@ class ProcessPool(AsyncioSubprocesses):
         if self._failures >= GIVE_UP_AFTER:
             self._wake()
 
-    async def _worker_started(self, command: CommandConfig) -> None:
+    async def _worker_started(self, command: CommandConfig, failures: int) -> None:
         """Wait until there may be a worker.
+
+        Args:
+            failures: How many there had been when the command came. Each is worth another try: what was wrong may have
+                passed since.
 
         Raises:
             WorkerLost: One after the other dies early.
         """
-        if self._failures >= GIVE_UP_AFTER:
+        if self._failures >= max(GIVE_UP_AFTER, failures + 1):
             message = f"{command.display()}: no worker can be started ({self._failures} in a row): {self._last_failure}"
             raise WorkerLost(message, command=command)
         waiter = asyncio.get_running_loop().create_future()

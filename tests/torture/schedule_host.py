@@ -22,6 +22,7 @@ from aiocmdpool.pool import CommandPool
 from aiocmdpool.worker import worker as worker_module
 
 from .backends import BACKENDS, workers_of
+from .behaviours import has_perl
 from .commands import Sample, checksummed, harmless, hostile
 from .host import LOOPS
 from .invariants import left_since, possessions
@@ -218,6 +219,7 @@ def main() -> None:
     fifo = os.open(schedule.ready, os.O_RDWR | os.O_NONBLOCK)
     before = possessions()
     if terms.starved:
+        has_perl()  # asked for later, and remembered: it takes descriptors
         starve(random.Random(terms.seed))
     unseen: list[str] = []
     with asyncio.Runner(loop_factory=LOOPS[terms.loop]) as runner:
