@@ -44,6 +44,7 @@ def main() -> None:
     print(f"\n{one_line(machine)}\n", table(surveys), "", NOTES, sep="\n")
     if words:
         print("\nleft out, or failed", *words, sep="\n  ")
+        output = None if output is RESULTS else output
     if output is None:
         print("\nnot the whole run, so nothing is saved; --output FILE saves it there")
         return
