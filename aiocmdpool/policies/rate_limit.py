@@ -88,9 +88,9 @@ class RateLimit:
         try:
             async with bucket.turn:
                 await bucket.limiter.acquire()
-        finally:
+                bucket.used_at = asyncio.get_running_loop().time()
+        finally:  # there may be no loop any more
             bucket.waiting -= 1
-            bucket.used_at = asyncio.get_running_loop().time()
 
     def _bucket(self, key: Hashable) -> _Bucket:
         bucket = self._buckets.get(key)

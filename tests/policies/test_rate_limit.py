@@ -115,6 +115,20 @@ async def test_a_key_that_somebody_waits_for_is_not_forgotten():
     assert starts == [0, 10.5, 11.5]
 
 
+def test_a_call_that_is_thrown_away_after_its_loop_says_nothing():
+    async def wait():
+        executor = RateLimit(Scripted(), 1)
+        await executor.execute(named("first"))
+        waiting = executor.execute(named("waiting"))
+        waiting.send(None)
+        return executor, waiting
+
+    with asyncio.Runner() as runner:
+        executor, waiting = runner.run(wait())
+    waiting.close()
+    assert "0 waiting" in repr(executor)
+
+
 async def test_a_key_that_cannot_be_one_is_named():
     executor = RateLimit(ProcessBackend(), 1, key=lambda command: [command.program])
     with pytest.raises(ConfigError, match="not hashable"):
