@@ -5,12 +5,13 @@ import sys
 if sys.platform == "win32":
     raise ImportError("aiocmdpool needs a POSIX system: it relies on process groups, signals and pipes; use WSL")
 
-from aiocmdpool.backends.process import ProcessBackend
+from aiocmdpool.backends.child.process import ProcessBackend
+from aiocmdpool.backends.child.thread import ThreadBackend
+from aiocmdpool.backends.config import ExecutionBackend, ExecutionConfig, ExecutionMode, create_backend
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
-from aiocmdpool.backends.thread import ThreadBackend
-from aiocmdpool.command import CommandConfig, CommandOptions, OutputPolicy, ResourceLimits, Stdio
-from aiocmdpool.config import ExecutionBackend, ExecutionConfig, ExecutionMode, create_backend
-from aiocmdpool.errors import (
+from aiocmdpool.backends.workers.process_pool import ProcessPool, ProcessPoolStatistics
+from aiocmdpool.commands.command import CommandConfig, CommandOptions, OutputPolicy, ResourceLimits, Stdio
+from aiocmdpool.commands.errors import (
     ChildError,
     CircuitOpen,
     CommandTimeout,
@@ -26,7 +27,9 @@ from aiocmdpool.errors import (
     TaskCancelled,
     WorkerLost,
 )
-from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.pipeline import Pipeline, PipelineResult
+from aiocmdpool.commands.result import CommandResult, EndReason, KillTier, LeakedProcess, Usage
 from aiocmdpool.live.events import OutputEvent
 from aiocmdpool.live.input_stream import InputStream
 from aiocmdpool.live.output_stream import OutputStream
@@ -44,17 +47,14 @@ from aiocmdpool.observability.events import (
 from aiocmdpool.observability.health import HealthState, PoolHealth
 from aiocmdpool.observability.histogram import LatencyHistogram
 from aiocmdpool.observability.observer import PoolLatencies
-from aiocmdpool.one_shot import execute, run
 from aiocmdpool.one_shot_live import execute_pipeline, stream, stream_command
-from aiocmdpool.pipeline import Pipeline, PipelineResult
-from aiocmdpool.pool import CommandPool
-from aiocmdpool.pool_seg import CommandPoolSeg
-from aiocmdpool.pool_statistics import PoolStatistics
-from aiocmdpool.process_pool import ProcessPool, ProcessPoolStatistics
-from aiocmdpool.result import CommandResult, EndReason, KillTier, LeakedProcess, Usage
-from aiocmdpool.seg_handle import SegTaskHandle
-from aiocmdpool.task_handle import TaskHandle
-from aiocmdpool.task_status import TaskStatus, TaskStatusTracker
+from aiocmdpool.pool.command_pool import CommandPool
+from aiocmdpool.pool.seg_pool import CommandPoolSeg
+from aiocmdpool.pool.statistics import PoolStatistics
+from aiocmdpool.shortcuts import execute, run
+from aiocmdpool.tasks.handle import TaskHandle
+from aiocmdpool.tasks.status import TaskStatus, TaskStatusTracker
+from aiocmdpool.tasks.thread_handle import SegTaskHandle
 
 __all__ = [
     "ChildError",

@@ -3,13 +3,13 @@
 from collections.abc import AsyncGenerator
 from typing import Literal, Unpack
 
-from aiocmdpool.backends.process import ProcessBackend
-from aiocmdpool.command import CommandConfig, CommandOptions, Stdio, StrOrBytesPath
+from aiocmdpool.backends.child.process import ProcessBackend
+from aiocmdpool.commands.command import CommandConfig, CommandOptions, Stdio, StrOrBytesPath
+from aiocmdpool.commands.pipeline import Pipeline, PipelineResult
 from aiocmdpool.live.output_stream import DEFAULT_MAX_LINE
 from aiocmdpool.live.owned_run import ControlledExecutor
 from aiocmdpool.live.pipeline_run import run_pipeline
 from aiocmdpool.live.process import open_process
-from aiocmdpool.pipeline import Pipeline, PipelineResult
 
 
 async def stream_command(

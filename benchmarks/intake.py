@@ -25,7 +25,7 @@ from typing import Any
 import uvloop
 
 from aiocmdpool import CommandConfig, CommandResult
-from aiocmdpool.pool_seg import CommandPoolSeg
+from aiocmdpool.pool.seg_pool import CommandPoolSeg
 from benchmarks.machine import describe_machine, one_line
 from benchmarks.quantiles import Spread
 from benchmarks.record import save_text

@@ -17,7 +17,7 @@ from contract.loops import loops_of, policy_params, warm_up
 from contract.support import argv_of
 from pytest_asyncio import plugin as asyncio_plugin
 
-from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.commands.executor import CommandExecutor
 
 __all__ = ["leak_guard", "loop_guard", "task_guard"]
 

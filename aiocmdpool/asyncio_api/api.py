@@ -16,12 +16,12 @@ from typing import TypeVar, Unpack
 
 from aiocmdpool.asyncio_api.arguments import SHELL, PopenArguments, Stream, command_of, refuse_text
 from aiocmdpool.asyncio_api.transport import WorkerProcess, WorkerSubprocessTransport
-from aiocmdpool.command import CommandConfig, StrOrBytesPath
-from aiocmdpool.errors import IoError
+from aiocmdpool.commands.command import CommandConfig, StrOrBytesPath
+from aiocmdpool.commands.errors import IoError
+from aiocmdpool.commands.run_control import ChildSetup
 from aiocmdpool.live.owned_run import ControlledExecutor, OwnedRun, close_all
 from aiocmdpool.live.wiring import ALL, open_pipes
-from aiocmdpool.run_control import ChildSetup
-from aiocmdpool.waiting import wait_through
+from aiocmdpool.loops.waiting import wait_through
 
 LIMIT = 2**16  # bytes; that of asyncio.streams
 PIPE = subprocess.PIPE

@@ -5,9 +5,9 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any, TypedDict
 
-from aiocmdpool import validate
-from aiocmdpool.command import CommandConfig, Stdio, StrOrBytesPath
-from aiocmdpool.run_control import ChildSetup
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import CommandConfig, Stdio, StrOrBytesPath
+from aiocmdpool.commands.run_control import ChildSetup
 
 Stream = int | IO[Any] | None
 """`PIPE`, `DEVNULL`, `STDOUT`, a descriptor, a file object, or `None` for that of this process."""

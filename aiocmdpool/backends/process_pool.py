@@ -5,13 +5,13 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
-from aiocmdpool.command import CommandConfig
+from aiocmdpool.backends.workers.process_pool import ProcessPool
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.process import LiveProcess
 from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.live.wiring import ALL
-from aiocmdpool.process_pool import ProcessPool
-from aiocmdpool.result import CommandResult
-from aiocmdpool.run_control import RunControl
 
 
 class ProcessPoolBackend:

@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Coroutine, Sequence
 
-from aiocmdpool.cli.parse import parse_run
+from aiocmdpool.cli.arguments.parse import parse_run
 from aiocmdpool.cli.prepare import PrepareError, prepare
 from aiocmdpool.cli.run import run
 from aiocmdpool.cli.stop import OTHER_ERROR_STATUS
-from aiocmdpool.errors import ExecuteError
+from aiocmdpool.commands.errors import ExecuteError
 
 USAGE = """\
 usage: aiocmdpool run [options] PROGRAM [ARG...] [::: INPUT...]

@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from aiocmdpool.cli.halt import HaltAction
-from aiocmdpool.cli.parse import RunOptions
-from aiocmdpool.command import DEFAULT_GRACE, DEFAULT_MAX_OUTPUT
-from aiocmdpool.config import ExecutionConfig, ExecutionMode
-from aiocmdpool.cpus import cpu_count
-from aiocmdpool.pool import CommandPool
+from aiocmdpool.backends.config import ExecutionConfig, ExecutionMode
+from aiocmdpool.cli.arguments.halt import HaltAction
+from aiocmdpool.cli.arguments.parse import RunOptions
+from aiocmdpool.commands.command import DEFAULT_GRACE, DEFAULT_MAX_OUTPUT
+from aiocmdpool.pool.command_pool import CommandPool
+from aiocmdpool.system.cpus import cpu_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aiocmdpool.command import CommandOptions
+    from aiocmdpool.commands.command import CommandOptions
     from aiocmdpool.observability.events import EventHook
 
 

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from aiocmdpool.cli.job_log import JobRecord
-from aiocmdpool.cli.lines import LineStream, open_pipes, tag_lines
-from aiocmdpool.cli.outcome import Outcome
-from aiocmdpool.cli.output import STDERR, STDOUT
-from aiocmdpool.cli.turns import Slot
-from aiocmdpool.command import CommandConfig, CommandOptions
+from aiocmdpool.cli.output.lines import LineStream, open_pipes, tag_lines
+from aiocmdpool.cli.output.order import Slot
+from aiocmdpool.cli.output.writer import STDERR, STDOUT
+from aiocmdpool.cli.verdict import Outcome
+from aiocmdpool.commands.command import CommandConfig, CommandOptions
 
 
 class Job:

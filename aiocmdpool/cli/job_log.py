@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 
-from aiocmdpool.result import EndReason
+from aiocmdpool.commands.result import EndReason
 
 UNFINISHED = {EndReason.CANCELLED.value, EndReason.CLOSED.value}  # ended by us, so not done
 MAX_WARNINGS = 3

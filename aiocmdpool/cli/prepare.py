@@ -6,10 +6,10 @@ import os
 import resource
 import sys
 
+from aiocmdpool.cli.arguments.parse import RunOptions
 from aiocmdpool.cli.inputs import GivenInputs, InputError, Inputs, StreamInputs
 from aiocmdpool.cli.job_log import FinishedJobs, JobLogError, Resume, open_job_log, read_job_log
-from aiocmdpool.cli.parse import RunOptions
-from aiocmdpool.cli.progress import has_rich
+from aiocmdpool.cli.output.progress import has_rich
 from aiocmdpool.observability.chrome_trace import ChromeTrace
 
 STDIN = 0

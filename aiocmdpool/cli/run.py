@@ -13,26 +13,26 @@ import os
 import shlex
 import time
 
+from aiocmdpool.cli.arguments.halt import HaltAction
+from aiocmdpool.cli.arguments.parse import RunOptions
+from aiocmdpool.cli.arguments.template import Template
 from aiocmdpool.cli.execution import pool_of, queued_ahead, shared_options
-from aiocmdpool.cli.halt import HaltAction
 from aiocmdpool.cli.inputs import InputError
 from aiocmdpool.cli.interrupts import interrupts
 from aiocmdpool.cli.job import Job
 from aiocmdpool.cli.messages import encoded, message
-from aiocmdpool.cli.outcome import Outcome, Verdict, judge
-from aiocmdpool.cli.output import STDERR, STDOUT, Output
-from aiocmdpool.cli.parse import RunOptions
+from aiocmdpool.cli.output.order import Turns
+from aiocmdpool.cli.output.progress import ProgressBar, Snapshot, can_show_bar
+from aiocmdpool.cli.output.writer import STDERR, STDOUT, Output
 from aiocmdpool.cli.prepare import Prepared
-from aiocmdpool.cli.progress import ProgressBar, Snapshot, can_show_bar
 from aiocmdpool.cli.readiness import settle
 from aiocmdpool.cli.stop import OTHER_ERROR_STATUS, Stop, StopLevel, StopReason, exit_status
 from aiocmdpool.cli.summary import Tally, summary
-from aiocmdpool.cli.template import Template
-from aiocmdpool.cli.turns import Turns
-from aiocmdpool.errors import ConfigError, IoError
-from aiocmdpool.pool import CommandPool
-from aiocmdpool.task_handle import TaskHandle
-from aiocmdpool.task_status import TaskStatus
+from aiocmdpool.cli.verdict import Outcome, Verdict, judge
+from aiocmdpool.commands.errors import ConfigError, IoError
+from aiocmdpool.pool.command_pool import CommandPool
+from aiocmdpool.tasks.handle import TaskHandle
+from aiocmdpool.tasks.status import TaskStatus
 
 LAST_FLUSH = 1.0  # seconds for a slow reader to take what is left, once the run is being killed
 

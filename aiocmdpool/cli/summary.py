@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from aiocmdpool.cli.outcome import Outcome, Verdict
+from aiocmdpool.cli.verdict import Outcome, Verdict
 
 MAX_FAILURES_SHOWN = 3
 

@@ -3,8 +3,8 @@
 import asyncio
 import os
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import StdinClosed
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import StdinClosed
 from aiocmdpool.live.terminal import end_of_input
 
 HIGH_WATER = 65536  # bytes that may wait; what a pipe holds

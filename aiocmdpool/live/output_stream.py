@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Literal
 
-from aiocmdpool import validate
-from aiocmdpool.errors import LineTooLong
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.errors import LineTooLong
 from aiocmdpool.live.pipe_end import PipeEnd
 
 AT_A_STRETCH = 16  # chunks read without letting the loop turn

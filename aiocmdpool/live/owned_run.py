@@ -12,11 +12,11 @@ import dataclasses
 import os
 from typing import Any, Protocol
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import ExecuteError, TaskCancelled
-from aiocmdpool.outcome import settle
-from aiocmdpool.result import CommandResult, EndReason
-from aiocmdpool.run_control import ChildSetup, Place, RunControl
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
+from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.result import CommandResult, EndReason
+from aiocmdpool.commands.run_control import ChildSetup, Place, RunControl
 
 
 class ControlledExecutor(Protocol):

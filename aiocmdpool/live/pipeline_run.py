@@ -6,14 +6,14 @@ import functools
 import os
 from time import monotonic
 
-from aiocmdpool.errors import CommandTimeout
+from aiocmdpool.commands.errors import CommandTimeout
+from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.pipeline import Pipeline, PipelineResult
+from aiocmdpool.commands.result import EndReason
+from aiocmdpool.commands.run_control import Place
 from aiocmdpool.live.owned_run import ControlledExecutor, OwnedRun, close_all
-from aiocmdpool.outcome import settle
-from aiocmdpool.pipeline import Pipeline, PipelineResult
-from aiocmdpool.result import EndReason
-from aiocmdpool.run_control import Place
+from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.system.start_failure import stream_failure
-from aiocmdpool.waiting import wait_through
 
 
 async def run_pipeline(executor: ControlledExecutor, pipeline: Pipeline) -> PipelineResult:

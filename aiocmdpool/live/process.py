@@ -10,7 +10,8 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Collection
 
-from aiocmdpool.command import CommandConfig, OutputPolicy
+from aiocmdpool.commands.command import CommandConfig, OutputPolicy
+from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.live.events import OutputEvent, events_of
 from aiocmdpool.live.input_stream import InputStream
 from aiocmdpool.live.output_stream import OutputStream
@@ -18,10 +19,9 @@ from aiocmdpool.live.owned_run import ControlledExecutor, OwnedRun
 from aiocmdpool.live.silence import SilenceWatch
 from aiocmdpool.live.terminal import WindowSize, check_size, resize
 from aiocmdpool.live.wiring import ALL, Wiring
-from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.pipes import PipeReader
-from aiocmdpool.waiting import wait_through
 
 EXIT_TIMEOUT = 0.25  # seconds to exit for a program that is left after its last byte: the end of a pipe comes first
 

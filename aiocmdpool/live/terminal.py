@@ -6,7 +6,7 @@ import struct
 import termios
 from typing import NamedTuple
 
-from aiocmdpool import validate
+from aiocmdpool.commands import validate
 
 _LFLAG, _CC = 3, 6  # places in what termios.tcgetattr gives
 _LARGEST = 65535

@@ -4,11 +4,11 @@ import os
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from aiocmdpool.command import CommandConfig, Stdio
-from aiocmdpool.errors import ConfigError
+from aiocmdpool.commands.command import CommandConfig, Stdio
+from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.run_control import ChildSetup
 from aiocmdpool.live.owned_run import close_all
 from aiocmdpool.live.terminal import WindowSize, open_terminal
-from aiocmdpool.run_control import ChildSetup
 from aiocmdpool.system.start_failure import stream_failure
 
 ALL = ("stdin", "stdout", "stderr")

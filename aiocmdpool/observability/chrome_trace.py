@@ -15,9 +15,9 @@ from json.encoder import encode_basestring_ascii as _json_text  # what `json.dum
 from types import TracebackType
 from typing import Self
 
+from aiocmdpool.commands.result import EndReason
 from aiocmdpool.observability.events import TaskEvent, TaskFinished
 from aiocmdpool.observability.trace_file import JsonArrayFile
-from aiocmdpool.result import EndReason
 
 FLUSH_EVERY = 1.0  # seconds, at the first event after them
 BATCH = 64  # tasks; noting one and formatting many takes 2/3 of what formatting each does, and 0.3 ms at once

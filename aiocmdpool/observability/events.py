@@ -10,10 +10,10 @@ Of every task: `TaskQueued`, then `TaskStarted` unless it ended before, then `Ta
 import dataclasses
 from typing import Protocol
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import ExecuteError
-from aiocmdpool.result import CommandResult, EndReason
-from aiocmdpool.task_status import TaskStatus
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ExecuteError
+from aiocmdpool.commands.result import CommandResult, EndReason
+from aiocmdpool.tasks.status import TaskStatus
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

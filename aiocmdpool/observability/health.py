@@ -3,13 +3,13 @@
 import dataclasses
 import enum
 
-from aiocmdpool import validate
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
-from aiocmdpool.errors import ConfigError
-from aiocmdpool.executor import CommandExecutor
-from aiocmdpool.process_pool import ProcessPool
-from aiocmdpool.process_pool_statistics import ProcessPoolStatistics
-from aiocmdpool.task_handle import TaskHandle
+from aiocmdpool.backends.workers.process_pool import ProcessPool
+from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.tasks.handle import TaskHandle
 
 DEFAULT_QUEUE_USE = 0.9  # of max_size
 DEFAULT_LONG_RUNNING = 600.0  # seconds; pretty arbitrary: who runs longer commands says so

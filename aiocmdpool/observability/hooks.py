@@ -5,7 +5,7 @@ import inspect
 import logging
 from collections.abc import Iterable
 
-from aiocmdpool.errors import ConfigError
+from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.observability.events import EventHook, TaskEvent
 
 _log = logging.getLogger("aiocmdpool.hooks")

@@ -8,13 +8,13 @@ import dataclasses
 from collections.abc import Iterable
 from time import monotonic
 
-from aiocmdpool.errors import ExecuteError
+from aiocmdpool.commands.errors import ExecuteError
+from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.observability.events import EventHook, OutputLimitReached, TaskFinished, TaskQueued, TaskStarted
 from aiocmdpool.observability.histogram import LatencyHistogram, LatencyRecorder
 from aiocmdpool.observability.hooks import Hooks
 from aiocmdpool.observability.task_log import POOL_LOG, level_of, log_finished
-from aiocmdpool.result import CommandResult, EndReason
-from aiocmdpool.task_handle import TaskHandle
+from aiocmdpool.tasks.handle import TaskHandle
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

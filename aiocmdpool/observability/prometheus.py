@@ -19,7 +19,7 @@ from aiocmdpool.observability.health import HealthState
 from aiocmdpool.observability.histogram import LatencyHistogram
 
 if TYPE_CHECKING:
-    from aiocmdpool.pool_view import PoolView
+    from aiocmdpool.pool.view import PoolView
 
 _PREFIX = "aiocmdpool"
 _FROM, _TO = 2.0**-14, 2.0**14  # seconds, 61 µs to 4.5 hours: the buckets that are worth a time series

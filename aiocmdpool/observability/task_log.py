@@ -8,9 +8,9 @@ the messages of errors say: the label or the command line, never the environment
 import logging
 import traceback
 
-from aiocmdpool.errors import ExecuteError, WorkerLost
+from aiocmdpool.commands.errors import ExecuteError, WorkerLost
 from aiocmdpool.observability.events import TaskFinished
-from aiocmdpool.task_status import TaskStatus
+from aiocmdpool.tasks.status import TaskStatus
 
 POOL_LOG = logging.getLogger("aiocmdpool.pool")
 

@@ -11,9 +11,9 @@ from aiocmdpool.policies.admission import Admission
 from aiocmdpool.policies.backoff import Backoff
 from aiocmdpool.policies.circuit_breaker import CircuitBreaker
 from aiocmdpool.policies.circuits import CircuitState
+from aiocmdpool.policies.classify import Outcome, failed, may_pass
 from aiocmdpool.policies.key_limit import KeyLimit
 from aiocmdpool.policies.keys import by_host, by_program
-from aiocmdpool.policies.outcomes import Outcome, failed, may_pass
 from aiocmdpool.policies.rate_limit import RateLimit
 from aiocmdpool.policies.retry import FailedAttempt, Retry
 from aiocmdpool.policies.single_flight import SingleFlight, same_command

@@ -11,13 +11,13 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from aiocmdpool import validate
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import ConfigError
-from aiocmdpool.executor import CommandExecutor
-from aiocmdpool.policies.room import CpuPressure, Memory
-from aiocmdpool.policies.wrapped import wrapped
-from aiocmdpool.result import CommandResult
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.policies.checked_executor import wrapped
+from aiocmdpool.policies.headroom import CpuPressure, Memory
 
 T = TypeVar("T")
 

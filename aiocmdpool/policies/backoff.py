@@ -3,8 +3,8 @@
 import dataclasses
 import random
 
-from aiocmdpool import validate
-from aiocmdpool.errors import ConfigError
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

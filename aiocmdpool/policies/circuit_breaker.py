@@ -10,15 +10,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 
-from aiocmdpool import validate
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import CircuitOpen
-from aiocmdpool.executor import CommandExecutor, checked_result
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import CircuitOpen
+from aiocmdpool.commands.executor import CommandExecutor, checked_result
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.circuits import Circuits, CircuitState
+from aiocmdpool.policies.classify import Outcome, describe, failed
 from aiocmdpool.policies.keys import Key, by_program, key_of
-from aiocmdpool.policies.outcomes import Outcome, describe, failed
-from aiocmdpool.policies.wrapped import wrapped
-from aiocmdpool.result import CommandResult
 
 _log = logging.getLogger(__name__)
 

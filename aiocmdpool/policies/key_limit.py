@@ -7,13 +7,13 @@ import asyncio
 import dataclasses
 from collections.abc import Hashable, Mapping
 
-from aiocmdpool import validate
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import ConfigError
-from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.keys import Key, by_program, key_of
-from aiocmdpool.policies.wrapped import wrapped
-from aiocmdpool.result import CommandResult
 
 _limit = validate.whole_number(1)
 

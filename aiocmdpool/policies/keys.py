@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Hashable
 from urllib.parse import urlsplit
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import ConfigError
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ConfigError
 
 Key = Callable[[CommandConfig], Hashable]
 

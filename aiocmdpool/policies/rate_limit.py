@@ -10,12 +10,12 @@ import dataclasses
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from aiocmdpool import validate
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.executor import CommandExecutor
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.keys import Key, key_of
-from aiocmdpool.policies.wrapped import wrapped
-from aiocmdpool.result import CommandResult
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter

@@ -11,14 +11,14 @@ import dataclasses
 import logging
 from collections.abc import Callable
 
-from aiocmdpool import validate
-from aiocmdpool.command import CommandConfig, Stdio
-from aiocmdpool.errors import IoError
-from aiocmdpool.executor import CommandExecutor, checked_result
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import CommandConfig, Stdio
+from aiocmdpool.commands.errors import IoError
+from aiocmdpool.commands.executor import CommandExecutor, checked_result
+from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.policies.backoff import Backoff, clean_backoff
-from aiocmdpool.policies.outcomes import FINAL, Outcome, describe, may_pass
-from aiocmdpool.policies.wrapped import wrapped
-from aiocmdpool.result import CommandResult
+from aiocmdpool.policies.checked_executor import wrapped
+from aiocmdpool.policies.classify import FINAL, Outcome, describe, may_pass
 
 _log = logging.getLogger(__name__)
 

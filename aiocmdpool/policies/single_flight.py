@@ -10,14 +10,14 @@ import dataclasses
 import functools
 from collections.abc import Hashable
 
-from aiocmdpool import validate
-from aiocmdpool.command import CommandConfig, Stdio
-from aiocmdpool.errors import ExecuteError, TaskCancelled
-from aiocmdpool.executor import CommandExecutor, checked_result
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import CommandConfig, Stdio
+from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
+from aiocmdpool.commands.executor import CommandExecutor, checked_result
+from aiocmdpool.commands.result import CommandResult, EndReason
+from aiocmdpool.loops.waiting import wait_through
+from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.keys import Key, key_of
-from aiocmdpool.policies.wrapped import wrapped
-from aiocmdpool.result import CommandResult, EndReason
-from aiocmdpool.waiting import wait_through
 
 
 def same_command(command: CommandConfig) -> CommandConfig | None:

@@ -10,11 +10,11 @@ Any number of threads may use it at once. Whatever interrupts a blocked call (Ct
 leaves it when the command it waited for is dead and reaped.
 """
 
-from aiocmdpool.sync.current import shutdown
-from aiocmdpool.sync.one_shot import execute, run
-from aiocmdpool.sync.pool import CommandPool
-from aiocmdpool.sync.pool_seg import CommandPoolSeg
+from aiocmdpool.sync.command_pool import CommandPool
+from aiocmdpool.sync.handle import TaskHandle
 from aiocmdpool.sync.process_pool import ProcessPool
-from aiocmdpool.sync.task_handle import TaskHandle
+from aiocmdpool.sync.process_wide import shutdown
+from aiocmdpool.sync.seg_pool import CommandPoolSeg
+from aiocmdpool.sync.shortcuts import execute, run
 
 __all__ = ["CommandPool", "CommandPoolSeg", "ProcessPool", "TaskHandle", "execute", "run", "shutdown"]

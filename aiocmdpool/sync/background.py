@@ -16,9 +16,9 @@ from typing import Protocol
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from aiocmdpool.backends.process import ProcessBackend
-from aiocmdpool.sync.gate import Gate
-from aiocmdpool.sync.interruptions import wait_or_end
+from aiocmdpool.backends.child.process import ProcessBackend
+from aiocmdpool.loops.gate import Gate
+from aiocmdpool.loops.interruptions import wait_or_end
 
 # What the thread would import by itself is imported now: a fork in the middle of it would leave the child with the lock
 # of a module for good.

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Generic, NoReturn, TypeVar
 
-from aiocmdpool.errors import PoolClosed, TaskCancelled
-from aiocmdpool.result import EndReason
+from aiocmdpool.commands.errors import PoolClosed, TaskCancelled
+from aiocmdpool.commands.result import EndReason
+from aiocmdpool.loops.gate import Gate
+from aiocmdpool.loops.interruptions import wait_or_end
 from aiocmdpool.sync.background import Background
-from aiocmdpool.sync.current import stay_if_exiting
-from aiocmdpool.sync.gate import Gate
-from aiocmdpool.sync.interruptions import wait_or_end
+from aiocmdpool.sync.process_wide import stay_if_exiting
 
 T = TypeVar("T")
 

@@ -3,11 +3,11 @@
 from types import TracebackType
 from typing import Self
 
-from aiocmdpool import process_pool
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.process_pool import ProcessPoolStatistics
-from aiocmdpool.result import CommandResult
-from aiocmdpool.sync.link import Link
+from aiocmdpool.backends.workers import process_pool
+from aiocmdpool.backends.workers.process_pool import ProcessPoolStatistics
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.sync.binding import Link
 
 
 class ProcessPool:

@@ -1,8 +1,8 @@
 """`TaskStatusTracker`, from any thread."""
 
-from aiocmdpool import task_status
-from aiocmdpool.sync.link import Link
-from aiocmdpool.task_status import TaskStatus
+from aiocmdpool.sync.binding import Link
+from aiocmdpool.tasks import status as task_status
+from aiocmdpool.tasks.status import TaskStatus
 
 
 class TaskStatusTracker:

@@ -1,6 +1,6 @@
 """What is kept of a captured stream. Pure: no descriptor, no loop."""
 
-from aiocmdpool.command import OutputPolicy
+from aiocmdpool.commands.command import OutputPolicy
 
 
 class Capture:

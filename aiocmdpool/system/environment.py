@@ -3,8 +3,8 @@
 import os
 from collections.abc import Mapping
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.worker_program.procs import COOKIE
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.standalone.kernel.processes import COOKIE
 
 
 def current_environment() -> Mapping[bytes, bytes]:

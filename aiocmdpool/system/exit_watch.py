@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from aiocmdpool.system.loop import Loop
+from aiocmdpool.loops.loop import Loop
 
 
 class ExitWatch(Protocol):

@@ -9,16 +9,16 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-import aiocmdpool.worker_program
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import IoError
-from aiocmdpool.run_control import ChildSetup
+import aiocmdpool.standalone
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import IoError
+from aiocmdpool.commands.run_control import ChildSetup
+from aiocmdpool.standalone.kernel.launcher import lc_ctype_of
 from aiocmdpool.system.environment import environment_of
 from aiocmdpool.system.start_failure import start_failure
 from aiocmdpool.system.stdio import ChildStdio
-from aiocmdpool.worker_program.launcher import lc_ctype_of
 
-LAUNCHER = str(pathlib.Path(aiocmdpool.worker_program.__path__[0], "launcher.py"))
+LAUNCHER = str(pathlib.Path(aiocmdpool.standalone.__path__[0], "kernel", "launcher.py"))
 
 
 class Report(NamedTuple):

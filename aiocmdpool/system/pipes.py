@@ -8,8 +8,8 @@ import errno
 import os
 from collections.abc import Callable
 
+from aiocmdpool.loops.loop import Loop
 from aiocmdpool.system.capture import Capture
-from aiocmdpool.system.loop import Loop
 
 CHUNK = 65536  # bytes: what a Linux pipe holds by default (pipe(7))
 

@@ -4,7 +4,7 @@ import itertools
 import os
 import secrets
 
-from aiocmdpool.worker_program import procs
+from aiocmdpool.standalone.kernel import processes as procs
 
 _numbers = itertools.count(1)
 _cookie = secrets.token_hex(8).encode()

@@ -4,8 +4,8 @@ import errno
 import os
 import shutil
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import IoError
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import IoError
 
 
 def start_failure(command: CommandConfig, error: OSError) -> IoError:

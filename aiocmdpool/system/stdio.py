@@ -5,7 +5,7 @@ import os
 import pathlib
 import subprocess
 
-from aiocmdpool.command import CommandConfig, Stdio
+from aiocmdpool.commands.command import CommandConfig, Stdio
 
 
 class ChildStdio:

@@ -8,7 +8,7 @@ from anyio.from_thread import start_blocking_portal
 
 from aiocmdpool import CommandConfig, sync
 from aiocmdpool.sync.calls import Call
-from aiocmdpool.sync.current import current
+from aiocmdpool.sync.process_wide import current
 from benchmarks.quantiles import Spread
 
 TRUE = CommandConfig("true")

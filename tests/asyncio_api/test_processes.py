@@ -12,7 +12,7 @@ import pytest
 from contract.support import assert_dead, helper, is_gone
 
 from aiocmdpool import ProcessPool
-from aiocmdpool.errors import PoolClosed
+from aiocmdpool.commands.errors import PoolClosed
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
 PYTHON = (sys.executable, "-I", "-S", "-c")

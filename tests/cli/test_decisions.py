@@ -2,16 +2,16 @@
 
 import pytest
 
-from aiocmdpool.cli.halt import NEVER, HaltAction, HaltPolicy, parse_halt
+from aiocmdpool.cli.arguments.halt import NEVER, HaltAction, HaltPolicy, parse_halt
+from aiocmdpool.cli.arguments.parse import parse_run
 from aiocmdpool.cli.job_log import Resume
 from aiocmdpool.cli.messages import message
-from aiocmdpool.cli.outcome import Outcome, Verdict, judge
-from aiocmdpool.cli.parse import parse_run
 from aiocmdpool.cli.stop import Stop, StopLevel, StopReason, exit_status
 from aiocmdpool.cli.summary import Tally, duration, summary
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import IoError, TaskCancelled
-from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.cli.verdict import Outcome, Verdict, judge
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import IoError, TaskCancelled
+from aiocmdpool.commands.result import CommandResult, EndReason
 
 COMMAND = CommandConfig("false", ["a b"])
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import aiocmdpool.cli.output as cli_output
-from aiocmdpool.cli.curtain import WIPE, Curtain
-from aiocmdpool.cli.lines import DRAIN_TIMEOUT, MAX_LINE, LineSplitter, LineStream, tag_lines
-from aiocmdpool.cli.output import HIGH_WATER, LOW_WATER, STDERR, Output
-from aiocmdpool.cli.progress import Snapshot, progress_text
-from aiocmdpool.cli.turns import MAX_HELD_LIVE, Turns
+import aiocmdpool.cli.output.writer as cli_output
+from aiocmdpool.cli.output.last_line import WIPE, Curtain
+from aiocmdpool.cli.output.lines import DRAIN_TIMEOUT, MAX_LINE, LineSplitter, LineStream, tag_lines
+from aiocmdpool.cli.output.order import MAX_HELD_LIVE, Turns
+from aiocmdpool.cli.output.progress import Snapshot, progress_text
+from aiocmdpool.cli.output.writer import HIGH_WATER, LOW_WATER, STDERR, Output
 
 
 class Pipe:
@@ -250,7 +250,7 @@ async def test_a_message_does_not_wait_for_a_slow_reader(
     one_file: bool, monkeypatch: pytest.MonkeyPatch, pipe: Pipe
 ) -> None:
     other = Pipe()
-    monkeypatch.setattr("aiocmdpool.cli.output.STDERR", os.dup(pipe.write_end if one_file else other.write_end))
+    monkeypatch.setattr("aiocmdpool.cli.output.writer.STDERR", os.dup(pipe.write_end if one_file else other.write_end))
     output = Output(pytest.fail)
     output.write(pipe.write_end, b"x" * 200_000)
     output.write(pipe.write_end, b"y" * 10)

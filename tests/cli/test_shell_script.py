@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiocmdpool.cli.template import Template
+from aiocmdpool.cli.arguments.template import Template
 
 NASTY = "a  b'\"`$(echo no)$HOME;*\\\n|&>x{}{.}"
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiocmdpool.cli.template import SUBSTITUTES, Template, directory, last_component, without_extension
+from aiocmdpool.cli.arguments.template import SUBSTITUTES, Template, directory, last_component, without_extension
 
 PATHS = [
     "a",

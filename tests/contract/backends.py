@@ -5,12 +5,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
 
 from aiocmdpool import CommandPool, CommandPoolSeg, ExecutionConfig, ExecutionMode
-from aiocmdpool.backends.process import ProcessBackend
+from aiocmdpool.backends.child.process import ProcessBackend
+from aiocmdpool.backends.child.thread import ThreadBackend
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
-from aiocmdpool.backends.thread import ThreadBackend
-from aiocmdpool.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.policies import Admission, CircuitBreaker, KeyLimit, RateLimit, Retry, SingleFlight
-from aiocmdpool.result import CommandResult
 
 
 class PoolAsBackend:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from aiocmdpool.command import CommandConfig, OutputPolicy, ResourceLimits, Stdio
+from aiocmdpool.commands.command import CommandConfig, OutputPolicy, ResourceLimits, Stdio
 
 from .backends import BACKENDS
 from .loops import LOOPS

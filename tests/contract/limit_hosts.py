@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
-from aiocmdpool.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig
 
 from .backends import BACKENDS
 from .loops import LOOPS

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psutil
 
 import aiocmdpool
-from aiocmdpool.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import CommandTimeout, ExecuteError, IoError, NonZeroExit
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import CommandTimeout, ExecuteError, IoError, NonZeroExit
 
 from .support import helper, outcome, sh
 

@@ -8,8 +8,8 @@ import subprocess
 import psutil
 import pytest
 
-from aiocmdpool.command import CommandConfig, OutputPolicy
-from aiocmdpool.errors import NonZeroExit
+from aiocmdpool.commands.command import CommandConfig, OutputPolicy
+from aiocmdpool.commands.errors import NonZeroExit
 
 from .support import (
     HOST_DEADLINE,

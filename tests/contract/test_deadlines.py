@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from aiocmdpool.command import CommandConfig, OutputPolicy, Stdio
-from aiocmdpool.errors import CommandTimeout, ExecuteError
-from aiocmdpool.result import EndReason
+from aiocmdpool.commands.command import CommandConfig, OutputPolicy, Stdio
+from aiocmdpool.commands.errors import CommandTimeout, ExecuteError
+from aiocmdpool.commands.result import EndReason
 
 from .support import FOREVER, assert_dead, helper, is_gone, returns_before_programs_end, sh, with_patience
 

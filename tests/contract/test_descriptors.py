@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aiocmdpool.command import CommandConfig, Stdio
+from aiocmdpool.commands.command import CommandConfig, Stdio
 
 from .support import helper, run_host, sh
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import CommandTimeout
-from aiocmdpool.result import EndReason
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import CommandTimeout
+from aiocmdpool.commands.result import EndReason
 
 from .backends import BACKENDS
 from .support import assert_dead, helper, is_dead, outcome, returns_before_programs_end, sh, with_patience

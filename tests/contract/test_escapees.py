@@ -8,9 +8,9 @@ import select
 
 import pytest
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import CommandTimeout, TaskCancelled
-from aiocmdpool.result import KillTier
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import CommandTimeout, TaskCancelled
+from aiocmdpool.commands.result import KillTier
 
 from .support import DYING, assert_dead, helper, is_dead, outcome, returns_before_programs_end, sh, with_patience
 

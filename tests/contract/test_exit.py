@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from aiocmdpool.command import CommandConfig, Stdio
-from aiocmdpool.errors import ChildError, NonZeroExit
-from aiocmdpool.executor import CommandExecutor
-from aiocmdpool.result import CommandResult, EndReason, Usage
+from aiocmdpool.commands.command import CommandConfig, Stdio
+from aiocmdpool.commands.errors import ChildError, NonZeroExit
+from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.result import CommandResult, EndReason, Usage
 
 from .support import helper, is_gone, sh
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from aiocmdpool.command import CommandConfig, ResourceLimits
-from aiocmdpool.errors import CommandTimeout, IoError
+from aiocmdpool.commands.command import CommandConfig, ResourceLimits
+from aiocmdpool.commands.errors import CommandTimeout, IoError
 
 from .support import assert_dead, helper, outcome, returns_before_programs_end, run_host, sh, with_patience
 

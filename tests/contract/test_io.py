@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aiocmdpool.command import CommandConfig, Stdio
+from aiocmdpool.commands.command import CommandConfig, Stdio
 
 from .support import helper, pattern, run_host, sh
 

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from aiocmdpool.command import Stdio
-from aiocmdpool.result import EndReason, LeakedProcess
+from aiocmdpool.commands.command import Stdio
+from aiocmdpool.commands.result import EndReason, LeakedProcess
 
 from .support import FOREVER, assert_dead, helper, is_gone, pattern, returns_before_programs_end, sh
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import ExecuteError, PoolClosed, TaskCancelled
-from aiocmdpool.result import EndReason
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled
+from aiocmdpool.commands.result import EndReason
 
 from .backends import BACKENDS
 from .support import assert_dead, helper, is_gone, outcome, returns_before_programs_end

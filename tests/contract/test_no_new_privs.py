@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import aiocmdpool.worker_program
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import IoError
+import aiocmdpool.standalone
+from aiocmdpool.backends.workers import process as program_module
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import IoError
 from aiocmdpool.system import launch as launch_module
-from aiocmdpool.worker import program as program_module
 
 from .backends import BACKENDS
 from .support import helper, outcome, sh
@@ -48,9 +48,9 @@ async def test_it_holds_for_what_the_program_starts_and_beside_other_settings(ba
 @pytest.mark.one_loop("asyncio", "uvloop")
 async def test_where_it_cannot_be_applied_the_program_does_not_run(backend_name, monkeypatch, tmp_path):
     """A kernel that does not know it: the number that is asked for means nothing to this one."""
-    folder = tmp_path / "worker_program"
-    shutil.copytree(aiocmdpool.worker_program.__path__[0], folder, ignore=shutil.ignore_patterns("__pycache__"))
-    launcher = folder / "launcher.py"
+    folder = tmp_path / "standalone"
+    shutil.copytree(aiocmdpool.standalone.__path__[0], folder, ignore=shutil.ignore_patterns("__pycache__"))
+    launcher = folder / "kernel" / "launcher.py"
     source = launcher.read_text()
     assert "PR_SET_NO_NEW_PRIVS = 38\n" in source
     launcher.write_text(source.replace("PR_SET_NO_NEW_PRIVS = 38\n", "PR_SET_NO_NEW_PRIVS = 9999\n"))

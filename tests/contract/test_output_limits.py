@@ -4,9 +4,9 @@ import ast
 
 import pytest
 
-from aiocmdpool.command import CommandConfig, OutputPolicy, Stdio
-from aiocmdpool.errors import ChildError, OutputLimitExceeded
-from aiocmdpool.result import EndReason
+from aiocmdpool.commands.command import CommandConfig, OutputPolicy, Stdio
+from aiocmdpool.commands.errors import ChildError, OutputLimitExceeded
+from aiocmdpool.commands.result import EndReason
 
 from .support import assert_dead, helper, is_gone, pattern, returns_before_programs_end, run_host, sh
 

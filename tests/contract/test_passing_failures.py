@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import IoError, TaskCancelled
-from aiocmdpool.result import EndReason
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import IoError, TaskCancelled
+from aiocmdpool.commands.result import EndReason
 
 from .backends import BACKENDS
 from .support import HOST_DEADLINE, host_environment, outcome

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import ExecuteError, IoError
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ExecuteError, IoError
 
 from .support import outcome, run_host, sh
 

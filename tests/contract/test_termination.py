@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import CommandTimeout, OutputLimitExceeded, TaskCancelled
-from aiocmdpool.result import CommandResult, EndReason, KillTier
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import CommandTimeout, OutputLimitExceeded, TaskCancelled
+from aiocmdpool.commands.result import CommandResult, EndReason, KillTier
 
 from .support import argv_of, assert_dead, helper, is_gone, outcome, returns_before_programs_end, sh, with_patience
 

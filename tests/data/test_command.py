@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aiocmdpool.command import (
+from aiocmdpool.commands.command import (
     DEFAULT_GRACE,
     DEFAULT_MAX_OUTPUT,
     CommandConfig,
@@ -22,7 +22,7 @@ from aiocmdpool.command import (
     ResourceLimits,
     Stdio,
 )
-from aiocmdpool.errors import ConfigError, ExecuteError
+from aiocmdpool.commands.errors import ConfigError, ExecuteError
 
 FIELDS = {field.name for field in dataclasses.fields(CommandConfig)}
 

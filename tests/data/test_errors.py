@@ -7,9 +7,9 @@ import pickle
 
 import pytest
 
-from aiocmdpool import errors
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import (
+from aiocmdpool.commands import errors
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import (
     ChildError,
     CircuitOpen,
     CommandTimeout,
@@ -25,7 +25,7 @@ from aiocmdpool.errors import (
     TaskCancelled,
     WorkerLost,
 )
-from aiocmdpool.result import CommandResult, EndReason
+from aiocmdpool.commands.result import CommandResult, EndReason
 
 COMMAND = CommandConfig("program", ["arg"], env={"NAME": "value"})
 RESULT = CommandResult(COMMAND, 3, b"out", b"err", 7, 0.5, end_reason=EndReason.TIMEOUT)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.result import CommandResult, EndReason, LeakedProcess, Usage
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.result import CommandResult, EndReason, LeakedProcess, Usage
 
 COMMAND = CommandConfig("program", ["arg"])
 

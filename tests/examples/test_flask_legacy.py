@@ -66,7 +66,7 @@ def test_processes_forked_after_the_import_have_pools_of_their_own(start):
     servers = set()
     soon(lambda: servers.update(use_from_threads(url)) or len(servers) == 2)
     assert service.pid not in servers
-    workers = programs_of(service.pid, "worker_program")
+    workers = programs_of(service.pid, "standalone")
     service.send_signal()
     assert service.wait() == 0
     assert_gone(workers)
@@ -77,7 +77,7 @@ def test_flask_run(start):
     service = start("", argv=["sh", "-c", 'exec "$@" 2>&1', "sh", *argv])
     url = service.line_with(r"Running on (\S+)").group(1)
     assert use_from_threads(url) == {service.pid}
-    workers = programs_of(service.pid, "worker_program")
+    workers = programs_of(service.pid, "standalone")
     service.send_signal()
     assert service.wait() == -15  # nobody catches it there; the workers see that their host has gone
     assert_gone(workers)

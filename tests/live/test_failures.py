@@ -8,10 +8,10 @@ import signal
 import pytest
 from contract.support import assert_dead, sh
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import IoError, WorkerLost
+from aiocmdpool.backends.workers.process_pool import ProcessPool
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import IoError, WorkerLost
 from aiocmdpool.live.pipeline_run import run_pipeline
-from aiocmdpool.process_pool import ProcessPool
 
 
 async def test_a_lost_worker_is_a_named_error_even_for_an_idempotent_command():

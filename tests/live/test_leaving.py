@@ -7,8 +7,8 @@ import signal
 import pytest
 from contract.support import assert_dead, helper, is_gone, outcome, returns_before_programs_end, sh
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import IoError, StdinClosed, TaskCancelled
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import IoError, StdinClosed, TaskCancelled
 
 
 async def test_leaving_ends_the_whole_tree(backend, ready):

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from aiocmdpool.errors import ConfigError, LineTooLong
+from aiocmdpool.commands.errors import ConfigError, LineTooLong
 from aiocmdpool.live.output_stream import OutputStream
 from aiocmdpool.live.pipe_end import CHUNK
 

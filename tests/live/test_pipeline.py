@@ -5,12 +5,19 @@ import asyncio
 import pytest
 from contract.support import assert_dead, helper, is_gone, outcome, returns_before_programs_end, sh
 
-from aiocmdpool.command import CommandConfig, Stdio
-from aiocmdpool.errors import CommandTimeout, ConfigError, IoError, NonZeroExit, OutputLimitExceeded, TaskCancelled
+from aiocmdpool.commands.command import CommandConfig, Stdio
+from aiocmdpool.commands.errors import (
+    CommandTimeout,
+    ConfigError,
+    IoError,
+    NonZeroExit,
+    OutputLimitExceeded,
+    TaskCancelled,
+)
+from aiocmdpool.commands.pipeline import Pipeline
+from aiocmdpool.commands.result import EndReason
 from aiocmdpool.live.pipeline_run import run_pipeline
 from aiocmdpool.one_shot_live import execute_pipeline
-from aiocmdpool.pipeline import Pipeline
-from aiocmdpool.result import EndReason
 
 YES, CAT = CommandConfig("yes"), CommandConfig("cat")
 

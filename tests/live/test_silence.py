@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from contract.support import helper, is_gone
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import CommandTimeout
-from aiocmdpool.result import EndReason
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import CommandTimeout
+from aiocmdpool.commands.result import EndReason
 
 
 async def test_a_silent_program_is_ended(backend, ready):

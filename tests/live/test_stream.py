@@ -6,8 +6,8 @@ from contextlib import aclosing
 import pytest
 from contract.support import assert_dead, helper, is_gone, returns_before_programs_end, sh
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import CommandTimeout, ConfigError, IoError, LineTooLong, NonZeroExit
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import CommandTimeout, ConfigError, IoError, LineTooLong, NonZeroExit
 from aiocmdpool.one_shot_live import stream, stream_command
 
 

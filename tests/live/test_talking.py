@@ -7,11 +7,11 @@ import signal
 import pytest
 from contract.support import helper, is_gone, sh
 
-from aiocmdpool.command import CommandConfig, Stdio
-from aiocmdpool.errors import CommandTimeout, NonZeroExit, PoolClosed, TaskCancelled
+from aiocmdpool.backends.workers.process_pool import ProcessPool
+from aiocmdpool.commands.command import CommandConfig, Stdio
+from aiocmdpool.commands.errors import CommandTimeout, NonZeroExit, PoolClosed, TaskCancelled
+from aiocmdpool.commands.result import EndReason
 from aiocmdpool.live.events import OutputEvent
-from aiocmdpool.process_pool import ProcessPool
-from aiocmdpool.result import EndReason
 
 
 async def test_question_and_answer(backend):

@@ -5,8 +5,8 @@ import signal
 import pytest
 from contract.support import CommandConfig, helper, is_gone, sh
 
-from aiocmdpool.command import Stdio
-from aiocmdpool.errors import ConfigError, IoError
+from aiocmdpool.commands.command import Stdio
+from aiocmdpool.commands.errors import ConfigError, IoError
 from aiocmdpool.live.terminal import WindowSize
 
 LOOK = "import os; print(*map(os.isatty, range(3)), os.getsid(0) == os.getpid(), open('/dev/tty').isatty())"

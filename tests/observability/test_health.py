@@ -10,8 +10,8 @@ from pool.support import HeldExecutor, named
 from process_pool.support import until
 
 from aiocmdpool import CommandPool, ConfigError, ExecutionConfig, ProcessPool
+from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics
 from aiocmdpool.observability.health import HealthState, PoolFacts, judge
-from aiocmdpool.process_pool_statistics import ProcessPoolStatistics
 
 from .support import hold, settled
 

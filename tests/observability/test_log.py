@@ -10,7 +10,8 @@ import pytest
 from contract.support import host_environment, sh
 from pool.support import named
 
-from aiocmdpool import CommandConfig, ProcessPool, process_pool
+from aiocmdpool import CommandConfig, ProcessPool
+from aiocmdpool.backends.workers import process_pool
 from aiocmdpool.observability import task_log
 
 from .support import hold, settled

@@ -11,7 +11,7 @@ from contract.support import helper, is_gone, outcome, sh
 from pool.support import HeldExecutor, StubbornExecutor, named, quiet, result_of
 
 from aiocmdpool import CommandPool, ConfigError, ExecuteError, NonZeroExit, PoolClosed, ProcessBackend, TaskCancelled
-from aiocmdpool.errors import CircuitOpen
+from aiocmdpool.commands.errors import CircuitOpen
 from aiocmdpool.policies import CircuitBreaker, CircuitState, by_host
 
 from .support import Scripted, cancelled, in_fake_time, turns

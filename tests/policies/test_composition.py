@@ -10,7 +10,7 @@ from contract.support import helper, is_gone, sh
 from pool.support import named, result_of
 
 from aiocmdpool import CommandExecutor, CommandPool, ExecutionConfig, NonZeroExit, PoolClosed, ProcessBackend
-from aiocmdpool.errors import CircuitOpen
+from aiocmdpool.commands.errors import CircuitOpen
 from aiocmdpool.policies import Admission, Backoff, CircuitBreaker, KeyLimit, RateLimit, Retry, SingleFlight
 
 from .support import FakeTimeLoop, cancelled, in_fake_time, turns

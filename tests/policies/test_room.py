@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aiocmdpool.policies.room import CpuPressure, Memory
+from aiocmdpool.policies.headroom import CpuPressure, Memory
 
 MIB = 1 << 20
 PRESSURE = "some avg10={} avg60=1.00 avg300=1.00 total=99\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"

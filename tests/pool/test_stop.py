@@ -513,7 +513,7 @@ def own_backend(monkeypatch):
 
     def make(**errors):
         backend = Backend(**errors)
-        monkeypatch.setattr("aiocmdpool.pool_life.create_backend", lambda config: backend)
+        monkeypatch.setattr("aiocmdpool.pool.lifecycle.create_backend", lambda config: backend)
         return backend
 
     return make

@@ -9,7 +9,7 @@ import pytest
 from pool.support import PATIENCE, HeldExecutor
 
 from aiocmdpool import ExecutionConfig
-from aiocmdpool.pool_seg import CommandPoolSeg
+from aiocmdpool.pool.seg_pool import CommandPoolSeg
 
 
 @pytest.fixture

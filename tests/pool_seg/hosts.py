@@ -11,7 +11,7 @@ from contract.loops import LOOPS
 from contract.support import helper
 
 from aiocmdpool import CommandConfig, ExecutionConfig, ExecutionMode
-from aiocmdpool.pool_seg import CommandPoolSeg
+from aiocmdpool.pool.seg_pool import CommandPoolSeg
 
 _KEPT: list[object] = []  # what nobody else refers to
 

@@ -7,8 +7,8 @@ import threading
 import pytest
 from pool.support import InstantExecutor, named, quiet, settled
 
-from aiocmdpool.errors import ConfigError, QueueFull
-from aiocmdpool.seg_queue import SegQueue
+from aiocmdpool.commands.errors import ConfigError, QueueFull
+from aiocmdpool.pool.seg_queue import SegQueue
 
 from .support import threads
 

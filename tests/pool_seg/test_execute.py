@@ -7,8 +7,8 @@ from contract.support import assert_dead, helper, is_gone, outcome, returns_befo
 from pool.support import InstantExecutor, StubbornExecutor, named, quiet
 
 from aiocmdpool import CommandExecutor, CommandPool, ExecutionConfig, ExecutionMode, NonZeroExit, TaskStatus
-from aiocmdpool.errors import ConfigError, PoolClosed, QueueFull
-from aiocmdpool.pool_seg import CommandPoolSeg
+from aiocmdpool.commands.errors import ConfigError, PoolClosed, QueueFull
+from aiocmdpool.pool.seg_pool import CommandPoolSeg
 
 from .support import Thread, threads
 

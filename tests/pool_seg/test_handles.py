@@ -11,13 +11,13 @@ from contract.support import outcome
 from pool.support import InstantExecutor, named, quiet, settled
 
 from aiocmdpool import CommandResult, ExecuteError, TaskCancelled, TaskHandle, TaskStatus
-from aiocmdpool.errors import ConfigError
-from aiocmdpool.result import EndReason
+from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.result import EndReason
 
 from .support import Thread, blocked_in, threads
 
 if TYPE_CHECKING:
-    from aiocmdpool.seg_handle import SegTaskHandle
+    from aiocmdpool.tasks.thread_handle import SegTaskHandle
 
 
 @pytest.fixture

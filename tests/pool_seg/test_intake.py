@@ -8,8 +8,8 @@ import pytest
 from pool.support import InstantExecutor, assert_counts_add_up, named, quiet, settled
 
 from aiocmdpool import TaskStatus
-from aiocmdpool.errors import ConfigError
-from aiocmdpool.seg_queue import SegQueue
+from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.pool.seg_queue import SegQueue
 
 from .support import Thread, threads
 

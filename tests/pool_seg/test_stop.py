@@ -8,9 +8,9 @@ from contract.support import outcome
 from pool.support import InstantExecutor, StubbornExecutor, assert_counts_add_up, named, quiet, soon
 
 from aiocmdpool import ExecuteError, TaskCancelled, TaskStatus
-from aiocmdpool.errors import PoolClosed
-from aiocmdpool.pool_seg import CommandPoolSeg
-from aiocmdpool.result import EndReason
+from aiocmdpool.commands.errors import PoolClosed
+from aiocmdpool.commands.result import EndReason
+from aiocmdpool.pool.seg_pool import CommandPoolSeg
 
 from .support import Thread, blocked_in, threads
 

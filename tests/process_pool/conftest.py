@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from aiocmdpool.process_pool import ProcessPool
-from aiocmdpool.worker import worker as worker_module
+from aiocmdpool.backends.workers import worker as worker_module
+from aiocmdpool.backends.workers.process_pool import ProcessPool
 
 from .support import PATIENCE
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from contract.loops import LOOPS
 from contract.support import helper
 
-from aiocmdpool.backends.process import ProcessBackend
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.process_pool import ProcessPool
-from aiocmdpool.result import KillTier
+from aiocmdpool.backends.child.process import ProcessBackend
+from aiocmdpool.backends.workers.process_pool import ProcessPool
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.result import KillTier
 
 from .hosts import read, say
 from .support import in_background, outcome, sh, until

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from contract.loops import LOOPS
 from contract.support import helper
 
-from aiocmdpool.command import CommandConfig, Stdio
-from aiocmdpool.process_pool import ProcessPool
+from aiocmdpool.backends.workers.process_pool import ProcessPool
+from aiocmdpool.commands.command import CommandConfig, Stdio
 
 from .support import PATIENCE, outcome, process_exists, sh, until
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import psutil
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.process_pool import ProcessPool
+from aiocmdpool.backends.workers.process_pool import ProcessPool
+from aiocmdpool.commands.command import CommandConfig
 
 PATIENCE = 15.0  # seconds after which something that should have happened is taken for broken
 

@@ -6,9 +6,9 @@ import random
 import pytest
 from contract.support import helper, is_gone
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import TaskCancelled
-from aiocmdpool.worker import worker as worker_module
+from aiocmdpool.backends.workers import worker as worker_module
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import TaskCancelled
 
 from .support import PATIENCE, children_of, hold, in_background, outcome, pairs, sh
 

@@ -9,11 +9,11 @@ import psutil
 import pytest
 from contract.support import is_gone
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.cpus import cpu_count
-from aiocmdpool.errors import ConfigError, IoError
+from aiocmdpool.backends.workers.process_pool import ProcessPool
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ConfigError, IoError
 from aiocmdpool.one_shot_live import execute_pipeline
-from aiocmdpool.process_pool import ProcessPool
+from aiocmdpool.system.cpus import cpu_count
 
 from .support import hold, in_background, outcome, pairs, sh, until
 

@@ -8,13 +8,13 @@ import signal
 import pytest
 from contract.support import assert_dead, helper, is_gone
 
-from aiocmdpool import process_pool
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLost
-from aiocmdpool.process_pool import ProcessPool
-from aiocmdpool.result import CommandResult, EndReason
-from aiocmdpool.worker import program as program_module
-from aiocmdpool.worker import worker as worker_module
+from aiocmdpool.backends.workers import process as program_module
+from aiocmdpool.backends.workers import process_pool
+from aiocmdpool.backends.workers import worker as worker_module
+from aiocmdpool.backends.workers.process_pool import ProcessPool
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLost
+from aiocmdpool.commands.result import CommandResult, EndReason
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, sh, until
 

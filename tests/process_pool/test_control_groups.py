@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from contract.support import HOST_DEADLINE, assert_dead, helper, host_environment, is_dead
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import WorkerLost
-from aiocmdpool.result import KillTier
-from aiocmdpool.worker_program import cgroup
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import WorkerLost
+from aiocmdpool.commands.result import KillTier
+from aiocmdpool.standalone.kernel import cgroup
 
 from .support import hold, in_background, pairs, sh, until
 from .test_hosts import GONE, argv_of_host, assert_all_die

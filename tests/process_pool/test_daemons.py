@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 from contract.support import HOST_DEADLINE, assert_dead, helper, host_environment, is_dead
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import WorkerLost
-from aiocmdpool.worker_program import cgroup
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import WorkerLost
+from aiocmdpool.standalone.kernel import cgroup
 
 from .ending_hosts import DAEMON
 from .support import in_background, sh, until

@@ -8,8 +8,8 @@ import resource
 import pytest
 from contract.support import helper
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import IoError
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import IoError
 
 from .support import hold, in_background, outcome, pairs, sh
 

@@ -8,9 +8,9 @@ import time
 import pytest
 from contract.support import assert_dead, is_gone
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import CommandTimeout, WorkerLost
-from aiocmdpool.worker import pending as pending_module
+from aiocmdpool.backends.workers import pending as pending_module
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import CommandTimeout, WorkerLost
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, until
 

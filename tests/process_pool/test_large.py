@@ -7,8 +7,8 @@ import os
 import pytest
 from contract.support import helper, pattern
 
-from aiocmdpool.command import CommandConfig, OutputPolicy, Stdio
-from aiocmdpool.errors import OutputLimitExceeded
+from aiocmdpool.commands.command import CommandConfig, OutputPolicy, Stdio
+from aiocmdpool.commands.errors import OutputLimitExceeded
 
 from .support import PATIENCE, in_background, outcome, sh
 

@@ -7,7 +7,7 @@ import os
 import pytest
 from contract.support import is_gone
 
-from aiocmdpool.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig
 
 from .support import PATIENCE, in_background, sh
 

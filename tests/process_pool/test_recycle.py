@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from contract.support import is_gone, pattern
 
-from aiocmdpool import process_pool
-from aiocmdpool.command import CommandConfig
+from aiocmdpool.backends.workers import process_pool
+from aiocmdpool.commands.command import CommandConfig
 
 from .support import hold, in_background, pairs, sh, until
 

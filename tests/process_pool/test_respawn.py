@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from contract.support import assert_dead, helper, is_gone
 
-from aiocmdpool import process_pool
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import WorkerLost
-from aiocmdpool.worker import program as program_module
-from aiocmdpool.worker import worker as worker_module
+from aiocmdpool.backends.workers import process as program_module
+from aiocmdpool.backends.workers import process_pool
+from aiocmdpool.backends.workers import worker as worker_module
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import WorkerLost
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, sh, until
 

@@ -6,9 +6,9 @@ import os
 import signal
 import traceback
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import ExecuteError, TaskCancelled, WorkerLost
-from aiocmdpool.pool import CommandPool
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ExecuteError, TaskCancelled, WorkerLost
+from aiocmdpool.pool.command_pool import CommandPool
 
 from .support import hold, in_background, pairs
 

@@ -10,8 +10,8 @@ import pytest
 from contract.loops import LOOPS
 from contract.support import HOST_DEADLINE, host_environment, is_gone
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.process_pool import ProcessPool
+from aiocmdpool.backends.workers.process_pool import ProcessPool
+from aiocmdpool.commands.command import CommandConfig
 
 from .support import until
 from .test_hosts import assert_all_die

@@ -7,7 +7,7 @@ import sys
 from contract.loops import LOOPS
 from contract.support import helper
 
-from aiocmdpool.backends.thread import ThreadBackend
+from aiocmdpool.backends.child.thread import ThreadBackend
 
 _KEPT: list[object] = []  # what nobody else refers to
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from aiocmdpool.system.blocking_loop import BlockingLoop
+from aiocmdpool.loops.blocking_loop import BlockingLoop
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import anyio.to_thread
 import pytest
 from contract.support import FOREVER, helper, is_gone, outcome, returns_before_programs_end, sh
 
-from aiocmdpool.backends.thread import ThreadBackend
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import ConfigError, IoError, TaskCancelled
-from aiocmdpool.result import EndReason
+from aiocmdpool.backends.child.thread import ThreadBackend
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ConfigError, IoError, TaskCancelled
+from aiocmdpool.commands.result import EndReason
 
 
 @pytest.fixture

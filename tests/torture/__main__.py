@@ -17,7 +17,7 @@ if __package__ == "tests.torture":  # hosts know this package as `torture`, as t
 
     sys.exit(_main())
 
-from aiocmdpool.cpus import cpu_count
+from aiocmdpool.system.cpus import cpu_count
 
 from . import run_bytes, soak
 from .arena import Arena, Fight, end_host, start_module

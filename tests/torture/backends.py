@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 
-from aiocmdpool.backends.process import ProcessBackend
+from aiocmdpool.backends.child.process import ProcessBackend
+from aiocmdpool.backends.child.thread import ThreadBackend
+from aiocmdpool.backends.config import ExecutionBackend
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
-from aiocmdpool.backends.thread import ThreadBackend
-from aiocmdpool.config import ExecutionBackend
 
 from .behaviours import Behaviour
 from .triggers import TRIGGERS

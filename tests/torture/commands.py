@@ -6,9 +6,9 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import CommandTimeout, ExecuteError, IoError, NonZeroExit
-from aiocmdpool.result import CommandResult
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import CommandTimeout, ExecuteError, IoError, NonZeroExit
+from aiocmdpool.commands.result import CommandResult
 
 from .behaviours import BEHAVIOURS, MARK_NAME, STAY
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import uvloop
 
-from aiocmdpool.command import CommandConfig, OutputPolicy
-from aiocmdpool.errors import ExecuteError
-from aiocmdpool.run_control import RunControl
+from aiocmdpool.commands.command import CommandConfig, OutputPolicy
+from aiocmdpool.commands.errors import ExecuteError
+from aiocmdpool.commands.run_control import RunControl
 
 from .backends import BACKENDS, workers_of
 from .behaviours import BEHAVIOURS, MARK_NAME

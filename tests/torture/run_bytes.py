@@ -5,8 +5,8 @@ import itertools
 import random
 import sys
 
-from aiocmdpool.errors import ExecuteError
-from aiocmdpool.pool import CommandPool
+from aiocmdpool.commands.errors import ExecuteError
+from aiocmdpool.pool.command_pool import CommandPool
 
 from .backends import BACKENDS
 from .commands import Sample, checksummed, fed

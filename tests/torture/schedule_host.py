@@ -17,9 +17,9 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
-from aiocmdpool.errors import ExecuteError, IoError, PoolClosed, QueueFull, TaskCancelled, WorkerLost
-from aiocmdpool.pool import CommandPool
-from aiocmdpool.worker import worker as worker_module
+from aiocmdpool.backends.workers import worker as worker_module
+from aiocmdpool.commands.errors import ExecuteError, IoError, PoolClosed, QueueFull, TaskCancelled, WorkerLost
+from aiocmdpool.pool.command_pool import CommandPool
 
 from .backends import BACKENDS, workers_of
 from .behaviours import has_perl
@@ -29,7 +29,7 @@ from .invariants import left_since, possessions
 from .survivors import Marks
 
 if TYPE_CHECKING:
-    from aiocmdpool.task_handle import TaskHandle
+    from aiocmdpool.tasks.handle import TaskHandle
 
 PATIENCE = 30.0  # seconds for everything to be settled after the end
 HANG_AFTER = 1.5  # seconds of silence after which a worker is given up, rather than five

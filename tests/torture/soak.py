@@ -8,8 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from aiocmdpool.errors import ExecuteError
-from aiocmdpool.pool import CommandPool
+from aiocmdpool.commands.errors import ExecuteError
+from aiocmdpool.pool.command_pool import CommandPool
 
 from .backends import BACKENDS, workers_of
 from .commands import KINDS, Sample, checksummed, fed, hostile

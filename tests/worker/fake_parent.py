@@ -15,14 +15,14 @@ from typing import Any, Self
 
 from contract.support import argv_of
 
-import aiocmdpool.worker_program
-from aiocmdpool.worker_program import frames, messages
-from aiocmdpool.worker_program.frames import PROTOCOL_VERSION, FrameDecoder
-from aiocmdpool.worker_program.launcher import lc_ctype_of
+import aiocmdpool.standalone
+from aiocmdpool.standalone.kernel.launcher import lc_ctype_of
+from aiocmdpool.standalone.wire import frames, messages
+from aiocmdpool.standalone.wire.frames import PROTOCOL_VERSION, FrameDecoder
 
 from .support import PATIENCE, start_payload
 
-FOLDER = str(Path(aiocmdpool.worker_program.__path__[0]))
+FOLDER = str(Path(aiocmdpool.standalone.__path__[0]))
 
 Frame = tuple[int, int, bytes]
 

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 from contract.support import is_dead
 
-from aiocmdpool.worker_program import frames, messages
-from aiocmdpool.worker_program.messages import Exit, Start
+from aiocmdpool.standalone.wire import frames, messages
+from aiocmdpool.standalone.wire.messages import Exit, Start
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE / "programs"

@@ -6,11 +6,11 @@ import socket
 
 import pytest
 
-from aiocmdpool.worker_program import channel as channel_module
-from aiocmdpool.worker_program import frames
-from aiocmdpool.worker_program.channel import HIGH_WATER, Channel
-from aiocmdpool.worker_program.frames import FrameDecoder, ProtocolError
-from aiocmdpool.worker_program.poller import Poller
+from aiocmdpool.standalone.loop.poller import Poller
+from aiocmdpool.standalone.wire import frames
+from aiocmdpool.standalone.wire.frames import FrameDecoder, ProtocolError
+from aiocmdpool.standalone.worker import channel as channel_module
+from aiocmdpool.standalone.worker.channel import HIGH_WATER, Channel
 
 
 class Wire:

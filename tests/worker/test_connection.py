@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from aiocmdpool.worker.connection import HIGH_WATER, Connection
-from aiocmdpool.worker_program import frames
-from aiocmdpool.worker_program.frames import FrameDecoder, ProtocolError
+from aiocmdpool.backends.workers.connection import HIGH_WATER, Connection
+from aiocmdpool.standalone.wire import frames
+from aiocmdpool.standalone.wire.frames import FrameDecoder, ProtocolError
 
 from .support import PATIENCE
 

@@ -5,7 +5,8 @@ import signal
 
 import pytest
 
-from aiocmdpool.worker_program import cgroup, frames
+from aiocmdpool.standalone.kernel import cgroup
+from aiocmdpool.standalone.wire import frames
 
 from .fake_parent import FakeParent
 from .support import assert_all_die, wait_until

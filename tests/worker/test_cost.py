@@ -13,8 +13,8 @@ import pytest
 from contract.hosts import drop_privileges
 from contract.support import argv_of, is_dead, is_gone
 
-from aiocmdpool.worker_program import frames, messages
-from aiocmdpool.worker_program.frames import PROTOCOL_VERSION
+from aiocmdpool.standalone.wire import frames, messages
+from aiocmdpool.standalone.wire.frames import PROTOCOL_VERSION
 
 from .fake_parent import FakeParent
 from .support import assert_all_die, children_of, program, wait_until
@@ -105,7 +105,7 @@ def test_it_imports_nothing_that_makes_it_slow_or_large():
     with FakeParent(version=PROTOCOL_VERSION + 1, interpreter=("-X", "importtime")) as parent:
         parent.wait()
         imported = {line.rpartition("|")[2].strip() for line in parent.last_words().splitlines()}
-    assert "worker_program.server" in imported
+    assert "standalone.worker.server" in imported
     assert not imported & {"asyncio", "typing", "subprocess", "site", "aiocmdpool", "re", "dataclasses", "logging"}
 
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from aiocmdpool.worker_program import frames, messages
+from aiocmdpool.standalone.wire import frames, messages
 
 from .fake_parent import FakeParent
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from contract.support import argv_of, host_environment, is_dead, is_gone
 
-from aiocmdpool.worker_program import frames, messages
+from aiocmdpool.standalone.wire import frames, messages
 
 from .support import PROGRAMS, assert_all_die
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiocmdpool.worker_program import frames
-from aiocmdpool.worker_program.frames import HEADER_SIZE, KINDS, MAX_BODY, FrameDecoder, ProtocolError, encode
+from aiocmdpool.standalone.wire import frames
+from aiocmdpool.standalone.wire.frames import HEADER_SIZE, KINDS, MAX_BODY, FrameDecoder, ProtocolError, encode
 
 Frame = tuple[int, int, bytes]
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from contract.support import argv_of, host_environment, is_dead, pattern
 
-from aiocmdpool.worker_program import frames, messages
+from aiocmdpool.standalone.wire import frames, messages
 
 from .fake_parent import FakeParent, hostile_commands
 from .support import PROGRAMS, SOON, assert_all_die, is_idle, readable, start_payload, wait_until

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiocmdpool.worker_program import messages
-from aiocmdpool.worker_program.messages import Exit, Start
+from aiocmdpool.standalone.wire import messages
+from aiocmdpool.standalone.wire.messages import Exit, Start
 
 seconds = st.one_of(st.just(messages.NONE), st.floats(0, 1e300))
 word = st.binary(max_size=30).map(lambda data: data.replace(b"\0", b"\xff"))  # what the kernel takes for a string

@@ -7,8 +7,8 @@ import sys
 import pytest
 from contract.support import argv_of, is_dead
 
-from aiocmdpool.worker_program import frames, messages
-from aiocmdpool.worker_program.frames import PROTOCOL_VERSION
+from aiocmdpool.standalone.wire import frames, messages
+from aiocmdpool.standalone.wire.frames import PROTOCOL_VERSION
 
 from .fake_parent import FakeParent, hostile_commands
 from .support import PROGRAMS, SOON, assert_all_die

@@ -6,7 +6,7 @@ import signal
 import psutil
 from contract.support import is_dead, is_gone
 
-from aiocmdpool.worker_program import messages
+from aiocmdpool.standalone.wire import messages
 
 from .support import assert_all_die, wait_until
 

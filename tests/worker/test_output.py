@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from contract.support import pattern
 
-from aiocmdpool.worker_program import output
-from aiocmdpool.worker_program.messages import FAIL, KEEP_HEAD, KEEP_TAIL
-from aiocmdpool.worker_program.output import INLINE, Output
+from aiocmdpool.standalone.wire.messages import FAIL, KEEP_HEAD, KEEP_TAIL
+from aiocmdpool.standalone.worker import output
+from aiocmdpool.standalone.worker.output import INLINE, Output
 
 UNLIMITED = -1
 

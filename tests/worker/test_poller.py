@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aiocmdpool.worker_program.poller import READ, WRITE, Poller
+from aiocmdpool.standalone.loop.poller import READ, WRITE, Poller
 
 
 @pytest.fixture(params=["epoll", "poll"])

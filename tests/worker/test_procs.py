@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from aiocmdpool.worker_program import procs
+from aiocmdpool.standalone.kernel import processes as procs
 
 from .support import program
 

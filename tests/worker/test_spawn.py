@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from contract.support import argv_of
 
-from aiocmdpool.worker_program import messages
-from aiocmdpool.worker_program.spawn import Spawned, Spawner, StartFailure
+from aiocmdpool.standalone.wire import messages
+from aiocmdpool.standalone.worker.spawn import Spawned, Spawner, StartFailure
 
 from .support import start_of
 

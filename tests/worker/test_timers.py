@@ -2,8 +2,8 @@
 
 import pytest
 
-from aiocmdpool.worker_program import timers
-from aiocmdpool.worker_program.timers import Timers
+from aiocmdpool.standalone.loop import timers
+from aiocmdpool.standalone.loop.timers import Timers
 
 
 class Clock:

@@ -11,24 +11,24 @@ from typing import Any
 import pytest
 from contract.support import FOREVER, assert_dead, is_dead, is_gone, outcome
 
-import aiocmdpool.worker_program
-from aiocmdpool.command import CommandConfig
-from aiocmdpool.errors import ExecuteError, IoError, WorkerLost
+import aiocmdpool.standalone
+from aiocmdpool.backends.workers import pending as pending_module
+from aiocmdpool.backends.workers import process as program_module
+from aiocmdpool.backends.workers import worker as worker_module
+from aiocmdpool.backends.workers.connection import HIGH_WATER
+from aiocmdpool.backends.workers.pending import RequestNotSent
+from aiocmdpool.backends.workers.worker import Worker
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ExecuteError, IoError, WorkerLost
+from aiocmdpool.standalone.wire import frames
 from aiocmdpool.system import exit_watch
-from aiocmdpool.worker import pending as pending_module
-from aiocmdpool.worker import program as program_module
-from aiocmdpool.worker import worker as worker_module
-from aiocmdpool.worker.connection import HIGH_WATER
-from aiocmdpool.worker.pending import RequestNotSent
-from aiocmdpool.worker.worker import Worker
-from aiocmdpool.worker_program import frames
 
 from .support import PATIENCE, PROGRAMS, exit_frame, wait_until
 
 pytestmark = pytest.mark.one_loop("asyncio", "uvloop")  # debug mode shows nothing new here
 
 COMMAND = CommandConfig("some-program", ["with", "arguments"])
-PACKAGE = str(Path(aiocmdpool.worker_program.__path__[0]).parent)
+PACKAGE = str(Path(aiocmdpool.standalone.__path__[0]).parent)
 
 
 class Workers:

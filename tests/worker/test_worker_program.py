@@ -8,8 +8,8 @@ import psutil
 import pytest
 from contract.support import argv_of, is_dead, is_gone, pattern
 
-from aiocmdpool.worker_program import frames, messages
-from aiocmdpool.worker_program.frames import PROTOCOL_VERSION
+from aiocmdpool.standalone.wire import frames, messages
+from aiocmdpool.standalone.wire.frames import PROTOCOL_VERSION
 
 from .fake_parent import FakeParent
 from .support import children_of, readable, start_payload, wait_until

@@ -8,7 +8,7 @@ import time
 from contract.support import helper
 
 from aiocmdpool import CommandConfig, sync
-from aiocmdpool.sync import current
+from aiocmdpool.sync import process_wide as current
 
 from .common import KEPT, pool_of, say, stubborn, wait_for_test, waits
 

@@ -49,6 +49,8 @@ def _in_process_pool(command):
     pool.execute(command)
 
 
+FACADE = ("aiocmdpool/sync/", "aiocmdpool/loops/gate.py", "aiocmdpool/loops/interruptions.py")
+
 BLOCKED = {
     "execute": sync.execute,
     "pool": _in_pool,
@@ -138,5 +140,6 @@ def storm(count):
 
 def _interrupt_if_inside():
     """Raise in the facade only: what an interruption does to this host, or to a weak reference, is not tested."""
-    if "aiocmdpool/sync" in sys._getframe(2).f_code.co_filename:
+    interrupted = sys._getframe(2).f_code.co_filename
+    if any(part in interrupted for part in FACADE):
         raise KeyboardInterrupt

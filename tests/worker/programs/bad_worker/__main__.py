@@ -1,7 +1,7 @@
 """A worker program that behaves as the test wants: what the variable BAD_WORKER holds is its script, in Python.
 
 The names below are what a script is written in. Started like the real one; BAD_WORKER_CODEC is the folder in which the
-package `worker_program` with the codec is found.
+package `standalone` with the codec is found.
 """
 
 import array
@@ -11,8 +11,8 @@ import sys
 import time
 
 sys.path.insert(0, os.environ["BAD_WORKER_CODEC"])
-from worker_program import frames, messages
-from worker_program.frames import encode
+from standalone.wire import frames, messages
+from standalone.wire.frames import encode
 
 sock = socket.socket(fileno=int(sys.argv[2]))
 cookie = sys.argv[3]

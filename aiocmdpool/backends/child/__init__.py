@@ -1,0 +1,1 @@
+"""Commands as children of this process, watched by the loop or by a thread."""

@@ -1,0 +1,301 @@
+"""One command run as a child of this process, from its streams to its result, whoever waits.
+
+    open streams ── launch ── watch exit ──┐
+                                           ├─ first reason: exit, deadline, limit, cancel, close
+                            read, feed ────┘
+        ── terminate (stop signal, grace, KILL) ── reap ── sweep group and escapees ── drain ── result
+
+All that is decided in a run is decided here, once: `steps` is a generator that acts, and says what it waits for. A
+coroutine drives it where the event loop watches the child (`ProcessRun`), a thread where it does not (`ThreadRun`).
+"""
+
+import signal
+from collections.abc import Callable, Generator
+from time import monotonic  # `loop.time()` of uvloop stands still within a turn, and counts milliseconds
+from typing import NamedTuple
+
+from aiocmdpool.backends.child.program import Program, holders_of
+from aiocmdpool.commands.command import CommandConfig, OutputPolicy
+from aiocmdpool.commands.errors import ChildError, IoError, TaskCancelled
+from aiocmdpool.commands.result import CommandResult, EndReason
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.loops.loop import Loop, Timer
+from aiocmdpool.standalone.kernel.processes import Process
+from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.system.capture import Capture
+from aiocmdpool.system.exit_watch import ExitWatch, watch_exit
+from aiocmdpool.system.pipes import PipeFeeder, PipeReader
+from aiocmdpool.system.start_failure import stream_failure
+from aiocmdpool.system.stdio import ChildStdio
+
+DRAIN_TIMEOUT = 0.25  # seconds for what is still in the pipes after the exit, when somebody else holds them
+UNKILLABLE_AFTER = 5.0  # seconds after KILL; a process in uninterruptible sleep, or one we may not signal, stays longer
+
+
+class Wait(NamedTuple):
+    """What a run waits for."""
+
+    over: Callable[[], bool]
+    seconds: float | None = None
+    """At most so long; `None` for as long as it takes."""
+
+
+Steps = Generator[Wait, None, None]
+
+
+class CommandRun:
+    """One run. What the loop calls back only notes a fact and, the first time, the reason to end.
+
+    Args:
+        command: What to run.
+        loop: Watches pipes, exit and deadlines.
+        changed: Called after each fact for which a `Wait` may have waited.
+        control: Told of the start.
+
+    Concurrency: all of it happens in the thread of its loop.
+    """
+
+    def __init__(
+        self,
+        command: CommandConfig,
+        loop: Loop,
+        changed: Callable[[], None] = lambda: None,
+        control: RunControl | None = None,
+    ) -> None:
+        self._command = command
+        self._control = control
+        self._loop = loop
+        self._changed = changed
+        self._reason: EndReason | None = None
+        self._exited_at: float | None = None
+        self._timer: Timer | None = None
+        self._idle_timer: Timer | None = None
+        self._feeder: PipeFeeder | None = None
+        self._readers: list[PipeReader] = []
+        self._watch: ExitWatch | None = None
+        self._last_output = 0.0
+        self.result: CommandResult | None = None
+        """What it gave, when `steps` has come to its end without an error."""
+
+    def steps(self) -> Steps:
+        """The run itself. Closing the generator before its end gives everything back but leaves the program alone.
+
+        Raises:
+            IoError: It could not be started.
+            TaskCancelled: `end` was called before it could be.
+            ChildError: It cannot be killed, or its exit status is lost.
+        """
+        try:
+            yield from self._start_patiently()
+            yield Wait(self._ends)
+            if not self._has_exited():
+                yield from self._terminate()
+            yield from self._finish()
+        finally:
+            self._release()
+
+    def end(self, reason: EndReason) -> None:
+        """Note why the run ends. The first reason wins."""
+        if self._reason is None:
+            self._reason = reason
+            self._changed()
+
+    # -- start ------------------------------------------------------------------------------------------------------
+
+    def _start_patiently(self) -> Steps:
+        """Start it; again, for a while, where the reason for a failure may pass by itself."""
+        patience = Patience()
+        while True:
+            try:
+                return self._start()  # nothing is waited for in there: no cancellation before the exit is watched
+            except IoError as error:
+                delay = patience.delay(error.errno)
+                if delay < 0:
+                    raise
+                yield Wait(self._ends, delay)
+                if self._reason is not None:
+                    raise not_started(self._command, self._reason) from error
+
+    def _start(self) -> None:
+        command, loop = self._command, self._loop
+        try:
+            stdio = ChildStdio(command)
+        except OSError as error:
+            raise stream_failure(command, error) from None
+        try:
+            self._started_at = monotonic()
+            if stdio.stdin_pipe >= 0 and isinstance(command.stdin, bytes):
+                self._feeder = PipeFeeder(loop, stdio.stdin_pipe, command.stdin)
+            self._stdout = self._read(stdio.stdout_pipe)
+            self._stderr = self._read(stdio.stderr_pipe)
+            self._program = Program(command, stdio, None if self._control is None else self._control.setup)
+        except BaseException:
+            self._release()
+            raise
+        finally:
+            stdio.close_child_ends()
+        self._watch = watch_exit(loop, self._program.pid, self._on_exit)
+        if self._control is not None:
+            self._control.started(self._program.pid, self._program.send_signal)
+        if command.timeout is not None:
+            self._timer = loop.call_later(command.timeout, lambda: self.end(EndReason.TIMEOUT))
+        if command.idle_timeout is not None and not self._is_drained():
+            self._last_output = self._started_at
+            self._check_idle(command.idle_timeout)
+
+    def _read(self, fd: int) -> Capture | None:
+        if fd < 0:
+            return None
+        reader = PipeReader(
+            self._loop,
+            fd,
+            Capture(self._command.max_output, self._command.output_policy),
+            on_data=self._on_data,
+            on_limit=lambda: self.end(EndReason.OUTPUT_LIMIT),
+            on_end=self._changed,
+        )
+        self._readers.append(reader)
+        return reader.capture
+
+    # -- facts ------------------------------------------------------------------------------------------------------
+
+    def _ends(self) -> bool:
+        return self._reason is not None
+
+    def _has_exited(self) -> bool:
+        return self._exited_at is not None
+
+    def _is_drained(self) -> bool:
+        return all(reader.fd < 0 for reader in self._readers)
+
+    def _on_exit(self) -> None:
+        self._exited_at = monotonic()
+        if self._control is not None:
+            self._control.ended()
+        self.end(EndReason.EXITED)
+        self._changed()
+
+    def _on_data(self) -> None:
+        if self._command.idle_timeout is not None:
+            self._last_output = monotonic()
+
+    def _check_idle(self, limit: float) -> None:
+        silent = monotonic() - self._last_output
+        if silent >= limit:
+            self.end(EndReason.IDLE_TIMEOUT)
+        else:  # one timer that looks again when the deadline could be due, rather than one per chunk of output
+            self._idle_timer = self._loop.call_later(limit - silent, lambda: self._check_idle(limit))
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def _terminate(self) -> Steps:
+        program, grace = self._program, self._command.grace
+        program.end(self._command.stop_signal)
+        program.go_on()
+        kill_at = monotonic() + grace
+        yield Wait(self._has_exited, grace)
+        if self._has_exited():  # a shell dies of TERM at once; what it runs may need the grace to clean up
+            yield from self._wait_for_group(kill_at)
+        else:
+            program.end(signal.SIGKILL)
+            yield Wait(self._has_exited, UNKILLABLE_AFTER)
+
+    def _wait_for_group(self, until: float) -> Steps:
+        """Wait for the rest of the group, whose leader is a zombie."""
+        while (left := until - monotonic()) > 0 and (members := self._program.members()):
+            yield from self._wait_for_exit(members[0], left)
+
+    def _wait_for_exit(self, pid: int, seconds: float) -> Steps:
+        """Wait for a process that may be nobody's child here."""
+        gone: list[int] = []
+
+        def note() -> None:
+            gone.append(pid)
+            self._changed()
+
+        watch = watch_exit(self._loop, pid, note)
+        try:
+            yield Wait(lambda: bool(gone), seconds)
+        finally:
+            watch.close()
+
+    def _finish(self) -> Steps:
+        program, exited_at = self._program, self._exited_at
+        if exited_at is None:
+            raise ChildError(
+                f"{self._command.display()}: process {program.pid} is still there {UNKILLABLE_AFTER:g} s after "
+                "SIGKILL; it belongs to another user, or the kernel holds it in uninterruptible sleep",
+                command=self._command,
+            )
+        detaches = self._command.detach and self._reason is EndReason.EXITED  # it asked for that, and ended by itself
+        status = program.reap(sweep=not detaches)
+        if not detaches:
+            yield from self._wait_for_deaths(program.left(), UNKILLABLE_AFTER)
+            yield from self._sweep_escapees()
+        yield Wait(self._is_drained, DRAIN_TIMEOUT)
+        leaked = program.bury()
+        if self._reason is not EndReason.EXITED:
+            leaked = ()
+        if not detaches and not self._is_drained():
+            leaked = leaked or holders_of(reader.fd for reader in self._readers if reader.fd >= 0)
+        self.result = CommandResult(
+            command=self._command,
+            returncode=status.returncode,
+            stdout=None if self._stdout is None else self._stdout.result(),
+            stderr=None if self._stderr is None else self._stderr.result(),
+            pid=status.pid,
+            duration=exited_at - self._started_at,
+            end_reason=self._final_reason(),
+            usage=status.usage,
+            truncated=self._is_truncated(),
+            leaked=leaked,
+            killed_by=program.killed_by,
+        )
+
+    def _sweep_escapees(self) -> Steps:
+        """Kill what has left the group, until nothing of it is left."""
+        give_up_at = monotonic() + UNKILLABLE_AFTER
+        while (left := give_up_at - monotonic()) > 0:
+            escapees = self._program.kill_escapees()
+            if not escapees:
+                return
+            yield from self._wait_for_deaths(escapees, left)
+
+    def _wait_for_deaths(self, killed: list[Process], seconds: float) -> Steps:
+        """Wait for those that have been killed, at most so long."""
+        until = monotonic() + seconds
+        for process in killed:
+            if process.is_dying() and (left := until - monotonic()) > 0:
+                yield from self._wait_for_exit(process.pid, left)
+
+    def _is_truncated(self) -> bool:
+        return any(reader.capture.truncated for reader in self._readers)
+
+    def _final_reason(self) -> EndReason:
+        """The first reason; that it wrote too much counts however quickly it left."""
+        if (
+            self._reason is EndReason.EXITED
+            and self._is_truncated()
+            and self._command.output_policy is OutputPolicy.FAIL
+        ):
+            return EndReason.OUTPUT_LIMIT
+        return self._reason or EndReason.EXITED
+
+    def _release(self) -> None:
+        """Give back descriptors, timers and watches. Whatever happened, nothing of this run stays in the loop."""
+        for timer in (self._timer, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._feeder is not None:
+            self._feeder.close()
+        readers, self._readers = self._readers, []  # if it can be started after all, it will have others
+        for reader in readers:
+            reader.close()
+        if self._watch is not None:
+            self._watch.close()
+            self._program.close()
+
+
+def not_started(command: CommandConfig, reason: EndReason) -> TaskCancelled:
+    """The error for a run that was ended before it began."""
+    return TaskCancelled(f"{command.display()}: {reason.value} before it started", command=command, end_reason=reason)

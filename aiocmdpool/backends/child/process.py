@@ -1,0 +1,90 @@
+"""`ExecutionMode.PROCESS`: each command is a child of this process, started on the loop.
+
+A start blocks the loop for about a millisecond. That is fine for a handful of commands; a service that starts many uses
+`ExecutionMode.PROCESS_POOL`.
+"""
+
+import asyncio
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Self
+
+from aiocmdpool.backends.child.process_run import ProcessRun
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import PoolClosed
+from aiocmdpool.commands.result import CommandResult, EndReason
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.live.process import LiveProcess, open_process
+from aiocmdpool.live.terminal import WindowSize
+from aiocmdpool.live.wiring import ALL
+
+
+class ProcessBackend:
+    """Runs each command as a child of this process.
+
+    Concurrency: any number of `execute` calls at once on one loop; several backends on several loops in several
+    threads do not disturb each other.
+
+    Ownership: `aclose` (or leaving `async with`) ends what is running; those who wait for it get `TaskCancelled`.
+
+    Example:
+        >>> async with ProcessBackend() as backend:
+        ...     result = await backend.execute(CommandConfig("echo", ["hello"]))
+    """
+
+    def __init__(self) -> None:
+        self._runs: set[ProcessRun] = set()
+        self._closed = False
+
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
+        """Run one command to its end; the contract is that of `CommandExecutor.execute`.
+
+        Cancellation: the command gets TERM, `grace`, KILL; it is dead and reaped before `CancelledError` leaves.
+
+        Raises:
+            IoError: It could not be started.
+            CommandTimeout, OutputLimitExceeded, NonZeroExit: See `CommandConfig`.
+            TaskCancelled: The backend was closed meanwhile.
+            PoolClosed: The backend was closed before.
+        """
+        if self._closed:
+            raise PoolClosed("this backend is closed; make a new one", command=command)
+        run = ProcessRun(command, asyncio.get_running_loop(), control)
+        self._runs.add(run)
+        try:
+            return await run.to_the_end()
+        finally:
+            self._runs.discard(run)
+
+    def open(
+        self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False
+    ) -> AbstractAsyncContextManager[LiveProcess]:
+        """Start a program and talk to it; see `live.process.open_process`.
+
+        Example:
+            >>> async with backend.open(CommandConfig("ping", ["-c3", "localhost"])) as process:
+            ...     async for line in process.stdout:
+            ...         print(line)
+        """
+        return open_process(self, command, streams=streams, pty=pty)
+
+    async def aclose(self) -> None:
+        """End what is running and wait for it. Harmless when repeated."""
+        self._closed = True
+        for run in self._runs:
+            run.end(EndReason.CLOSED)
+        if self._runs:
+            await asyncio.wait([run.settled for run in self._runs])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<ProcessBackend {state}, {len(self._runs)} running>"

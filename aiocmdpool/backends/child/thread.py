@@ -1,0 +1,148 @@
+"""`ExecutionMode.THREAD`: each command is a child of this process, started and watched by a thread that blocks.
+
+For hosts whose event loop cannot watch children: no descriptor and no deadline of a command is ever given to it, and a
+start does not block it. What that costs is a thread for each command that runs.
+"""
+
+import asyncio
+import errno
+import os
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.to_thread
+
+from aiocmdpool.backends.child.thread_run import ThreadRun
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled
+from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.result import CommandResult, EndReason
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.live.process import LiveProcess, open_process
+from aiocmdpool.live.terminal import WindowSize
+from aiocmdpool.live.wiring import ALL
+from aiocmdpool.loops.waiting import wait_through
+from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.system.start_failure import start_failure
+
+THREADS = 40  # as many as anyio has by itself
+
+
+class ThreadBackend:
+    """Runs each command as a child of this process, in a thread of its own.
+
+    Args:
+        threads: How many commands run at once; others wait for a thread, which does not count as run time. They are
+            anyio's threads: kept for the next command, and ended when idle or with the loop.
+
+    Concurrency: any number of `execute` calls at once on one loop; each loop needs a backend of its own.
+
+    Ownership: `aclose` (or leaving `async with`) ends what is running; those who wait for it get `TaskCancelled`.
+
+    Example:
+        >>> async with ThreadBackend() as backend:
+        ...     result = await backend.execute(CommandConfig("echo", ["hello"]))
+    """
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._threads = validate.whole_number(1)("threads", threads)
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._runs: dict[ThreadRun, asyncio.Task[None]] = {}
+        self._closed = False
+
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
+        """Run one command to its end; the contract is that of `CommandExecutor.execute`.
+
+        Cancellation: the command gets TERM, `grace`, KILL; it is dead and reaped before `CancelledError` leaves. One
+        that waits for a thread is withdrawn.
+
+        Raises:
+            IoError: It could not be started.
+            CommandTimeout, OutputLimitExceeded, NonZeroExit: See `CommandConfig`.
+            TaskCancelled: The backend was closed meanwhile.
+            PoolClosed: The backend was closed before.
+        """
+        if self._closed:
+            raise PoolClosed("this backend is closed; make a new one", command=command)
+        run = self._begin(command, control)
+        try:
+            cancelled = await wait_through(run.over, on_cancel=lambda: self._end(run, EndReason.CANCELLED))
+        except BaseException:  # nobody awaits this any more: the coroutine is thrown away, or the loop broken off
+            run.end(EndReason.CLOSED)  # which its thread can do alone
+            raise
+        finally:
+            del self._runs[run]
+        try:
+            result = run.result()
+        except ExecuteError as error:
+            if cancelled is not None:
+                raise cancelled from error
+            raise
+        if cancelled is not None:  # the cause carries the result to those who cancelled
+            raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
+        return settle(result)
+
+    def _begin(self, command: CommandConfig, control: RunControl | None) -> ThreadRun:
+        """Queue a run for a thread."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self._threads)  # belongs to a loop
+        loop = asyncio.get_running_loop()
+        run = ThreadRun(command, loop, control)
+        task = loop.create_task(self._in_a_thread(run), name=f"aiocmdpool-thread-{command.program}")
+        task.add_done_callback(lambda done: run.withdraw(_no_thread(command, done)))
+        self._runs[run] = task
+        return run
+
+    async def _in_a_thread(self, run: ThreadRun) -> None:
+        """Give a run a thread; where none can be started, try again for a while."""
+        patience = Patience()
+        while True:
+            try:
+                await anyio.to_thread.run_sync(run.to_the_end, limiter=self._limiter)
+                return
+            except RuntimeError:  # "can't start new thread", the only one: the run keeps its own to itself
+                delay = patience.delay(errno.EAGAIN)
+                if delay < 0:
+                    raise
+            await asyncio.sleep(delay)
+
+    def _end(self, run: ThreadRun, reason: EndReason) -> None:
+        if run.end(reason):
+            self._runs[run].cancel()  # it waits for a thread; once it has one, only the run itself may end
+
+    def open(
+        self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False
+    ) -> AbstractAsyncContextManager[LiveProcess]:
+        """Start a program in a thread and talk to it on the loop; see `live.process.open_process`."""
+        return open_process(self, command, streams=streams, pty=pty)
+
+    async def aclose(self) -> None:
+        """End what is running and wait for it. Harmless when repeated."""
+        self._closed = True
+        for run in self._runs:
+            self._end(run, EndReason.CLOSED)
+        if self._runs:
+            await asyncio.wait([run.over for run in self._runs])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<ThreadBackend {state}, {len(self._runs)} running or waiting, {self._threads} threads>"
+
+
+def _no_thread(command: CommandConfig, job: "asyncio.Task[None]") -> ExecuteError | None:
+    """The error for a run that got no thread, if that is so."""
+    if job.cancelled() or job.exception() is None:
+        return None
+    return start_failure(command, OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))  # "can't start new thread"

@@ -1,0 +1,202 @@
+"""A run in a thread that blocks: it waits in poll(2) for its own pipes, exit and deadlines, and for a word of the loop.
+
+event loop:  begin ── over ◀──────────────────────────────┐
+               │        end(reason) ── wake-up descriptor │
+thread:        └──▶ CommandRun.steps, on a BlockingLoop ──┘
+"""
+
+import asyncio
+import atexit
+import contextlib
+import functools
+import os
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+from aiocmdpool.backends.child.command_run import CommandRun, not_started
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.result import CommandResult, EndReason
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.loops.blocking_loop import BlockingLoop
+from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.system.start_failure import start_failure
+
+_running: "set[ThreadRun]" = set()
+_threads: "weakref.WeakSet[threading.Thread]" = weakref.WeakSet()
+
+
+def _end_all() -> None:
+    """The interpreter ends: end what nobody waits for any more, and then its threads."""
+    for run in tuple(_running):
+        run.end(EndReason.CLOSED)
+    for thread in tuple(_threads):
+        _stop(thread)
+
+
+def _stop(thread: threading.Thread) -> None:
+    """End one of anyio's threads after what it does now. It waits for its loop to say so, and that may run no more."""
+    stop = getattr(thread, "stop", None)
+    if stop is not None:
+        with contextlib.suppress(queue.Full):  # said already
+            stop()
+
+
+def _forget_all() -> None:
+    """There are no such threads in a fork."""
+    _running.clear()
+    _threads.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+# A loop that is left without an end of its tasks leaves runs behind. The interpreter waits for their threads before it
+# calls what `atexit` has; this, which `concurrent.futures` lives on as well, comes before.
+getattr(threading, "_register_atexit", atexit.register)(_end_all)
+
+
+class ThreadRun:
+    """One run. `to_the_end` is for its thread, the rest for the event loop's.
+
+    Attributes:
+        over: Done when nothing of the run is left, or it will never begin. A plain future, which the end of
+            `asyncio.run` does not cancel as it does every task.
+    """
+
+    def __init__(
+        self, command: CommandConfig, loop: asyncio.AbstractEventLoop, control: RunControl | None = None
+    ) -> None:
+        self._command = command
+        self._event_loop = loop
+        self._control = control
+        self.over: asyncio.Future[None] = loop.create_future()
+        self._lock = threading.Lock()  # over the next three
+        self._begun = False
+        self._reason: EndReason | None = None
+        self._tell: CommandRun | None = None
+        self._loop: BlockingLoop | None = None
+        self._result: CommandResult | None = None
+        self._error: BaseException | None = None
+
+    # -- the event loop's side --------------------------------------------------------------------------------------
+
+    def end(self, reason: EndReason) -> bool:
+        """End it: kill what runs, or never begin. The first reason wins.
+
+        Returns:
+            Whether it had not begun.
+        """
+        with self._lock:
+            self._reason = self._reason or reason
+            if self._loop is not None and self._tell is not None:
+                with contextlib.suppress(RuntimeError):  # it has just come to its end
+                    self._loop.call_soon_threadsafe(functools.partial(self._tell.end, self._reason))
+            return not self._begun
+
+    def withdraw(self, error: BaseException | None = None) -> None:
+        """Nobody will run it (any more): settle it, unless its thread does.
+
+        Args:
+            error: Why, if it is not because of `end`.
+        """
+        if self.end(EndReason.CLOSED) and not self.over.done():
+            self._error = error or not_started(self._command, self._reason or EndReason.CLOSED)
+            self.over.set_result(None)
+
+    def result(self) -> CommandResult:
+        """What it gave, once it is over; asked for once.
+
+        Raises:
+            BaseException: What went wrong.
+        """
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this run
+        assert self._result is not None
+        return self._result
+
+    # -- the thread's side ------------------------------------------------------------------------------------------
+
+    def to_the_end(self) -> None:
+        """Run it, and say so to the event loop."""
+        with self._lock:
+            if self._reason is not None:
+                return  # withdrawn
+            self._begun = True
+        _running.add(self)
+        _threads.add(threading.current_thread())
+        try:
+            self._run(self._open_loop())
+        except BaseException as error:
+            self._error = error
+        finally:
+            _running.discard(self)
+        try:
+            self._event_loop.call_soon_threadsafe(self.over.set_result, None)
+        except RuntimeError:  # the event loop is closed: nobody waits
+            _stop(threading.current_thread())
+
+    def _open_loop(self) -> BlockingLoop:
+        """Get the descriptors of the wake-up; again, for a while, where there are none left."""
+        patience = Patience()
+        while True:
+            try:
+                return BlockingLoop()
+            except OSError as error:
+                delay = patience.delay(error.errno)
+                if delay < 0:
+                    raise start_failure(self._command, error) from None
+                time.sleep(delay)  # without a wake-up there is nothing to be woken up by
+                if self._reason is not None:
+                    raise not_started(self._command, self._reason) from error
+
+    def _run(self, loop: BlockingLoop) -> None:
+        relay = None if self._control is None else _Relay(self._control, self._event_loop, loop)
+        run = CommandRun(self._command, loop, control=relay)
+        try:
+            with self._lock:
+                self._loop, self._tell = loop, run
+                if self._reason is not None:
+                    raise not_started(self._command, self._reason)
+            with contextlib.closing(run.steps()) as steps:
+                for wait in steps:
+                    loop.run_until(wait.over, wait.seconds)
+            self._result = run.result
+        finally:
+            loop.close()
+
+
+class _Relay(RunControl):
+    """Carries word between a run in its thread and a control in that of the event loop."""
+
+    __slots__ = ("_control", "_event_loop", "_loop", "_over")
+
+    def __init__(self, control: RunControl, event_loop: asyncio.AbstractEventLoop, loop: BlockingLoop) -> None:
+        super().__init__(lambda: None, control.setup)
+        self._control = control
+        self._event_loop = event_loop
+        self._loop = loop
+        self._over = False
+
+    def started(self, pid: int, send_signal: Callable[[int], None]) -> None:
+        def signal_it(number: int) -> None:
+            if not self._over:  # looked at in the thread that reaps
+                send_signal(number)
+
+        def have_it_signalled(number: int) -> None:
+            with contextlib.suppress(RuntimeError):  # it has just come to its end
+                self._loop.call_soon_threadsafe(functools.partial(signal_it, number))
+
+        self._tell(functools.partial(self._control.started, pid, have_it_signalled))
+
+    def ended(self) -> None:
+        self._over = True
+        self._tell(self._control.ended)
+
+    def _tell(self, word: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody hears it
+            self._event_loop.call_soon_threadsafe(word)

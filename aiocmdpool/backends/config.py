@@ -1,0 +1,87 @@
+"""How commands are executed: `ExecutionConfig`, `ExecutionMode`, and the one place that picks a backend."""
+
+import dataclasses
+import enum
+from types import TracebackType
+from typing import Protocol, Self
+
+from aiocmdpool.backends.child.process import ProcessBackend
+from aiocmdpool.backends.child.thread import ThreadBackend
+from aiocmdpool.backends.process_pool import ProcessPoolBackend
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.system.cpus import cpu_count
+
+
+class ExecutionMode(enum.Enum):
+    """Where the programs are started."""
+
+    PROCESS = "process"
+    """In this process, one child a command: nothing resident, about a millisecond of the loop for each start."""
+    THREAD = "thread"
+    """In this process too, but started and watched by threads that block, one a command: where the loop cannot watch
+    children. The loop is not blocked by a start, but shares the interpreter with the threads."""
+    PROCESS_POOL = "process_pool"
+    """In resident workers: the loop is never blocked by a start."""
+
+    def __repr__(self) -> str:
+        return f"ExecutionMode.{self.name}"
+
+
+class ExecutionBackend(CommandExecutor, Protocol):
+    """An executor with a lifecycle: entering starts what it needs, leaving ends everything it started."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    async def aclose(self) -> None:
+        """End what is running and wait for it. Harmless when repeated."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionConfig:
+    """How and how many at once.
+
+    Raises:
+        ConfigError: A field is wrong; the message names the field, the value and what is allowed.
+    """
+
+    mode: ExecutionMode = ExecutionMode.PROCESS_POOL
+    """Which backend."""
+    workers: int | None = None
+    """Resident workers of PROCESS_POOL. `None`: the number of CPUs this process may use."""
+    concurrency_limit: int | None = None
+    """How many commands run at once. `None`: the number of CPUs this process may use."""
+
+    niceness: int = 0
+    """Added to that of this process, for the workers and what they start. With 10, a loop that shares its core with
+    them is not held up by them. For PROCESS_POOL only: elsewhere there are only the commands, which have their own."""
+
+    def __post_init__(self) -> None:
+        validate.instance_of(ExecutionMode)("mode", self.mode)
+        validate.whole_number(1, optional=True)("workers", self.workers)
+        validate.whole_number(-40, 40)("niceness", self.niceness)
+        if self.mode is not ExecutionMode.PROCESS_POOL and (self.workers is not None or self.niceness):
+            field = "niceness" if self.workers is None else "workers"
+            raise ConfigError(f"{field}: {self.mode!r} has no workers; use ExecutionMode.PROCESS_POOL", field=field)
+        validate.whole_number(1, optional=True)("concurrency_limit", self.concurrency_limit)
+
+    @property
+    def concurrency(self) -> int:
+        """`concurrency_limit`, or its default."""
+        return self.concurrency_limit or cpu_count()
+
+
+def create_backend(config: ExecutionConfig) -> ExecutionBackend:
+    """The backend for a configuration, not yet entered."""
+    match config.mode:
+        case ExecutionMode.PROCESS:
+            return ProcessBackend()
+        case ExecutionMode.THREAD:
+            return ThreadBackend(config.concurrency)
+        case ExecutionMode.PROCESS_POOL:
+            return ProcessPoolBackend(config.workers, niceness=config.niceness)

@@ -1,0 +1,294 @@
+"""The parent's side of the frames: two pipes and a socket for descriptors, on the loop.
+
+What is sent in one turn of the loop goes out in one write, what has arrived is read in one read. It stands on
+`loop.add_reader` and `os.read` for the same reasons as `system/pipes.py`.
+"""
+
+import array
+import asyncio
+import errno
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from aiocmdpool.standalone.wire.frames import FrameDecoder, ProtocolError
+
+CHUNK = 65536  # bytes read at once: what the pipe holds; for more, each read would map and unmap its buffer
+HIGH_WATER = 262144  # bytes unsent; above, `drained` waits
+MAX_DESCRIPTORS = 2  # in one message from a worker
+CLOSED_PIPE = "it closed its pipe"
+CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+class Connection:
+    """Frames to and from one worker.
+
+    Args:
+        loop: Where it lives.
+        reading: The pipe from the worker; owned from here on, as are the others.
+        writing: The pipe to the worker.
+        passing: The socket for descriptors.
+        received: Called with (kind, request id, payload) for each frame.
+        lost: Called, once, with the reason when the stream has ended or makes no sense.
+        close: Closes the pipes.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reading: int,
+        writing: int,
+        passing: socket.socket,
+        received: Callable[[int, int, bytes], None],
+        lost: Callable[[str], None],
+        close: Callable[[int], None] = os.close,
+    ) -> None:
+        self._loop = loop
+        self._close = close
+        self._reading, self._writing, self._passing = reading, writing, passing
+        self._received, self._lost = received, lost
+        self._decoder = FrameDecoder()
+        self._unsent: deque[tuple[int, bytes]] = deque()  # request ids and frames of which no byte has left
+        self._unsent_size = 0
+        self._cut = b""  # the rest of a frame whose head has left
+        self._held: deque[_Held] = deque()  # they wait for the socket
+        self._flushing = self._blocked = False
+        self._room: list[asyncio.Future[None]] = []
+        self.closed = False
+        for fd in (reading, writing):
+            os.set_blocking(fd, False)
+        passing.setblocking(False)
+        loop.add_reader(reading, self._readable)
+
+    # -- sending ----------------------------------------------------------------------------------------------------
+
+    def send(self, request: int, frame: bytes) -> None:
+        """Queue a frame; it goes out at the end of this turn of the loop."""
+        if self._held:  # order: nothing overtakes a frame that waits for its descriptors
+            self._held.append(_Held(request, frame, [], _nothing, _nothing))
+            return
+        self._unsent.append((request, frame))
+        self._unsent_size += len(frame)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing and not self._blocked and not self.closed:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def send_with_descriptors(
+        self,
+        request: int,
+        frame: bytes,
+        descriptors: list[int],
+        sent: Callable[[], None],
+        refused: Callable[[OSError], None],
+    ) -> None:
+        """Queue a frame that refers to descriptors, which travel before it.
+
+        `sent()` is called when they have left, `refused(error)` when the kernel does not take them; then the frame is
+        not sent either.
+        """
+        self._held.append(_Held(request, frame, descriptors, sent, refused))
+        if len(self._held) == 1:
+            self._send_held()
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, deque()
+        while held:
+            entry = held[0]
+            if entry.descriptors:
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", entry.descriptors))]
+                try:
+                    self._passing.sendmsg([entry.request.to_bytes(4, "big")], rights)
+                except BlockingIOError:
+                    self._held = held
+                    self._loop.add_writer(self._passing, self._continue_held)
+                    return
+                except ConnectionError as error:
+                    self._held = held
+                    self._fail(f"its socket is broken: {error}")
+                    return
+                except OSError as error:  # EBADF: one of them is not open
+                    held.popleft()
+                    entry.refused(error)
+                    continue
+                entry.sent()
+            held.popleft()
+            self.send(entry.request, entry.frame)
+        if not self.congested:
+            self._wake()
+
+    def _continue_held(self) -> None:
+        self._loop.remove_writer(self._passing)
+        self._send_held()
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self.closed or self._blocked:
+            return
+        data = self._cut + b"".join([frame for _, frame in self._unsent])
+        if not data:
+            self._wake()
+            return
+        try:
+            written = os.write(self._writing, data)
+        except BlockingIOError:
+            written = 0
+        except OSError as error:
+            self._fail(f"its pipe is broken: {error}")
+            return
+        if written == len(data):
+            self._unsent.clear()
+            self._unsent_size = 0
+            self._cut = b""
+            self._wake()
+        else:
+            self._note_partial(written)
+            self._blocked = True
+            self._loop.add_writer(self._writing, self._writable)
+
+    def _note_partial(self, written: int) -> None:
+        """Find the frame in which the write stopped: what comes before it has left, what comes after has not."""
+        left = written - len(self._cut)
+        if left < 0:
+            self._cut = self._cut[written:]
+            return
+        self._cut = b""
+        while left > 0:
+            _, frame = self._unsent.popleft()
+            self._unsent_size -= len(frame)
+            if left < len(frame):
+                self._cut = frame[left:]
+            left -= len(frame)
+
+    def _writable(self) -> None:
+        self._loop.remove_writer(self._writing)
+        self._blocked = False
+        self._flush()
+
+    @property
+    def congested(self) -> bool:
+        """Whether more is queued than the worker takes."""
+        return self._unsent_size > HIGH_WATER or len(self._held) > 0
+
+    async def drained(self) -> None:
+        """Wait until the queue has gone out, or the connection is lost."""
+        while self.congested and not self.closed:
+            room = self._loop.create_future()
+            self._room.append(room)
+            await room
+
+    def _wake(self) -> None:
+        if self._room:
+            room, self._room = self._room, []
+            for waiter in room:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def unsent(self) -> set[int]:
+        """The requests of which no byte has left this process: the worker cannot have started them."""
+        return {request for request, _ in self._unsent} | {held.request for held in self._held}
+
+    def withdraw(self, request: int) -> bool:
+        """Take back a request of which no byte has left; whether that was so."""
+        for entry in self._unsent:
+            if entry[0] == request:
+                self._unsent.remove(entry)
+                self._unsent_size -= len(entry[1])
+                if not self.congested:
+                    self._wake()
+                return True
+        return False
+
+    # -- receiving --------------------------------------------------------------------------------------------------
+
+    def read_rest(self) -> None:
+        """The worker has exited: take what it wrote before."""
+        while not self.closed and self._readable():
+            pass
+
+    def _readable(self) -> bool:
+        """Read once; whether there may be more."""
+        try:
+            data = os.read(self._reading, CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._fail(f"its pipe is broken: {error}")
+            return False
+        try:
+            if not data:
+                self._decoder.finish()
+                self._fail(CLOSED_PIPE)
+                return False
+            for kind, request, payload in self._decoder.feed(data):
+                self._received(kind, request, payload)
+            self._flush_soon()  # behind the callers just woken: what they send next leaves in this same turn
+        except (ProtocolError, struct.error, LookupError, ValueError) as error:  # no frame, or a payload without sense
+            self._fail(f"it sent garbage: {type(error).__name__}: {error}")
+        return True
+
+    def receive_descriptors(self, request: int, count: int) -> list[int]:
+        """The descriptors that belong to a frame just received; they were sent before it.
+
+        Raises:
+            ProtocolError: They are not there.
+            OSError: This process has no room for them (EMFILE).
+        """
+        try:
+            message, ancillary, flags, _ = self._passing.recvmsg(
+                4, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), CLOSE_ON_EXEC
+            )
+        except OSError as error:
+            raise ProtocolError(f"no descriptors for request {request}: {error}") from None
+        received = array.array("i")
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                received.frombytes(data[: len(data) - len(data) % received.itemsize])
+        descriptors = received.tolist()
+        expected = int.from_bytes(message, "big") == request
+        if not expected or len(descriptors) != count:
+            for fd in descriptors:
+                os.close(fd)
+            if expected and flags & socket.MSG_CTRUNC:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            raise ProtocolError(f"{len(descriptors)} descriptors for {message!r} instead of {count} for {request}")
+        return descriptors
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def _fail(self, why: str) -> None:
+        if not self.closed:
+            self.close()
+            self._lost(why)
+
+    def close(self) -> None:
+        """Send and receive no more. Harmless when repeated."""
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._reading)
+        self._loop.remove_writer(self._writing)
+        self._loop.remove_writer(self._passing)
+        self._close(self._reading)
+        self._close(self._writing)
+        self._passing.close()
+        self._wake()
+
+
+class _Held(NamedTuple):
+    """A frame that waits for its descriptors to leave, or behind one that does."""
+
+    request: int
+    frame: bytes
+    descriptors: list[int]
+    sent: Callable[[], None]
+    refused: Callable[[OSError], None]
+
+
+def _nothing(_: object = None) -> None:
+    """There were no descriptors."""

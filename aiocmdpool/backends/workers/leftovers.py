@@ -1,0 +1,130 @@
+"""What is left of workers when nobody can wait for them on their loop: it is closed, or they died, or the host ends."""
+
+import atexit
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+import warnings
+import weakref
+
+from aiocmdpool.commands.result import KillTier
+from aiocmdpool.standalone.kernel import cgroup
+from aiocmdpool.standalone.kernel import processes as procs
+from aiocmdpool.system.hunt import kill_marked
+
+LEAVE_TIMEOUT = 2.0  # seconds a worker has to leave once its pipes are closed; it ends its programs in less than one
+
+
+class Remains:
+    """The handles of one started worker, which outlive the objects that use them.
+
+    Args:
+        pid: Of the worker.
+        cookie: What marks everything it starts.
+        group: The directory of its control group, or empty.
+        descriptors: Pipes and the like of this process that belong to it; -1 is none.
+        passing: Its socket.
+    """
+
+    def __init__(self, pid: int, cookie: str, group: str, descriptors: list[int], passing: socket.socket) -> None:
+        self.pid = pid
+        self.cookie = os.fsencode(cookie)
+        self.group = group
+        self._descriptors = set(descriptors) - {-1}
+        self._passing = passing
+
+    def add(self, fd: int) -> None:
+        """One more descriptor."""
+        self._descriptors |= {fd} - {-1}
+
+    def close(self, fd: int) -> None:
+        """Close one of the descriptors."""
+        self._descriptors.remove(fd)
+        os.close(fd)
+
+    def hush(self) -> None:
+        """This process ends: one complaint is enough, the socket is not to add its own."""
+        self._passing.detach()
+
+    def end(self) -> None:
+        """Close what ties the worker to this process, and see it leave; kill it if it does not. Blocks."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+        self._passing.close()
+        deadline = time.monotonic() + LEAVE_TIMEOUT
+        with contextlib.suppress(ChildProcessError):  # somebody else reaps in here
+            while os.waitpid(self.pid, os.WNOHANG)[0] == 0:
+                if time.monotonic() > deadline:
+                    os.kill(self.pid, signal.SIGKILL)
+                    os.waitpid(self.pid, 0)
+                    break
+                time.sleep(0.005)
+        self.sweep([], [])
+
+    def sweep(self, leaders: list[int], numbers: list[int]) -> KillTier | None:
+        """Kill whatever the dead worker has left behind. Blocks.
+
+        Args:
+            leaders: The pids of programs known to have run.
+            numbers: The requests without an answer; what others were allowed to leave behind is left alone.
+        """
+        tier = None
+        if self.group and not cgroup.remove(self.group) and cgroup.kill(self.group):
+            tier = KillTier.CGROUP
+        prefix = procs.mark_prefix(self.cookie)
+        detached = {procs.detached_mark(self.cookie, number) for number in numbers}
+        if kill_marked(lambda mark: mark.startswith(prefix) or mark in detached, leaders):
+            tier = tier or KillTier.DESCENDANTS
+        return tier
+
+
+class Unclosed:
+    """The workers of one pool that have not been closed; ends them when the pool is forgotten.
+
+    That is never before its loop is closed: as long as the loop reads from a worker, it keeps the pool alive. At the
+    end of this process there is nothing to do but to complain: the workers miss it, and end what they run.
+    """
+
+    def __init__(self, pool: object) -> None:
+        self.workers: set[Remains] = set()
+        self._name = type(pool).__name__
+        self._host = os.getpid()
+        self._complained = False
+        _all_unclosed.add(self)
+        weakref.finalize(pool, self.forgotten).atexit = False
+
+    def forgotten(self) -> None:
+        """The pool is garbage."""
+        if self.complain():
+            thread = threading.Thread(target=self.end, name="aiocmdpool-unclosed-workers", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no threads any more: this process ends
+                thread.start()
+
+    def complain(self) -> bool:
+        """Warn of what is not closed; whether there is anything (in a fork it is somebody else's)."""
+        if not self.workers or self._complained or os.getpid() != self._host:
+            return False
+        self._complained = True
+        count = len(self.workers)
+        message = f"a {self._name} with {count} running workers was not closed; use `async with`, or await its aclose()"
+        warnings.warn(message, ResourceWarning, stacklevel=2)
+        return True
+
+    def end(self) -> None:
+        """End them all. Blocks."""
+        while self.workers:
+            self.workers.pop().end()
+
+
+_all_unclosed: weakref.WeakSet[Unclosed] = weakref.WeakSet()
+
+
+@atexit.register
+def _complain_at_exit() -> None:
+    for each in list(_all_unclosed):
+        each.complain()
+        for remains in list(each.workers):
+            remains.hush()

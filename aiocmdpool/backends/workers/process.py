@@ -1,0 +1,161 @@
+"""Starts the worker program and holds its process: the connection, the last words on stderr, the exit."""
+
+import asyncio
+import contextlib
+import os
+import pathlib
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+import aiocmdpool.standalone
+from aiocmdpool.backends.workers.connection import Connection
+from aiocmdpool.backends.workers.leftovers import Remains
+from aiocmdpool.backends.workers.request import current_directory
+from aiocmdpool.commands.command import OutputPolicy
+from aiocmdpool.commands.errors import WorkerLost
+from aiocmdpool.standalone.kernel import cgroup
+from aiocmdpool.standalone.kernel.launcher import lc_ctype_of
+from aiocmdpool.standalone.wire.frames import PROTOCOL_VERSION
+from aiocmdpool.system.capture import Capture
+from aiocmdpool.system.environment import current_environment
+from aiocmdpool.system.exit_watch import watch_exit
+from aiocmdpool.system.launch import above_standard
+from aiocmdpool.system.pipes import PipeReader
+
+FOLDER = str(pathlib.Path(aiocmdpool.standalone.__path__[0]))
+STDERR_TAIL = 8192  # bytes kept of what a worker writes to stderr
+
+
+class WorkerProgram:
+    """A started worker program. Not reaped before `on_exit` has been called, so that a signal always hits this one.
+
+    Args:
+        loop: Where it is watched.
+        niceness: Added to that of this process.
+        received: Called with each frame.
+        lost: Called, once, with a reason when the connection is lost.
+        exited: Called, once, when the process has exited; it is reaped by then.
+
+    Raises:
+        WorkerLost: It could not be started.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        niceness: int,
+        received: Callable[[int, int, bytes], None],
+        lost: Callable[[str], None],
+        exited: Callable[[], None],
+    ) -> None:
+        if not sys.executable:
+            raise WorkerLost("workers need a Python interpreter, and sys.executable is empty")
+        self.cookie = secrets.token_hex(8)
+        self.environment = dict(current_environment())
+        self.home = current_directory()
+        parent_group = cgroup.own_directory()
+        self.group = cgroup.make(parent_group, self.cookie) if parent_group else ""
+        self._exited = exited
+        self.returncode: int | None = None
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
+            try:
+                passing, other = socket.socketpair()
+                undo.callback(passing.close)
+                passing_end = above_standard(other.detach())
+                theirs.callback(os.close, passing_end)
+                requests_end, requests = _pipe(theirs, undo)
+                replies, replies_end = _pipe(undo, theirs)
+                errors, errors_end = _pipe(undo, theirs)
+                popen = subprocess.Popen(
+                    self._argv(passing_end, niceness),
+                    stdin=requests_end,
+                    stdout=replies_end,
+                    stderr=errors_end,
+                    env=dict(os.environ),  # exactly what requests are compared with; C libraries may have set more
+                    pass_fds=(passing_end,),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                cgroup.remove(self.group)
+                raise WorkerLost(f"a worker could not be started: {error}") from error
+            undo.pop_all()
+        self.pid = popen.pid
+        popen.returncode = 0  # it is reaped below; `Popen` is not to wait for it, nor to complain that nobody has
+        self._pidfd = -1
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):  # not in this kernel or sandbox, or no descriptors left
+                self._pidfd = os.pidfd_open(self.pid)
+        self.remains = Remains(self.pid, self.cookie, self.group, [requests, replies, errors, self._pidfd], passing)
+        self.connection = Connection(loop, replies, requests, passing, received, lost, self.remains.close)
+        os.set_blocking(errors, False)
+        self._stderr = Capture(STDERR_TAIL, OutputPolicy.KEEP_TAIL)
+        self._reader = PipeReader(
+            loop,
+            errors,
+            self._stderr,
+            on_data=lambda: None,
+            on_limit=lambda: None,
+            on_end=lambda: None,
+            close=self.remains.close,
+        )
+        self._watch = watch_exit(loop, self.pid, self._on_exit, self.remains.close)
+        self.remains.add(self._watch.descriptor)
+
+    def _argv(self, socket_fd: int, niceness: int) -> list[str]:
+        numbers = [
+            str(socket_fd),
+            self.cookie,
+            str(os.getpid()),
+            str(niceness),
+            lc_ctype_of(dict(os.environ)),
+            self.group,
+        ]
+        return [sys.executable, "-I", "-S", FOLDER, str(PROTOCOL_VERSION), *numbers]
+
+    def kill(self) -> None:
+        """End it now, if it has not exited.
+
+        Until `_on_exit` has reaped it the pid is its own, except in a host that ignores SIGCHLD or reaps the children
+        of others: there only the pidfd is sure to mean this process.
+        """
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                if self._pidfd >= 0:
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                else:
+                    os.kill(self.pid, signal.SIGKILL)
+
+    def _on_exit(self) -> None:
+        try:
+            _, status = os.waitpid(self.pid, 0)
+            self.returncode = os.waitstatus_to_exitcode(status)
+        except ChildProcessError:  # the host ignores SIGCHLD, or reaps what is not its own
+            self.returncode = -1
+        self._reader.read_rest()
+        self._exited()
+
+    def last_words(self) -> str:
+        """The end of what it wrote to stderr, for an error message."""
+        text = self._stderr.result().decode(errors="replace").strip()
+        return f"; its last words: {text[-1000:]}" if text else ""
+
+    def close(self) -> None:
+        """Let go of the descriptors. Harmless when repeated."""
+        self.connection.close()
+        self._reader.close()
+        self._watch.close()
+        if self._pidfd >= 0:
+            self.remains.close(self._pidfd)
+            self._pidfd = -1
+
+
+def _pipe(reading: contextlib.ExitStack, writing: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe, each end of which is closed by a stack."""
+    ends = os.pipe()
+    reading.callback(os.close, ends[0])
+    writing.callback(os.close, ends[1])
+    return ends

@@ -1,0 +1,162 @@
+"""A command as a request: what goes into the START frame, and which descriptors travel beside it."""
+
+import asyncio
+import errno
+import os
+import pathlib
+from collections.abc import Mapping
+
+from aiocmdpool.commands.command import CommandConfig, OutputPolicy, Stdio
+from aiocmdpool.commands.run_control import ChildSetup, RunControl
+from aiocmdpool.standalone.wire import messages
+from aiocmdpool.standalone.wire.frames import START, encode
+from aiocmdpool.system.environment import current_environment
+from aiocmdpool.system.launch import launcher_settings
+from aiocmdpool.system.pipes import PipeFeeder
+
+LARGEST = 16 * 1024 * 1024  # bytes of a request; the kernel takes 6 MiB of arguments and environment (execve(2))
+INLINE_STDIN = 4096  # bytes; what any empty pipe takes at once (PIPE_BUF), so that the worker never has to feed
+
+Directory = tuple[int, int]
+"""Device and inode of a directory. The worker has its own open, so the inode is not given to another."""
+
+_POLICIES = {
+    OutputPolicy.FAIL: messages.FAIL,
+    OutputPolicy.KEEP_HEAD: messages.KEEP_HEAD,
+    OutputPolicy.KEEP_TAIL: messages.KEEP_TAIL,
+}
+_STDIO = {Stdio.NULL: messages.NULL, Stdio.CAPTURE: messages.CAPTURE, Stdio.MERGED: messages.MERGED}
+_STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+
+class Request:
+    """The frame of one command, with what belongs to it in this process until it is over.
+
+    Raises:
+        OSError: There are no descriptors left for a pipe, or too much for the kernel anyway (E2BIG).
+    """
+
+    __slots__ = ("_owned", "descriptors", "feeder", "frame")
+
+    def __init__(
+        self,
+        number: int,
+        command: CommandConfig,
+        base: Mapping[bytes, bytes],
+        home: Directory,
+        group: str,
+        control: RunControl | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.descriptors: list[int] = []
+        self._owned: list[int] = []
+        self.feeder: PipeFeeder | None = None
+        paths = [b"", b"", b""]
+        data = command.stdin if isinstance(command.stdin, bytes) and len(command.stdin) <= INLINE_STDIN else b""
+        stdin = messages.DATA if data else self._stream("stdin", command.stdin, paths, loop)
+        stdout = self._stream("stdout", command.stdout, paths, loop)
+        stderr = self._stream("stderr", command.stderr, paths, loop)
+        setup = None if control is None else control.setup
+        if setup is not None:
+            self.descriptors += setup.pass_fds
+        start = messages.Start(
+            _seconds(command.timeout),
+            command.grace,
+            _seconds(command.idle_timeout),
+            -1 if command.max_output is None else min(command.max_output, 2**63 - 1),
+            _POLICIES[command.output_policy],
+            int(command.stop_signal),
+            messages.DETACH * command.detach + messages.ANNOUNCE * (control is not None),
+            stdin,
+            stdout,
+            stderr,
+            len(self.descriptors),
+            [os.fsencode(arg) for arg in command.argv],
+            environment_changes(command, base),
+            [os.fsencode(f"{name}={value}") for name, value in _settings(command, group, setup).items()],
+            os.fsencode(_directory(command, home)),
+            paths,
+            data,
+        )
+        payload = messages.pack_start(start)
+        if len(payload) > LARGEST:
+            self.close()
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        self.frame = encode(START, number, payload)
+
+    def _stream(
+        self,
+        name: str,
+        stream: bytes | pathlib.Path | Stdio | int,
+        paths: list[bytes],
+        loop: asyncio.AbstractEventLoop,
+    ) -> int:
+        if isinstance(stream, Stdio):
+            if stream is not Stdio.INHERIT:
+                return _STDIO[stream]
+            stream = _STANDARD[name]
+        if isinstance(stream, pathlib.Path):
+            paths[_STANDARD[name]] = os.fsencode(stream)
+            return messages.PATH
+        if isinstance(stream, bytes):
+            if not stream:
+                return messages.NULL
+            read_end, write_end = os.pipe()
+            os.set_blocking(write_end, False)
+            self.feeder = PipeFeeder(loop, write_end, stream)
+            self._owned.append(read_end)
+            stream = read_end
+        self.descriptors.append(stream)
+        return messages.DESCRIPTOR
+
+    def sent(self) -> None:
+        """The descriptors have left: what was opened for the program alone is closed here."""
+        for fd in self._owned:
+            os.close(fd)
+        self._owned.clear()
+
+    def close(self) -> None:
+        """It is over."""
+        self.sent()
+        if self.feeder is not None:
+            self.feeder.close()
+
+
+def _settings(command: CommandConfig, group: str, setup: ChildSetup | None) -> dict[str, str]:
+    """What is to be prepared before the program runs."""
+    settings = launcher_settings(command)
+    if setup is not None:
+        settings |= setup.settings()
+    if command.detach and group:  # what it leaves behind outlives the worker, and so the worker's control group
+        settings["cgroup"] = os.path.dirname(group)
+    return settings
+
+
+def environment_changes(command: CommandConfig, base: Mapping[bytes, bytes]) -> list[bytes]:
+    """What to change in the environment that the worker started with, to get that of the command."""
+    changes: list[bytes] = []
+    if not command.inherit_env:
+        changes.append(b"")  # start from nothing
+    elif (current := current_environment()) != base:  # this process has changed its own since
+        changes += [name + b"=" + value for name, value in current.items() if base.get(name) != value]
+        changes += [name for name in base if name not in current]
+    for name, value in command.env.items():
+        changes.append(os.fsencode(name if value is None else f"{name}={value}"))
+    return changes
+
+
+def current_directory() -> Directory:
+    """What the working directory of this process is: a name could mean another one by now (removed, and made anew)."""
+    status = os.stat(".")
+    return status.st_dev, status.st_ino
+
+
+def _directory(command: CommandConfig, home: Directory) -> str:
+    """Where to start the program, empty for where the worker is."""
+    if command.cwd is not None:
+        return command.cwd
+    return "" if current_directory() == home else os.getcwd()
+
+
+def _seconds(value: float | None) -> float:
+    return messages.NONE if value is None else value

@@ -1,0 +1,322 @@
+"""`Worker`: one resident worker, by what can be asked of it: run a command, end, and what happens when it dies.
+
+execute ── START ──▶ worker program ──▶ EXIT or FAILED ── result or error
+              │
+              └── cancelled: CANCEL, and wait for the EXIT all the same
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import anyio.to_thread
+
+from aiocmdpool.backends.workers.connection import CLOSED_PIPE
+from aiocmdpool.backends.workers.pending import Answer, Pending, RequestNotSent
+from aiocmdpool.backends.workers.process import WorkerProgram
+from aiocmdpool.backends.workers.reply import failure_of, read_handed_over, result_of
+from aiocmdpool.backends.workers.request import Request
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import IoError, TaskCancelled, WorkerLost
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.loops.waiting import wait_through
+from aiocmdpool.standalone.kernel import cgroup
+from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.standalone.wire import frames, messages
+from aiocmdpool.system.start_failure import stream_failure
+
+HEARTBEAT = 1.0  # seconds between looks at a busy worker; an idle one is left alone
+PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its death is no sign of a broken start
+CLOSE_TIMEOUT = 2.0  # seconds an idle worker has to leave by itself
+
+
+class Worker:
+    """A resident worker; it starts when it is made and takes commands at once.
+
+    Args:
+        niceness: Added to that of this process, for the worker and what it starts.
+        hang_after: Seconds without any sign of life, while it has work, after which it counts as hung and is killed.
+        gone: Called with this worker, once, when it is dead and everything it ran is settled.
+
+    Raises:
+        WorkerLost: It could not be started.
+    """
+
+    def __init__(self, niceness: int, hang_after: float, gone: Callable[["Worker"], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._gone = gone
+        self._hang_after = hang_after
+        self._pending: dict[int, Pending] = {}
+        self._last_number = 0
+        self._heartbeat: asyncio.TimerHandle | None = None
+        self._heard = False
+        self._silent_beats = 0
+        self.lost_because: str | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._started_at = self._loop.time()
+        self._closing = False
+        self._burying: asyncio.Task[None] | None = None
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.completed = 0
+        self.ready = False
+        """Whether it has said hello."""
+        self._program = WorkerProgram(self._loop, niceness, self._received, self._lose, self._on_exit)
+        self.pid = self._program.pid
+        self.remains = self._program.remains
+
+    @property
+    def in_flight(self) -> int:
+        """Commands it has been given and not answered."""
+        return len(self._pending)
+
+    @property
+    def proven(self) -> bool:
+        """Whether it has shown that workers can live here."""
+        return self.ready and (self.completed > 0 or self._loop.time() - self._started_at > PROVEN_AFTER)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes commands."""
+        return self.lost_because is None and not self._closing
+
+    # -- one command ------------------------------------------------------------------------------------------------
+
+    async def execute(self, command: CommandConfig, control: RunControl | None = None) -> CommandResult:
+        """Run a command there; returns its result however it ended.
+
+        Cancellation: the command is ended by TERM, grace, KILL, and dead before `CancelledError` leaves; the error's
+        cause, a `TaskCancelled`, holds the result.
+
+        Raises:
+            IoError: It could not be started.
+            RequestNotSent: The worker was lost before it could know of it.
+            WorkerLost: The worker was lost, and the command may have run.
+        """
+        if self._program.connection.congested:
+            await self._program.connection.drained()
+        if not self.usable:
+            raise RequestNotSent
+        number, entry, request = await self._submit_patiently(command, control)
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            await entry.future
+        except asyncio.CancelledError as error:
+            cancelled = error
+            await self._end(number, entry)
+        finally:
+            del self._pending[number]
+            request.close()
+            if self._idle is not None and not self._pending and not self._idle.done():
+                self._idle.set_result(None)
+        try:
+            result = await _result(command, entry.answer)
+        except Exception as error:
+            if cancelled is not None:
+                raise cancelled from error
+            raise
+        self.completed += 1
+        if cancelled is not None:
+            raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
+        return result
+
+    async def _submit_patiently(
+        self, command: CommandConfig, control: RunControl | None
+    ) -> tuple[int, Pending, Request]:
+        """Put a request on its way; again, for a while, where the reason for a failure may pass by itself."""
+        patience: Patience | None = None
+        while True:
+            try:
+                return self._submit(command, control)
+            except IoError as error:
+                patience = patience or Patience()
+                delay = patience.delay(error.errno)
+                if delay < 0:
+                    raise
+            await asyncio.sleep(delay)
+            if not self.usable:
+                raise RequestNotSent
+
+    def _submit(self, command: CommandConfig, control: RunControl | None) -> tuple[int, Pending, Request]:
+        """Put a request on its way."""
+        program = self._program
+        number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
+        try:
+            request = Request(number, command, program.environment, program.home, program.group, control, self._loop)
+        except OSError as error:
+            raise stream_failure(command, error) from None
+        entry = self._pending[number] = Pending(command, control, self._loop.create_future())
+        if self._heartbeat is None:
+            self._heartbeat = self._loop.call_later(HEARTBEAT, self._beat)
+        if not request.descriptors:
+            program.connection.send(number, request.frame)
+        else:
+            program.connection.send_with_descriptors(
+                number,
+                request.frame,
+                request.descriptors,
+                request.sent,
+                lambda error: entry.settle(stream_failure(command, error)),
+            )
+        return number, entry, request
+
+    async def _end(self, number: int, entry: Pending) -> None:
+        """End a command whose caller was cancelled, and wait for its answer, through further cancellations."""
+        if entry.answer is None:
+            entry.future = self._loop.create_future()  # the other one was cancelled together with its caller
+            self.end(number, messages.CANCELLED)
+            await wait_through(entry.future)
+
+    def end(self, number: int, reason: int) -> None:
+        """Have a command ended; its answer will tell."""
+        connection = self._program.connection
+        if connection.withdraw(number):
+            self._pending[number].settle(RequestNotSent())
+        elif not connection.closed:
+            connection.send(0, frames.encode(frames.CANCEL, number, bytes([reason])))
+
+    def _signal(self, number: int, signal: int) -> None:
+        """Have a program signalled."""
+        if not self._program.connection.closed:
+            self._program.connection.send(0, frames.encode(frames.SIGNAL, number, bytes([signal])))
+
+    # -- frames -----------------------------------------------------------------------------------------------------
+
+    def _received(self, kind: int, number: int, payload: bytes) -> None:
+        self._heard = True
+        if kind in (frames.EXIT, frames.FAILED):
+            entry = self._pending[number]
+            if entry.answer is not None:
+                raise frames.ProtocolError(f"a second answer to request {number}")
+            entry.settle(self._answer(kind, number, payload))
+        elif kind == frames.STARTED:
+            entry = self._pending[number]
+            entry.started_pid = messages.unpack_pid(payload)
+            entry.started_at = self._loop.time()
+            if entry.control is not None:
+                entry.control.started(entry.started_pid, lambda signal: self._signal(number, signal))
+        elif kind == frames.HELLO:
+            self.ready = True
+        elif kind != frames.PONG:
+            raise frames.ProtocolError(f"a frame of kind {kind}, which only a parent sends")
+
+    def _answer(self, kind: int, number: int, payload: bytes) -> Answer:
+        """What an EXIT or FAILED frame says, with the descriptors that belong to it."""
+        command = self._pending[number].command
+        if kind == frames.FAILED:
+            return failure_of(command, payload)
+        answer = messages.unpack_exit(payload)
+        handed_over = messages.handed_over(payload)
+        if not handed_over:
+            return answer, []
+        try:
+            return answer, self._program.connection.receive_descriptors(number, handed_over)
+        except OSError as error:
+            message = f"{command.display()}: it has run, but its large output could not be received: {error.strerror}"
+            return IoError(message, errno=error.errno, command=command)
+
+    def _beat(self) -> None:
+        """A look at a busy worker. Beats are counted, not seconds: a loop that was blocked itself proves nothing."""
+        if not self._pending or self.lost_because is not None:
+            self._heartbeat = None
+            return
+        self._heartbeat = self._loop.call_later(HEARTBEAT, self._beat)
+        if self._heard:
+            self._heard = False
+            self._silent_beats = 0
+        else:
+            self._silent_beats += 1
+            if self._silent_beats == 1:
+                self._program.connection.send(0, frames.encode(frames.PING, 0))
+            if self._silent_beats * HEARTBEAT > self._hang_after:
+                self._lose(f"it has not answered for {self._hang_after:g} s: hung, or stopped")
+                return
+        now = self._loop.time()
+        for entry in self._pending.values():
+            if entry.overdue(now):
+                self._lose(f"it did not keep the deadline of {entry.command.display()}")
+                return
+
+    # -- its end ----------------------------------------------------------------------------------------------------
+
+    def _lose(self, why: str) -> None:
+        """The worker is of no use any more: make sure it is dead; the rest follows its exit."""
+        if self.lost_because is None:
+            self.lost_because = why
+            self._unsent = self._program.connection.unsent()
+            self._program.connection.close()
+            self._program.kill()
+
+    def _on_exit(self) -> None:
+        self._program.connection.read_rest()
+        if self.lost_because is None:
+            self._lose(CLOSED_PIPE)
+        self._burying = self._loop.create_task(self._bury(), name=f"aiocmdpool-bury-{self.pid}")
+
+    async def _bury(self) -> None:
+        """Kill what the dead worker left behind, then settle what it had been given."""
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            self._heartbeat = None
+        tier = None
+        try:
+            if self._pending or not cgroup.remove(self._program.group):
+                leaders = [entry.started_pid for entry in self._pending.values() if entry.started_pid]
+                tier = await anyio.to_thread.run_sync(self._program.remains.sweep, leaders, list(self._pending))
+        finally:
+            self._program.close()
+            cause = self.cause_of_death()
+            for number, entry in self._pending.items():
+                if number in self._unsent or not self.ready:
+                    entry.settle(RequestNotSent())
+                elif entry.answer is None:
+                    entry.settle(
+                        WorkerLost(
+                            f"{entry.command.display()}: its worker (pid {self.pid}) was lost: {cause}; the command "
+                            "may have run, and what was left of it has been killed",
+                            command=entry.command,
+                            killed_by=tier,
+                        )
+                    )
+            self.ended.set_result(None)
+            self._gone(self)
+
+    def cause_of_death(self) -> str:
+        """Why it is lost, for people, with what it said last."""
+        cause, code = self.lost_because or "it is alive", self._program.returncode
+        if cause == CLOSED_PIPE and code is not None:
+            cause = f"it was killed by signal {-code}" if code < 0 else f"it exited with status {code}"
+        return cause + self._program.last_words()
+
+    def end_all(self, reason: int) -> None:
+        """Have everything it runs ended."""
+        for number in list(self._pending):
+            self.end(number, reason)
+
+    async def aclose(self) -> asyncio.CancelledError | None:
+        """Let it leave once it has nothing more to do, and see that it does. Returns what cancelled the wait."""
+        if not self._closing and self.lost_because is None:
+            self._closing = True
+            self._program.connection.send(0, frames.encode(frames.CLOSE, 0))
+        cancelled: asyncio.CancelledError | None = None
+        if self._pending:
+            self._idle = self._idle or self._loop.create_future()
+            cancelled = await wait_through(self._idle)
+        cancelled = await wait_through(self.ended, CLOSE_TIMEOUT) or cancelled
+        if not self.ended.done():
+            self._lose("it did not leave when it was asked to")
+            cancelled = await wait_through(self.ended) or cancelled
+        return cancelled
+
+    def __repr__(self) -> str:
+        state = "lost" if self.lost_because else "closing" if self._closing else "ready" if self.ready else "starting"
+        return f"<Worker {self.pid} {state}, {self.in_flight} in flight, {self.completed} completed>"
+
+
+async def _result(command: CommandConfig, answer: Answer | None) -> CommandResult:
+    assert answer is not None
+    if isinstance(answer, Exception):
+        raise answer
+    reply, descriptors = answer
+    if descriptors:
+        await read_handed_over(reply, descriptors)
+    return result_of(command, reply)

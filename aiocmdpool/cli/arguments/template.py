@@ -1,0 +1,99 @@
+"""From an input to a command: placeholders in the words of a template. Pure text, no shell.
+
+| placeholder | stands for |
+| --- | --- |
+| `{}` | the input |
+| `{.}` | the input without its extension |
+| `{/}` | its last component, as `basename` gives it |
+| `{//}` | its directory, as `dirname` gives it |
+| `{/.}` | its last component without extension |
+| `{#}` | the number of the input, from 1 |
+
+The words are GNU parallel's. Where its regular expressions lose a name (`{.}` of `.profile`, `{/}` of `dir/`), the
+meaning is that of `os.path.splitext` and of `basename(1)` instead.
+"""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+
+from aiocmdpool.cli.arguments.shell_script import parametrize
+
+Substitute = Callable[[str, int], str]
+
+PLACEHOLDER = re.compile(r"\{(?:\.|/|//|/\.|#)?\}")
+
+
+def without_extension(path: str) -> str:
+    """`a/b.tar.gz` → `a/b.tar`; a leading dot starts a name, not an extension."""
+    return os.path.splitext(path)[0]
+
+
+def last_component(path: str) -> str:
+    """As `basename(1)`: `a/b` → `b`, `a/b/` → `b`, `/` → `/`."""
+    stripped = path.rstrip("/")
+    return stripped.rpartition("/")[2] if stripped else path[:1]
+
+
+def directory(path: str) -> str:
+    """As `dirname(1)`: `a/b` → `a`, `a/b/` → `a`, `b` → `.`, `/b` → `/`."""
+    stripped = path.rstrip("/")
+    if not stripped:
+        return path[:1] or "."
+    head, slash, _ = stripped.rpartition("/")
+    return head.rstrip("/") or slash or "."
+
+
+SUBSTITUTES: dict[str, Substitute] = {
+    "{}": lambda text, number: text,
+    "{.}": lambda text, number: without_extension(text),
+    "{/}": lambda text, number: last_component(text),
+    "{//}": lambda text, number: directory(text),
+    "{/.}": lambda text, number: without_extension(last_component(text)),
+    "{#}": lambda text, number: str(number),
+}
+
+
+class Template:
+    """The command line with its holes.
+
+    Args:
+        words: Program and arguments; without any placeholder the input becomes one more argument.
+        shell: Join the words into a script for `/bin/sh`. The values travel as its positional parameters, so nothing
+            in an input is ever read as shell code.
+    """
+
+    def __init__(self, words: Sequence[str], *, shell: bool = False) -> None:
+        if not any(map(PLACEHOLDER.search, words)):
+            words = [*words, "{}"]
+        if shell:
+            script, names = parametrize(" ".join(words), PLACEHOLDER)
+            self._words: list[str | Substitute] = [
+                "/bin/sh",
+                "-c",
+                script,
+                "sh",
+                *(SUBSTITUTES[name] for name in names),
+            ]
+        else:
+            self._words = [_compile(word) for word in words]
+
+    def argv(self, text: str, number: int) -> list[str]:
+        """The command line for one input."""
+        return [word if isinstance(word, str) else word(text, number) for word in self._words]
+
+
+def _compile(word: str) -> str | Substitute:
+    if word in SUBSTITUTES:
+        return SUBSTITUTES[word]
+    names = PLACEHOLDER.findall(word)
+    if not names:
+        return word
+    # One pass over the template, so that a placeholder inside an input stays what it is: text.
+    literals = PLACEHOLDER.split(word)
+    holes = [(SUBSTITUTES[name], literal) for name, literal in zip(names, literals[1:], strict=True)]
+
+    def fill(text: str, number: int) -> str:
+        return literals[0] + "".join(hole(text, number) + literal for hole, literal in holes)
+
+    return fill

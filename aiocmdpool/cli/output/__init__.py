@@ -1,0 +1,1 @@
+"""From bytes of commands to the terminal, in order."""

@@ -1,0 +1,113 @@
+"""The progress bar: rich draws it, `Output` writes it. Rich is imported when the first frame is due, not before."""
+
+import asyncio
+import dataclasses
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from aiocmdpool.cli.output.last_line import Curtain
+from aiocmdpool.cli.output.writer import STDERR, Output
+from aiocmdpool.cli.summary import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FRAME_INTERVAL = 0.2  # seconds; also how long a run goes without a bar
+BAR_WIDTH = 30  # columns
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How far the run is."""
+
+    finished: int
+    failed: int
+    skipped: int
+    running: int
+    total: int | None
+    """Inputs altogether, as far as one can tell."""
+    elapsed: float
+    """Seconds."""
+
+    @property
+    def rate(self) -> float:
+        """Commands a second so far."""
+        return self.finished / self.elapsed if self.elapsed > 0 else 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to go, if the total is known and anything has finished."""
+        if self.total is None or not self.rate:
+            return None
+        return max(0, self.total - self.skipped - self.finished) / self.rate
+
+
+def progress_text(snapshot: Snapshot) -> str:
+    """The words beside the bar."""
+    done = snapshot.finished + snapshot.skipped
+    count = f"{done}/{max(done, snapshot.total)}" if snapshot.total is not None else f"{done}"
+    eta = f", ETA {duration(snapshot.eta)}" if snapshot.eta is not None else ""
+    failed = f", {snapshot.failed} failed" if snapshot.failed else ""
+    return f"{count} {snapshot.rate:.1f}/s{eta}{failed}, {snapshot.running} running"
+
+
+def can_show_bar() -> bool:
+    """Whether rich is installed and standard error is a terminal that can erase a line."""
+    return os.isatty(STDERR) and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown") and has_rich()
+
+
+def has_rich() -> bool:
+    """Whether the extra `aiocmdpool[cli]` is installed; looks, and imports nothing."""
+    return importlib.util.find_spec("rich") is not None
+
+
+class ProgressBar:
+    """Draws a frame now and then until it is taken away.
+
+    Args:
+        output: Where the frames go, between the output of the commands.
+        look: Tells how far the run is.
+    """
+
+    def __init__(self, output: Output, look: Callable[[], Snapshot]) -> None:
+        self._output = output
+        self._look = look
+        self._console: Console | None = None
+        self._timer = asyncio.get_running_loop().call_later(FRAME_INTERVAL, self._next_frame)
+        output.curtain = Curtain()
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        self._timer.cancel()
+        if self._output.curtain is not None:
+            self._output.wipe()
+
+    def _next_frame(self) -> None:
+        self._output.draw(self._frame(self._look()))
+        self._timer = asyncio.get_running_loop().call_later(FRAME_INTERVAL, self._next_frame)
+
+    def _frame(self, snapshot: Snapshot) -> bytes:
+        from rich.console import Console
+        from rich.progress_bar import ProgressBar as Bar
+        from rich.table import Table
+        from rich.text import Text
+
+        if self._console is None:
+            self._console = Console(stderr=True, force_terminal=True)
+        console = self._console
+        row = Table.grid(padding=(0, 1))
+        row.add_column(width=min(BAR_WIDTH, console.width // 3))
+        row.add_column(no_wrap=True)
+        done, total = snapshot.finished + snapshot.skipped, snapshot.total
+        bar = Bar(
+            total=max(total, done, 1) if total is not None else None,
+            completed=done,
+            pulse=total is None,
+            animation_time=snapshot.elapsed,
+        )
+        row.add_row(bar, Text(progress_text(snapshot), overflow="ellipsis"))
+        with console.capture() as capture:
+            console.print(row, end="", width=console.width - 1)
+        return capture.get().rstrip("\n").encode(console.encoding, "replace")

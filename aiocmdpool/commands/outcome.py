@@ -1,0 +1,47 @@
+"""How a finished run reaches its caller: as a result, or as the error that its end reason calls for."""
+
+from aiocmdpool.commands.errors import CommandTimeout, ExecuteError, NonZeroExit, OutputLimitExceeded, TaskCancelled
+from aiocmdpool.commands.result import CommandResult, EndReason
+
+
+def settle(result: CommandResult) -> CommandResult:
+    """Return the result of a run that ended well, raise the error of one that did not.
+
+    Raises:
+        CommandTimeout: `timeout` or `idle_timeout` passed.
+        OutputLimitExceeded: `max_output` was reached under `OutputPolicy.FAIL`.
+        TaskCancelled: Somebody else ended it.
+        NonZeroExit: It failed and its command said `check`.
+    """
+    if result.end_reason is EndReason.EXITED and not (result.command.check and result.returncode != 0):
+        return result
+    raise _error(result)
+
+
+def _error(result: CommandResult) -> ExecuteError:
+    command, name = result.command, result.command.display()
+    how = f"; ended with {result.status_text()}"
+    match result.end_reason:
+        case EndReason.EXITED:
+            return NonZeroExit(f"{name}: {result.status_text()}{_last_words(result)}", result=result)
+        case EndReason.TIMEOUT:
+            return CommandTimeout(f"{name}: ran longer than its timeout of {command.timeout:g} s{how}", result=result)
+        case EndReason.IDLE_TIMEOUT:
+            message = f"{name}: wrote nothing for its idle_timeout of {command.idle_timeout:g} s{how}"
+            return CommandTimeout(message, result=result)
+        case EndReason.OUTPUT_LIMIT:
+            message = (
+                f"{name}: wrote more than its max_output of {command.max_output} bytes{how}; raise max_output, "
+                "or keep a part of it with output_policy"
+            )
+            return OutputLimitExceeded(message, result=result)
+        case EndReason.CLOSED:
+            return TaskCancelled(f"{name}: what ran it was closed{how}", result=result)
+        case _:
+            return TaskCancelled(f"{name}: cancelled{how}", result=result)
+
+
+def _last_words(result: CommandResult) -> str:
+    """The last line on stderr: most programs say there what is wrong."""
+    lines = (result.stderr or b"").decode(result.command.encoding, "replace").strip().splitlines()
+    return f": {lines[-1].strip()[:300]}" if lines else ""

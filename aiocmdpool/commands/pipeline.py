@@ -1,0 +1,117 @@
+"""Commands joined by pipes: `Pipeline`, what it gave: `PipelineResult`. Data only."""
+
+import dataclasses
+from typing import Any
+
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import CommandConfig, Stdio
+from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.result import CommandResult, EndReason
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Two commands or more, the stdout of each the stdin of the next.
+
+    Example:
+        >>> pipeline = CommandConfig("zcat", ["log.gz"]) | CommandConfig("grep", ["-c", "error"])
+        >>> pipeline.with_options(timeout=60, pipefail=True).display()
+        'zcat log.gz | grep -c error'
+
+    Raises:
+        ConfigError: A stage has other plans for a stream that is to be a pipe, or an option is wrong.
+    """
+
+    stages: tuple[CommandConfig, ...]
+    """The first reads its own stdin, the last writes to its own stdout; stderr is each one's own. Each may have a
+    `timeout`; `Stdio.MERGED` sends stderr along."""
+    _: dataclasses.KW_ONLY
+    pipefail: bool = False
+    """Whether it fails when any stage does; otherwise only the last one counts, as in a shell. A stage that dies of
+    SIGPIPE, because the next one has read enough, is one that fails."""
+    timeout: float | None = None
+    """Seconds that all of it may run, counted from the first start. `None`: no deadline."""
+    check: bool = False
+    """Raise `NonZeroExit` where a stage that counts fails, whether its command says `check` or not."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(self.stages))
+        object.__setattr__(self, "timeout", validate.seconds("timeout", self.timeout))
+        validate.instance_of(bool)("pipefail", self.pipefail)
+        validate.instance_of(bool)("check", self.check)
+        if len(self.stages) < 2:
+            raise ConfigError(f"stages: {len(self.stages)} is too few; a pipeline has two or more", field="stages")
+        for stage in self.stages:
+            validate.instance_of(CommandConfig)("stages", stage)
+        for stage in self.stages[1:]:
+            _must_be(stage, "stdin", Stdio.NULL, "the output of the stage before")
+        for stage in self.stages[:-1]:
+            _must_be(stage, "stdout", Stdio.CAPTURE, "a pipe to the next stage")
+            _must_be(stage, "idle_timeout", None, "of no use: only the output of the last stage is seen here")
+
+    def __or__(self, other: "CommandConfig | Pipeline") -> "Pipeline":
+        if isinstance(other, CommandConfig):
+            return self.with_options(stages=(*self.stages, other))
+        if isinstance(other, Pipeline):
+            raise ConfigError(
+                "a pipeline joined to a pipeline: whose options are to hold? Join commands", field="stages"
+            )
+        return NotImplemented
+
+    def __ror__(self, other: CommandConfig) -> "Pipeline":
+        return self.with_options(stages=(other, *self.stages))
+
+    def with_options(self, **changes: Any) -> "Pipeline":
+        """A copy with these fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def display(self) -> str:
+        """For people."""
+        return " | ".join(stage.display() for stage in self.stages)
+
+
+def _must_be(stage: CommandConfig, name: str, value: object, instead: str) -> None:
+    if getattr(stage, name) != value:
+        message = f"{name}: {getattr(stage, name)!r} makes no sense in {stage.display()}, where it is {instead}"
+        raise ConfigError(message, field=name, command=stage)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PipelineResult:
+    """The outcome of one run of a pipeline."""
+
+    pipeline: Pipeline
+    results: tuple[CommandResult, ...]
+    """Of each stage, in order; `stdout` is `None` for all but the last."""
+    duration: float
+    """Seconds from the first start to the last exit."""
+
+    @property
+    def stdout(self) -> bytes | None:
+        """Of the last stage."""
+        return self.results[-1].stdout
+
+    @property
+    def stderr(self) -> tuple[bytes | None, ...]:
+        """Of each stage."""
+        return tuple(result.stderr for result in self.results)
+
+    @property
+    def failures(self) -> tuple[CommandResult, ...]:
+        """Of the stages that count, those which failed, the last one first."""
+        counting = self.results if self.pipeline.pipefail else self.results[-1:]
+        return tuple(result for result in reversed(counting) if result.returncode != 0)
+
+    @property
+    def returncode(self) -> int:
+        """0, or that of the last stage that counts and failed."""
+        return self.failures[0].returncode if self.failures else 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether no stage that counts failed."""
+        return not self.failures and all(result.end_reason is EndReason.EXITED for result in self.results)
+
+    def text(self, *, errors: str = "strict") -> str:
+        """`stdout`, decoded; as `CommandResult.text`."""
+        return self.results[-1].text(errors=errors)

@@ -1,0 +1,193 @@
+"""Checks of settings: each takes a field's name and value, and returns the clean value or raises `ConfigError`.
+
+An error names the field, the value and what is allowed. Values that may be secrets are not printed.
+"""
+
+import enum
+import inspect
+import math
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from aiocmdpool.commands.errors import ConfigError
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+def text(name: str, value: object) -> str:
+    """A `str` the kernel can take: from `str`, `bytes` or a path, without a NUL."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, bytes):
+        value = os.fsdecode(value)
+    if not isinstance(value, str):
+        raise ConfigError(
+            f"{name}: {value!r} is {type(value).__name__}, not str, bytes or a path"
+            + ("; convert it with str()" if isinstance(value, int | float) else ""),
+            field=name,
+        )
+    if "\0" in value:
+        raise ConfigError(f"{name}: {value!r} contains a NUL byte, which no argument can carry", field=name)
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name}: {value!r} cannot be encoded for the system: {error.reason}", field=name) from None
+    return value
+
+
+def program(name: str, value: object) -> str:
+    clean = text(name, value)
+    if not clean:
+        raise ConfigError(f"{name}: empty; give the name or the path of a program", field=name)
+    return clean
+
+
+def arguments(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str | bytes | os.PathLike):
+        raise ConfigError(f"{name}: {value!r} is one string; give a list: [{value!r}]", field=name)
+    if not isinstance(value, Iterable):
+        raise ConfigError(f"{name}: {value!r} is {type(value).__name__}, not a list of strings", field=name)
+    return tuple(text(f"{name}[{index}]", arg) for index, arg in enumerate(value))
+
+
+def directory(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    clean = text(name, value)
+    if not clean:
+        raise ConfigError(f"{name}: empty; use None for the directory of this process", field=name)
+    return os.path.abspath(clean)
+
+
+def variables(name: str, value: object) -> Mapping[str, str | None]:
+    if value is None:
+        return EMPTY
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}: {type(value).__name__} is not a mapping of names to values", field=name)
+    clean: dict[str, str | None] = {}
+    for key, content in value.items():
+        variable = text(f"{name} name", key)
+        if not variable or "=" in variable:
+            raise ConfigError(f"{name}: {variable!r} cannot name a variable", field=name)
+        try:
+            clean[variable] = None if content is None else text(f"{name}[{variable!r}]", content)
+        except ConfigError:  # do not print what may be a secret
+            raise ConfigError(
+                f"{name}[{variable!r}]: not a str without NUL, or None to remove it", field=name
+            ) from None
+    return MappingProxyType(clean)
+
+
+def seconds(name: str, value: object) -> float | None:
+    if value is None and name != "grace":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{name}: {value!r} is {type(value).__name__}, not seconds as a number", field=name)
+    if not math.isfinite(value) or value < 0:
+        hint = "; use None for no deadline" if value == math.inf and name != "grace" else ""
+        raise ConfigError(f"{name}: {value!r} is not a finite number of seconds >= 0{hint}", field=name)
+    return float(value)
+
+
+def whole_number(low: int, high: int | None = None, *, optional: bool = False) -> Callable[[str, object], Any]:
+    """A cleaner for integers from `low` to `high`."""
+
+    def clean(name: str, value: object) -> int | None:
+        if value is None and optional:
+            return None
+        if type(value) is not int or value < low or (high is not None and value > high):
+            allowed = f"from {low} to {high}" if high is not None else f">= {low}"
+            raise ConfigError(f"{name}: {value!r} is not a whole number {allowed}", field=name)
+        return value
+
+    return clean
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False, optional: bool = False) -> Callable[..., Any]:
+    """A cleaner for numbers from `low` (or `above` it) to `high`; never infinite."""
+
+    def clean(name: str, value: object) -> float | None:
+        if value is None and optional:
+            return None
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not fits or not low <= value <= high or (above and value == low):  # type: ignore[operator]  # a number by now
+            allowed = f"{'>' if above else '>='} {low:g}" + (f" and <= {high:g}" if high < math.inf else "")
+            raise ConfigError(f"{name}: {value!r} is not a finite number {allowed}", field=name)
+        return float(value)  # type: ignore[arg-type]  # as above
+
+    return clean
+
+
+def function(name: str, value: object) -> Any:
+    """Something to call that answers at once."""
+    if not callable(value) or inspect.iscoroutinefunction(value):
+        kind = "a coroutine function, and nobody would await it" if callable(value) else type(value).__name__
+        raise ConfigError(f"{name}: {value!r} is {kind}; give a plain function", field=name)
+    return value
+
+
+def instance_of(kind: type) -> Callable[[str, object], Any]:
+    """A cleaner for values of one type."""
+
+    def clean(name: str, value: object) -> object:
+        if not isinstance(value, kind):
+            extra = f": {', '.join(map(repr, kind))}" if issubclass(kind, enum.Enum) else ""
+            raise ConfigError(f"{name}: {value!r} is not {kind.__name__}{extra}", field=name)
+        return value
+
+    return clean
+
+
+_STOPPING = frozenset(
+    {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGCHLD, signal.SIGURG}
+)  # their default action does not end a process (signal(7))
+
+
+def stop_signal(name: str, value: object) -> signal.Signals:
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            clean = signal.Signals(value)
+        except ValueError:
+            raise ConfigError(f"{name}: there is no signal {value}", field=name) from None
+        if clean not in _STOPPING:
+            return clean
+        raise ConfigError(f"{name}: {clean.name} does not end a program", field=name)
+    hint = f"; did you mean signal.{value}?" if isinstance(value, str) and hasattr(signal, value) else ""
+    raise ConfigError(f"{name}: {value!r} is not a signal{hint}", field=name)
+
+
+def identity(name: str, value: object) -> str | int | None:
+    if value is None:
+        return None
+    if type(value) is int and value >= 0:
+        return value
+    if isinstance(value, str) and value:
+        return text(name, value)
+    raise ConfigError(f"{name}: {value!r} is neither a name nor a number >= 0", field=name)
+
+
+def encoding(name: str, value: object) -> str:
+    try:
+        if isinstance(value, str):
+            "".encode(value)
+            return value
+    except LookupError:
+        pass
+    raise ConfigError(f"{name}: {value!r} is no encoding that Python knows", field=name)
+
+
+def optional_text(name: str, value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ConfigError(f"{name}: {value!r} is {type(value).__name__}, not str", field=name)
+
+
+def metadata(name: str, value: object) -> Mapping[str, Any]:
+    if value is None:
+        return EMPTY
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}: {type(value).__name__} is not a mapping", field=name)
+    return MappingProxyType(dict(value))

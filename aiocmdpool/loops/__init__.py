@@ -1,0 +1,1 @@
+"""Waiting: through cancellations, for the end of a loop, at gates that no signal handler can jam."""

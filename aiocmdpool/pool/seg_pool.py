@@ -1,0 +1,286 @@
+"""`CommandPoolSeg`: a pool that any thread feeds, without a lock and without waiting for the loop.
+
+    any thread: push_task ── SegQueue ══ loop: runner ── permit ── executor.execute ── handle ── any thread
+
+Behind the queue it is a `CommandPool`: the same tasks, runners and life.
+"""
+
+import asyncio
+import os
+import weakref
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from aiocmdpool.backends.config import ExecutionConfig
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ConfigError, ExecuteError, PoolClosed
+from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.loops.loop_end import LoopEnd
+from aiocmdpool.observability.events import EventHook
+from aiocmdpool.observability.observer import PoolObserver
+from aiocmdpool.pool.lifecycle import PoolLife
+from aiocmdpool.pool.runners import PoolTasks
+from aiocmdpool.pool.seg_queue import SegQueue
+from aiocmdpool.pool.view import PoolView
+from aiocmdpool.tasks.handle import TaskHandle
+from aiocmdpool.tasks.status import TaskStatus, TaskStatusTracker
+from aiocmdpool.tasks.thread_handle import SLOW_PATHS, SegTaskHandle, running_loop
+
+_pools: "weakref.WeakSet[CommandPoolSeg]" = weakref.WeakSet()
+
+
+class CommandPoolSeg(PoolView):
+    """Runs commands with bounded concurrency from a queue that any thread may push to.
+
+    It may be made anywhere, and belongs to the loop that starts it. Tasks may be pushed before; they wait. In the order
+    of their pushes: there are no priorities and no queue deadlines, which need a queue that is kept in order.
+
+    Args:
+        config: How to execute, and how many at once.
+        executor: Anything with `async execute(command)`, instead of the backend that `config` names. The pool uses it
+            and does not close it.
+        max_size: How many tasks the queue holds; `None` for no bound. Not exact while threads race: each that pushes in
+            the same moment as another may exceed it by its one task, or its one batch, and by no more.
+        permits: A semaphore to share among pools of the same loop. `None`: one of its own, with `config.concurrency`
+            permits.
+        history: How many finished tasks `tracker` remembers. It knows a task from when that leaves the queue; the
+            handle knows always.
+        hooks: Called on the loop with every event of every task; that it was queued is told when it leaves the queue.
+
+    Concurrency: `push_task`, `push_tasks`, `len`, `statistics`, `is_stopped` and all of a handle are for any thread;
+    `execute` is for any loop; `start_executor` and `stop` are for the loop that the pool belongs to.
+
+    Example:
+        >>> async with CommandPoolSeg(ExecutionConfig(concurrency_limit=8)) as pool:
+        ...     await asyncio.to_thread(serve, pool)  # whose threads do pool.push_task(command).result(timeout=60)
+    """
+
+    _queue: SegQueue
+
+    def __init__(
+        self,
+        config: ExecutionConfig | None = None,
+        *,
+        executor: CommandExecutor | None = None,
+        max_size: int | None = None,
+        permits: asyncio.Semaphore | None = None,
+        history: int = 1000,
+        hooks: Iterable[EventHook] = (),
+    ) -> None:
+        self.config = validate.instance_of(ExecutionConfig)("config", config or ExecutionConfig())
+        if executor is not None and not isinstance(executor, CommandExecutor):
+            raise ConfigError(f"executor: {executor!r} has no execute(command)", field="executor")
+        if permits is None:
+            permits = asyncio.Semaphore(self.config.concurrency)
+        validate.instance_of(asyncio.Semaphore)("permits", permits)
+        self.tracker = TaskStatusTracker(validate.whole_number(0)("history", history))
+        self._queue = SegQueue(validate.whole_number(1, optional=True)("max_size", max_size))
+        self._observer = PoolObserver(hooks)
+        self._tasks = PoolTasks(self._queue, permits, self.tracker, self._observer)
+        self._queue.adopt = self._tasks.adopt
+        self._life = PoolLife(self.config, executor, self._queue, self._tasks)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_end: LoopEnd | None = None
+        self._over = False
+        _pools.add(self)
+
+    # -- any thread -------------------------------------------------------------------------------------------------
+
+    def push_task(self, command: CommandConfig) -> SegTaskHandle:
+        """Add a command to the queue. Takes no lock and waits for nothing.
+
+        A push that races with a stop may be accepted: its task is run, or settled as cancelled, never forgotten.
+
+        Raises:
+            QueueFull: There is no room.
+            PoolClosed: The pool is stopped, or its loop is closed.
+            ExecuteError: The pool belongs to the parent of this process.
+        """
+        queue = self._queue
+        if queue.refusal is not None or not isinstance(command, CommandConfig):
+            self._refuse(command)
+        if queue.max_size is not None:
+            queue.check_room()
+        handle = SegTaskHandle(command, self)
+        queue.put(handle)
+        if queue.bell or queue.refusal is not None:  # both looked at behind the append: see `SegQueue`, and `_tell`
+            self._tell()
+        return handle
+
+    def push_tasks(self, commands: Iterable[CommandConfig]) -> list[SegTaskHandle]:
+        """Add all commands now, one behind the other, or none; otherwise as `push_task`.
+
+        Raises:
+            QueueFull: There is not enough room for all of them; nothing was added.
+        """
+        batch = list(commands)
+        for command in batch:
+            if self._queue.refusal is not None or not isinstance(command, CommandConfig):
+                self._refuse(command)
+        self._queue.check_room(len(batch))
+        handles = [SegTaskHandle(command, self) for command in batch]
+        self._queue.put_all(handles)
+        self._tell()
+        return handles
+
+    def is_stopped(self) -> bool:
+        """Whether the pool takes no more tasks."""
+        return self._queue.refusal is not None
+
+    def _refuse(self, command: CommandConfig) -> None:
+        if self._queue.refusal is None:
+            validate.instance_of(CommandConfig)("command", command)
+            return
+        error = self._queue.refusal()
+        error.command = command
+        raise error
+
+    def _tell(self) -> None:
+        """See to it that somebody comes for what has been put into the queue."""
+        queue = self._queue
+        if queue.takes_bell() and not self.call_on_loop(queue.rouse):
+            self._loop_ended()
+        # The end of the pool first sets this, and empties the queue after that: whoever looks after the append is seen
+        # by it, or sees it.
+        if queue.refusal is not None and not self.call_on_loop(self._sweep):
+            self._loop_ended()
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    async def execute(self, command: CommandConfig) -> CommandResult:
+        """Push a command and await it.
+
+        Cancellation: the command is withdrawn or dead before `CancelledError` leaves.
+
+        Raises:
+            QueueFull: There is no room.
+            ExecuteError: As `CommandExecutor.execute`; `TaskCancelled` if the pool was stopped meanwhile.
+        """
+        self._life.check_started(command)
+        return await self.push_task(command).result_or_cancel()
+
+    async def start_executor(self, workers: int | None = None) -> None:
+        """Begin to run what is in the queue, on this loop. Harmless when repeated.
+
+        Args:
+            workers: How many tasks are taken off the queue at once. `None`: `config.concurrency`.
+
+        Raises:
+            PoolClosed: The pool was stopped; a stopped pool does not start again.
+            ExecuteError: It belongs to another loop.
+        """
+        validate.whole_number(1, optional=True)("workers", workers)
+        self._life.check_open()
+        self._bind()
+        await self._life.start(workers or self.config.concurrency)
+
+    async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # not a limit on the call: past it, the rest is cancelled
+        """Take no more tasks, and return when every task is settled and nothing of the pool is left.
+
+        Threads that wait for a result get one, or `TaskCancelled`.
+
+        Args:
+            drain: Run what is in the queue to its end, or cancel it and end what is running.
+            timeout: Seconds the draining may take; what is left then is cancelled. `None`: as long as it takes.
+
+        Cancellation: ends everything at once, and leaves when that is done.
+
+        Raises:
+            ExecuteError: It belongs to another loop.
+        """
+        validate.seconds("timeout", timeout)
+        loop_end = self._bind()
+        try:
+            await self._life.stop(drain, timeout)
+        finally:
+            self._over = True
+            self._sweep()
+            cancelled = await loop_end.cancel()
+            if cancelled is not None:
+                raise cancelled
+
+    async def __aenter__(self) -> Self:
+        await self.start_executor()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop(drain=kind is None)
+
+    def _bind(self) -> LoopEnd:
+        """Belong to the loop that runs."""
+        loop = asyncio.get_running_loop()
+        with SLOW_PATHS:  # a task that is cancelled without a loop is settled before, or by the loop
+            if self._loop is None:
+                self._loop = loop
+        if self._loop is not loop:
+            raise ExecuteError(
+                "this pool belongs to another event loop; start and stop it there, and push from anywhere"
+            )
+        if self._loop_end is None:
+            self._loop_end = LoopEnd(loop, self._loop_ended)
+        return self._loop_end
+
+    def _sweep(self) -> None:
+        """Settle what got into the queue as the pool was stopped."""
+        if self._over:
+            self._tasks.cancel_all()
+
+    # -- for handles ------------------------------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where it belongs, once it was started."""
+        assert self._loop is not None
+        return self._loop
+
+    def call_on_loop(self, callback: Callable[[], object]) -> bool:
+        """Have something called by the loop. `False` if there is no loop yet, or no more."""
+        if self._loop is None:
+            return False
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            return False
+        return True
+
+    def cancel_task(self, handle: TaskHandle) -> None:
+        """Cancel a task of this pool; `TaskHandle.cancel` is the public way."""
+        if self._loop is None:
+            with SLOW_PATHS:
+                if self._loop is None:  # nobody else can do anything to it
+                    if handle.status is TaskStatus.PENDING:
+                        self._tasks.cancel_task(handle)
+                    return
+        if self._loop is running_loop():
+            self._tasks.cancel_task(handle)
+        elif not self.call_on_loop(lambda: self._tasks.cancel_task(handle)):
+            self._loop_ended()
+
+    def _loop_ended(self) -> None:
+        """Nobody comes any more: settle everything, for the threads that wait. For any thread, any number of times."""
+        self._queue.refuse_pushers(_ended)
+        self._over = True
+        with SLOW_PATHS:
+            if self._loop is None or self._loop.is_closed():
+                self._tasks.abandon()
+            else:
+                self._tasks.cancel_all()
+
+
+def _ended() -> PoolClosed:
+    return PoolClosed("the event loop of the pool is closed; make a new pool on another one")
+
+
+def _in_fork() -> None:
+    for pool in tuple(_pools):
+        pool._queue.refuse_pushers(
+            lambda: ExecuteError("this pool belongs to the parent of this forked process; make a new one here")
+        )
+
+
+os.register_at_fork(after_in_child=_in_fork)

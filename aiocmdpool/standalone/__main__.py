@@ -1,0 +1,55 @@
+"""The worker: `python -I -S <this folder> VERSION SOCKET_FD COOKIE PARENT_PID NICENESS LC_CTYPE GROUP`.
+
+Frames come on stdin and leave on stdout. It starts programs for its parent, many at once, and sees to it that nothing
+of them is left. It never imports the rest of the package, nor asyncio: it is up in a few milliseconds and stays small.
+"""
+
+import os
+import sys
+
+# `python <folder>` puts the folder itself on the path. What is needed is the folder above, for a moment: then the
+# modules in here are a package, with relative imports that hold in the parent as well. Afterwards neither is on the
+# path, so that nothing of this package can be taken for a module of the standard library.
+folder = sys.path.pop(0)
+sys.path.insert(0, os.path.dirname(folder))
+from standalone.kernel import cgroup  # noqa: E402
+from standalone.kernel.launcher import given_environment  # noqa: E402
+from standalone.kernel.subreaper import become_subreaper  # noqa: E402
+from standalone.wire.frames import PROTOCOL_VERSION  # noqa: E402
+from standalone.worker.server import Server  # noqa: E402
+
+sys.path.pop(0)
+
+
+def give_way(niceness: int) -> None:
+    """Lower the priority of this process and all it starts."""
+    os.nice(niceness)
+    # Where tasks are grouped by session, their niceness counts only among themselves, and that of the group against
+    # others (sched(7), "The autogroup feature"); this process leads a session of its own.
+    try:
+        with open("/proc/self/autogroup", "w") as group:
+            group.write(str(max(-20, min(19, niceness))))
+    except OSError:
+        return  # there are no such groups here
+
+
+def main() -> None:
+    """Read the command line and serve."""
+    version, *settings = sys.argv[1:]  # their number and meaning are a part of the protocol
+    if version != str(PROTOCOL_VERSION):
+        sys.exit(
+            f"protocol {version} is asked for, and the files on disk speak {PROTOCOL_VERSION}: the package was "
+            "upgraded while the host was running; restart the host"
+        )
+    socket_fd, cookie, parent, niceness, lc_ctype, group = settings
+    os.set_inheritable(int(socket_fd), False)
+    if int(niceness):
+        give_way(int(niceness))
+    become_subreaper()
+    if not cgroup.enter(group):
+        group = ""
+    Server(int(socket_fd), os.fsencode(cookie), int(parent), given_environment(lc_ctype), group).serve()
+
+
+if __name__ == "__main__":
+    main()

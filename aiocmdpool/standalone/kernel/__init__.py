@@ -1,0 +1,1 @@
+"""What the kernel is asked directly; used by the worker and by its parent."""

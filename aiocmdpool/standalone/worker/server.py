@@ -1,0 +1,347 @@
+"""The loop of a worker: takes requests, starts programs, sees exits, replies.
+
+    requests ── start ── Run ── exit (SIGCHLD) ── reap ── reply
+                          └── output, deadlines
+
+One thread and one `dispatch` a turn. Nothing in here blocks but `posix_spawn`, for as long as a start takes.
+"""
+
+import os
+import signal
+import time
+from _collections import deque  # type: ignore[import-not-found]  # see channel.py
+
+from ..kernel import cgroup
+from ..kernel.transient import Patience
+from ..loop.poller import Poller
+from ..loop.timers import Timer, Timers
+from ..wire import frames, messages
+from ..wire.messages import Start
+from .channel import Channel
+from .run import Run, own_peak
+from .spawn import Spawner, StartFailure
+from .strays import Strays
+
+WATCH_AFTER = 0.005  # seconds; a program that ends before needs no look at its pipes until then, and no STARTED
+LOOK_AGAIN_AFTER = 0.005  # seconds; a stray in the middle of an `exec` cannot be told from others
+FLUSH_EVERY = 4  # turns of the loop while requests wait: fewer wake-ups of the parent, for replies a little later
+LOUD_PROGRAMS = 1000  # names remembered
+ORPHANED_GRACE = 0.4  # seconds between TERM and KILL once the parent is gone
+monotonic = time.monotonic
+
+
+class Waiting:
+    """A request that has not been started."""
+
+    __slots__ = ("descriptors", "number", "patience", "start")
+
+    def __init__(self, number: int, start: Start, descriptors: "list[int]") -> None:
+        self.number = number
+        self.start = start
+        self.descriptors = descriptors
+        self.patience: Patience | None = None
+
+    def close(self) -> None:
+        """Close what came with it."""
+        for fd in self.descriptors:
+            os.close(fd)
+
+
+class Server:
+    """Serves one parent until that says CLOSE, or is gone.
+
+    Args:
+        socket_fd: The socket over which descriptors come and go.
+        cookie: Names this worker in the environment of what it starts.
+        parent: The pid of the parent.
+        environment: That of the parent when it started this worker.
+        group: The directory of the control group that this worker is alone in, or empty.
+    """
+
+    def __init__(
+        self, socket_fd: int, cookie: bytes, parent: int, environment: "dict[bytes, bytes]", group: str
+    ) -> None:
+        self._poller = Poller()
+        self._timers = Timers()
+        self._channel = Channel(self._poller, socket_fd, self._receive, self._parent_is_gone)
+        self._strays = Strays(cookie)
+        self._spawner = Spawner(self._take_signals(), cookie, environment)
+        self._requests: deque[Waiting] = deque()
+        self._postponed: dict[Waiting, Timer] = {}  # those that could not be started, for now
+        self._runs: dict[int, Run] = {}  # by request id, until the reply
+        self._leaders: dict[int, Run] = {}  # by pid, until reaped
+        self._settling: set[Run] = set()  # reaped, and not yet replied
+        self._young: deque[tuple[float, Run]] = deque()  # not watched yet, oldest first
+        self._group = group
+        self._closing = self._orphaned = False
+        self._looking_again = False  # whether a look at strays is due
+        self._turns_unflushed = 0
+        self._loud: set[bytes] = set()  # programs that wrote much when they last ran
+        self._parent_fd = -1
+        self._floor = own_peak()
+        self._watch_parent(parent)
+
+    def serve(self) -> None:
+        """Serve until there is nothing more to do."""
+        self._channel.send(frames.encode(frames.HELLO, 0, messages.pack_hello(frames.PROTOCOL_VERSION, os.getpid())))
+        try:
+            while not self._turn():
+                pass
+        finally:  # whatever happened, nothing stays
+            self._kill_all()
+            self._strays.leave()
+            if self._group and cgroup.enter(os.path.dirname(self._group)):
+                cgroup.kill(self._group)
+
+    def _turn(self) -> bool:
+        """One turn of the loop; whether it is time to leave."""
+        self._turns_unflushed += 1
+        if len(self._requests) < 2 or self._turns_unflushed >= FLUSH_EVERY or self._channel.congested:
+            self._channel.flush()
+            self._turns_unflushed = 0
+        if self._closing and self._has_nothing_to_do() and (self._orphaned or self._channel.idle):
+            return True
+        self._poller.dispatch(self._patience())
+        self._timers.fire()
+        self._watch_the_grown()
+        if self._requests and not self._channel.congested:
+            self._start(self._requests.popleft())
+        return False
+
+    def _has_nothing_to_do(self) -> bool:
+        return not self._runs and not self._requests and not self._postponed
+
+    def _patience(self) -> float:
+        """Seconds to wait for events; -1 for ever."""
+        if self._requests and not self._channel.congested:
+            return 0
+        wait = self._timers.wait()
+        if self._young:
+            grown = max(0.0, self._young[0][0] - monotonic())
+            wait = grown if wait < 0 else min(wait, grown)
+        return wait
+
+    # -- requests ---------------------------------------------------------------------------------------------------
+
+    def _receive(self, kind: int, number: int, payload: bytes) -> None:
+        if kind == frames.START:
+            request = messages.unpack_start(payload)
+            descriptors = []
+            if request.descriptors:
+                descriptors = self._channel.receive_descriptors(number, request.descriptors)
+            self._requests.append(Waiting(number, request, descriptors))
+        elif kind == frames.CANCEL:
+            self._cancel(number, payload[0])
+        elif kind == frames.SIGNAL:
+            if number in self._runs:
+                self._runs[number].send_signal(payload[0])
+        elif kind == frames.PING:
+            self._channel.send(frames.encode(frames.PONG, number))
+        elif kind == frames.CLOSE:
+            self._closing = True
+
+    def _start(self, request: Waiting) -> None:
+        number, start = request.number, request.start
+        try:
+            run = Run(
+                number,
+                start,
+                request.descriptors,
+                self._spawner,
+                self._poller,
+                self._timers,
+                self._reply,
+                self._strays.visible,
+            )
+        except StartFailure as failure:
+            self._could_not_start(request, failure)
+            return
+        request.close()
+        self._runs[number] = self._leaders[run.pid] = run
+        if run.report >= 0:
+            self._poller.watch(run.report, lambda _: self._see_it_become(run))
+        elif start.flags & messages.ANNOUNCE:
+            self._announce(run)
+        if start.argv[0] in self._loud:  # it would fill its pipe and wait
+            run.watch()
+        self._young.append((run.started_at + WATCH_AFTER, run))
+
+    def _could_not_start(self, request: Waiting, failure: StartFailure) -> None:
+        """Try again soon, where the reason may pass, or say so."""
+        request.patience = request.patience or Patience()
+        delay = request.patience.delay(failure.number)
+        if delay >= 0:
+            self._postponed[request] = self._timers.add(delay, lambda: self._try_again(request))
+        else:
+            request.close()
+            self._refuse(request.number, failure.number, failure.stage)
+
+    def _try_again(self, request: Waiting) -> None:
+        del self._postponed[request]
+        self._requests.append(request)
+
+    def _refuse(self, number: int, error: int, stage: str) -> None:
+        self._channel.send(frames.encode(frames.FAILED, number, messages.pack_failed(error, stage)))
+
+    def _cancel(self, number: int, reason: int) -> None:
+        run = self._runs.get(number)
+        if run is not None:
+            run.end(reason)
+            return
+        for request in (*self._requests, *self._postponed):
+            if request.number == number:
+                self._withdraw(request)
+                self._refuse(number, 0, "cancelled")
+                return
+
+    def _withdraw(self, request: Waiting) -> None:
+        """It is not to be started any more."""
+        request.close()
+        timer = self._postponed.pop(request, None)
+        if timer is None:
+            self._requests.remove(request)
+        else:
+            timer.cancel()
+
+    def _watch_the_grown(self) -> None:
+        """Programs that did not end at once: read their output as it comes, and tell the parent their pids."""
+        young = self._young
+        now = monotonic()
+        while young and (young[0][1].done or young[0][0] <= now):
+            run = young.popleft()[1]
+            if not run.done:
+                run.watch()
+                if not run.request.flags & messages.ANNOUNCE:
+                    self._announce(run)
+
+    def _see_it_become(self, run: Run) -> None:
+        """A forked child has become the program, or could not."""
+        if run.report >= 0 and run.has_become() and run.request.flags & messages.ANNOUNCE:
+            self._announce(run)
+
+    def _announce(self, run: Run) -> None:
+        self._channel.send(frames.encode(frames.STARTED, run.number, messages.pack_pid(run.pid)))
+
+    # -- exits ------------------------------------------------------------------------------------------------------
+
+    def _reap(self, _: int) -> None:
+        """Children have exited: programs, or processes that lost their parents and came to this one."""
+        os.read(self._wakeup, 4096)
+        self._look(looking_again=False)
+
+    def _look(self, looking_again: bool = True) -> None:
+        """See who has exited, and what is left."""
+        exits: list[tuple[Run, int, object]] = []
+        if looking_again:
+            self._looking_again = False
+        self._collect(exits)
+        strays, dying = self._strays.by_run(self._leaders, self._runs)
+        while dying and self._collect(exits):  # it has died since
+            strays, dying = self._strays.by_run(self._leaders, self._runs)
+        for run in list(self._settling):
+            run.settle_down(strays.get(run, []), self._strays.more_may_come(run))
+        for run, status, usage in exits:
+            self._settling.add(run)
+            run.exited(status, usage, strays.get(run, []), self._strays.more_may_come(run))
+        if self._strays.undecided and not self._looking_again:
+            self._looking_again = True
+            self._timers.add(LOOK_AGAIN_AFTER, self._look)
+
+    def _collect(self, exits: "list[tuple[Run, int, object]]") -> bool:
+        """Reap whoever has exited; whether there was anybody."""
+        anybody = False
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return anybody
+            if not pid:
+                return anybody
+            anybody = True
+            run = self._leaders.pop(pid, None)
+            if run is not None:
+                exits.append((run, status, usage))
+            else:
+                self._strays.reaped(pid)
+
+    def _reply(self, run: Run) -> None:
+        """A run is over."""
+        self._settling.discard(run)
+        del self._runs[run.number]
+        self._strays.over(run)
+        if not self._runs and not self._leaders:
+            self._strays.kill()
+        self._note_loudness(run)
+        self._see_it_become(run)
+        failure = run.failure
+        outcome = run.outcome(self._floor)
+        error = run.output_error()
+        spools = run.spools()
+        if failure is not None or error:
+            for fd in spools:
+                os.close(fd)
+            self._refuse(run.number, *(failure or (error, "output")))
+            return
+        frame = frames.encode(frames.EXIT, run.number, messages.pack_exit(outcome))
+        if spools:
+            self._channel.send_with_descriptors(run.number, spools, frame)
+        else:
+            self._channel.send(frame)
+
+    def _note_loudness(self, run: Run) -> None:
+        program = run.request.argv[0]
+        if not run.spools():
+            self._loud.discard(program)
+        elif len(self._loud) < LOUD_PROGRAMS:
+            self._loud.add(program)
+
+    # -- signals and the parent -------------------------------------------------------------------------------------
+
+    def _take_signals(self) -> "list[int]":
+        """Make SIGCHLD wake the loop, and live through what is meant for the parent: it decides when this worker ends.
+
+        Returns:
+            The signals to reset for programs.
+        """
+        self._wakeup, wakeup_end = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        os.set_blocking(wakeup_end, False)
+        signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
+        self._poller.watch(self._wakeup, self._reap)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        reset: list[int] = [signal.SIGPIPE, signal.SIGXFSZ]
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by the parent (nohup): so it stays
+                signal.signal(number, signal.SIG_IGN)
+                reset.append(number)
+        return reset
+
+    def _watch_parent(self, parent: int) -> None:
+        """See the death of the parent even where somebody else holds the other end of the pipe open."""
+        if hasattr(os, "pidfd_open"):
+            try:
+                self._parent_fd = os.pidfd_open(parent)
+                self._poller.watch(self._parent_fd, lambda _: self._parent_is_gone())
+            except OSError:  # then the end of the pipe has to do
+                self._parent_fd = -1
+        if os.getppid() != parent:
+            self._parent_is_gone()
+
+    def _parent_is_gone(self) -> None:
+        """Nobody waits for replies any more: end everything, and leave."""
+        if self._orphaned:
+            return
+        self._orphaned = self._closing = True
+        if self._parent_fd >= 0:
+            self._poller.forget(self._parent_fd)
+        self._channel.abandon()
+        for request in (*self._requests, *self._postponed):
+            self._withdraw(request)
+        for run in list(self._runs.values()):
+            run.end(messages.CLOSED, min(run.request.grace, ORPHANED_GRACE))
+        self._timers.add(ORPHANED_GRACE, self._kill_all)
+
+    def _kill_all(self) -> None:
+        for run in list(self._runs.values()):
+            run.kill()

@@ -1,0 +1,217 @@
+"""Starts programs from the worker: by posix_spawn(3), or by fork where the process needs preparing first.
+
+The worker has one thread, so what runs between `fork` and `exec` is safe here; and it is small, so either is cheap.
+"""
+
+import errno
+import os
+import resource
+import signal
+
+from ..kernel import launcher
+from ..kernel.processes import COOKIE, detached_mark, run_mark
+from ..wire.messages import DETACH, Start
+from .streams import Streams
+
+
+class StartFailure(Exception):
+    """The program could not be started.
+
+    Attributes:
+        number: The errno.
+        stage: What was being done: `program`, `stdin`, `stdout`, `stderr`, or a setting of the launcher.
+    """
+
+    def __init__(self, number: int, stage: str) -> None:
+        super().__init__(number, stage)
+        self.number = number
+        self.stage = stage
+
+
+class Spawned:
+    """A started program, and the worker's ends of its pipes (-1 where there is none)."""
+
+    __slots__ = ("pid", "report", "stderr", "stdout")
+
+    def __init__(self, pid: int, streams: Streams, report: int) -> None:
+        self.pid = pid
+        self.stdout = streams.stdout_pipe
+        self.stderr = streams.stderr_pipe
+        self.report = report
+        """Where a forked child reports that it could not become the program; closed by its `exec`."""
+
+
+class Spawner:
+    """Knows what all programs share: the null device, the base environment, the directory, the signals to reset.
+
+    Args:
+        reset: The signals that programs get with their default action: those this worker handles or ignores although
+            its parent did not.
+        cookie: Marks every program, followed by the id of its request.
+        environment: What requests change.
+    """
+
+    def __init__(self, reset: "list[int]", cookie: bytes, environment: "dict[bytes, bytes]") -> None:
+        self._pid = os.getpid()
+        self._null = os.open(os.devnull, os.O_RDWR)
+        self._home = os.open(".", os.O_RDONLY)
+        self._reset = reset
+        self._cookie = cookie
+        self._environment = environment
+        # posix_spawn_file_actions_adddup2(3) refuses descriptors above the limit for programs; these are below.
+        self._low = [os.dup(self._null) for _ in range(3)]
+        self._limits = self._raise_limit()
+        outer = environment.get(COOKIE)
+        self._outer = outer + b"," if outer else b""  # the host itself may be a command of another worker
+
+    def _raise_limit(self) -> "tuple[tuple[int, int], tuple[int, int]] | None":
+        """Take all the descriptors there may be: hundreds of programs have hundreds of pipes.
+
+        Returns:
+            The limits for programs, which get what they would have without this worker (many take a soft limit of 1,024
+            for granted: select(2)), and those of this process; `None` if they are the same.
+        """
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == hard:
+            return None
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return (soft, hard), (hard, hard)
+
+    def start(self, request: Start, number: int, handed_over: "list[int]") -> Spawned:
+        """Start a program as leader of a new process group. The handed-over descriptors remain those of the caller.
+
+        The session is that of the worker, which has no terminal. A session for each program would cost it a twelfth of
+        the speed where the kernel groups tasks by session (sched(7), "The autogroup feature").
+
+        Raises:
+            StartFailure: It could not be started. Nothing stays open.
+        """
+        try:
+            streams = Streams(request, handed_over, self._null)
+        except OSError as failure:
+            raise StartFailure(failure.errno or errno.EIO, failure.stage) from None  # type: ignore[attr-defined]
+        report = -1
+        try:
+            environment = self.environment_of(request, number)
+            if request.cwd:
+                os.chdir(request.cwd)
+            try:
+                if request.settings:
+                    pid, report = self._fork(request, environment, streams, handed_over)
+                else:
+                    pid = self._spawn(request.argv, environment, streams)
+            finally:
+                if request.cwd:
+                    os.fchdir(self._home)
+        except (OSError, ValueError) as failure:
+            streams.close_ours()
+            code = failure.errno if isinstance(failure, OSError) else errno.EINVAL
+            raise StartFailure(code or errno.EIO, "program") from None
+        finally:
+            streams.close_theirs()
+        return Spawned(pid, streams, report)
+
+    def environment_of(self, request: Start, number: int) -> "dict[bytes, bytes]":
+        """The whole environment of a program."""
+        changes = request.environment
+        environment = {} if changes and not changes[0] else self._environment.copy()
+        for change in changes:
+            name, equals, value = change.partition(b"=")
+            if equals:
+                environment[name] = value
+            else:
+                environment.pop(name, None)
+        mark = detached_mark if request.flags & DETACH else run_mark
+        environment[COOKIE] = self._outer + mark(self._cookie, number)
+        return environment
+
+    def _spawn(self, argv: "list[bytes]", environment: "dict[bytes, bytes]", streams: Streams) -> int:
+        stdin, stdout, stderr = map(self._lowered, streams.fds, self._low)
+        actions = [(os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)]
+        if stdin != self._null:  # which 0 is already in here
+            actions.append((os.POSIX_SPAWN_DUP2, stdin, 0))
+        candidates = _candidates(argv[0], environment)
+        if self._limits is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._limits[0])
+        try:
+            return launcher.attempt(
+                lambda path: os.posix_spawn(
+                    path, argv, environment, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=self._reset
+                ),
+                candidates,
+            )
+        finally:
+            if self._limits is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, self._limits[1])
+                for low in self._low:
+                    os.dup2(self._null, low, inheritable=False)
+
+    def _lowered(self, fd: int, low: int) -> int:
+        """The same descriptor below the limit for programs."""
+        if self._limits is None or fd < self._limits[0][0]:
+            return fd
+        return os.dup2(fd, low, inheritable=False)
+
+    def _fork(
+        self, request: Start, environment: "dict[bytes, bytes]", streams: Streams, handed_over: "list[int]"
+    ) -> "tuple[int, int]":
+        """Fork, prepare, `exec`. A failure in there comes back over a pipe."""
+        report, status = os.pipe()
+        # What this process ignores would be lost on the child until it has reset that; blocked, it waits (signal(7)).
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._reset)
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(report)
+            os.close(status)
+            raise
+        finally:
+            if os.getpid() == self._pid:
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if pid == 0:
+            try:
+                settings = dict(os.fsdecode(item).split("=", 1) for item in request.settings)
+                if "new_session" in settings:
+                    os.setsid()
+                else:
+                    os.setpgid(0, 0)
+                targets = [int(fd) for fd in settings.get("pass_fds", "").split(",") if fd]
+                given = handed_over[len(handed_over) - len(targets) :]
+                status, *given = _clear_of(targets, [status, *given])
+                for target, fd in enumerate(streams.fds):
+                    os.dup2(fd, target)
+                for target, fd in zip(targets, given):  # noqa: B905  # as many as were sent
+                    os.dup2(fd, target)
+                for number in self._reset:
+                    signal.signal(number, signal.SIG_DFL)
+                if self._limits is not None:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, self._limits[0])
+                launcher.become(settings, request.argv, environment, status)
+            except OSError as failure:
+                os.write(status, b"error pass_fds %d\n" % (failure.errno or errno.EIO))
+            finally:
+                os._exit(127)
+        os.close(status)
+        os.set_blocking(report, False)
+        return pid, report
+
+
+def _clear_of(targets: "list[int]", fds: "list[int]") -> "list[int]":
+    """The same, under numbers that are none of those."""
+    clear = []
+    for fd in fds:
+        while fd in targets:
+            fd = os.dup(fd)  # the lowest that is free, which may be one of them as well
+        clear.append(fd)
+    return clear
+
+
+def _candidates(program: bytes, environment: "dict[bytes, bytes]") -> "list[bytes]":
+    """The paths to try for a program, in the order of its own PATH; only files, so that few attempts are in vain.
+
+    A failed posix_spawn costs as much as one that succeeds, a stat(2) next to nothing.
+    """
+    if b"/" in program:
+        return [program]
+    paths = [os.path.join(directory, program) for directory in launcher.search_path(environment)]
+    return [path for path in paths if os.path.isfile(path)]

@@ -1,0 +1,243 @@
+"""`CommandPool`, blocking, for any number of threads."""
+
+import asyncio
+from collections.abc import Callable, Generator, Iterable
+from types import TracebackType
+from typing import Literal, Self, overload
+
+from aiocmdpool.backends.config import ExecutionConfig
+from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ExecuteError
+from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.observability import health
+from aiocmdpool.observability.events import EventHook
+from aiocmdpool.observability.observer import PoolLatencies
+from aiocmdpool.pool import command_pool as pool
+from aiocmdpool.pool.statistics import PoolStatistics
+from aiocmdpool.sync.binding import Link
+from aiocmdpool.sync.calls import Call
+from aiocmdpool.sync.handle import TaskHandle
+from aiocmdpool.sync.mapping import map_commands
+from aiocmdpool.sync.tracker import TaskStatusTracker
+
+
+class CommandPool:
+    """Runs commands with bounded concurrency from a bounded queue; the arguments are those of `aiocmdpool.CommandPool`.
+
+    It may be made at import, and first used in the forked worker of a server: it lives where it is first used. An
+    `executor` is one of `aiocmdpool`, with an async `execute`; it runs on the loop in the background, as `hooks` do.
+
+    Concurrency: any thread may use it, several at once.
+
+    Interruption: what a signal handler raises in a blocked call (KeyboardInterrupt, SystemExit, …) leaves when what
+    the call waited for is dead and reaped.
+
+    Example:
+        >>> with CommandPool(ExecutionConfig(concurrency_limit=8), max_size=1000) as pool:
+        ...     handle = pool.push_task(CommandConfig("convert", ["in.png", "out.jpg"], timeout=30))
+        ...     result = handle.result()
+    """
+
+    def __init__(
+        self,
+        config: ExecutionConfig | None = None,
+        *,
+        executor: CommandExecutor | None = None,
+        max_size: int | None = 1000,
+        permits: asyncio.Semaphore | None = None,
+        history: int = 1000,
+        hooks: Iterable[EventHook] = (),
+    ) -> None:
+        self._pool = inner = pool.CommandPool(
+            config, executor=executor, max_size=max_size, permits=permits, history=history, hooks=hooks
+        )
+        self._link = Link(self, lambda: inner.stop(drain=False))
+        self.config = inner.config
+        self.tracker = TaskStatusTracker(inner.tracker, self._link)
+
+    # -- pushing ----------------------------------------------------------------------------------------------------
+
+    def push_task(self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None) -> TaskHandle:
+        """Add a command to the queue, waiting for room; see `aiocmdpool.CommandPool.push_task`.
+
+        Interruption: nothing is added, or it is cancelled: nobody has its handle.
+        """
+
+        async def push() -> TaskHandle:
+            handle = await self._pool.push_task(command, priority=priority, queue_timeout=queue_timeout)
+            return TaskHandle(handle, self._link, self)
+
+        return self._link.call(push, _withdraw)
+
+    def try_push_task(
+        self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
+    ) -> TaskHandle:
+        """Add a command to the queue now, or raise `QueueFull`."""
+
+        def push() -> TaskHandle:
+            handle = self._pool.try_push_task(command, priority=priority, queue_timeout=queue_timeout)
+            return TaskHandle(handle, self._link, self)
+
+        return self._link.ask(push, _withdraw)
+
+    def push_tasks(
+        self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
+    ) -> list[TaskHandle]:
+        """Add commands in order, waiting for room for each. Interrupted in between, it leaves those added so far."""
+        return [self.push_task(c, priority=priority, queue_timeout=queue_timeout) for c in commands]
+
+    def try_push_tasks(
+        self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
+    ) -> list[TaskHandle]:
+        """Add all commands now, or none and raise `QueueFull`."""
+        batch = list(commands)
+
+        def push() -> list[TaskHandle]:
+            handles = self._pool.try_push_tasks(batch, priority=priority, queue_timeout=queue_timeout)
+            return [TaskHandle(handle, self._link, self) for handle in handles]
+
+        return self._link.ask(push)
+
+    def execute(
+        self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
+    ) -> CommandResult:
+        """Push a command and wait for its result; see `aiocmdpool.CommandPool.execute`."""
+        return self._link.call(lambda: self._pool.execute(command, priority=priority, queue_timeout=queue_timeout))
+
+    @overload
+    def map(
+        self,
+        commands: Iterable[CommandConfig],
+        *,
+        ordered: bool = True,
+        in_flight: int | None = None,
+        return_errors: Literal[False] = False,
+    ) -> Generator[CommandResult, None, None]: ...
+
+    @overload
+    def map(
+        self,
+        commands: Iterable[CommandConfig],
+        *,
+        ordered: bool = True,
+        in_flight: int | None = None,
+        return_errors: Literal[True],
+    ) -> Generator[CommandResult | ExecuteError, None, None]: ...
+
+    def map(
+        self,
+        commands: Iterable[CommandConfig],
+        *,
+        ordered: bool = True,
+        in_flight: int | None = None,
+        return_errors: bool = False,
+    ) -> Generator[CommandResult | ExecuteError, None, None]:
+        """Run many commands and iterate over their results.
+
+        Args:
+            commands: Taken one by one as there is room, in the thread that iterates; it may be endless, and may block.
+            ordered: Results in the order of the commands, or as they complete.
+            in_flight: How many commands may be pushed and not yet yielded. `None`: twice the concurrency.
+            return_errors: Yield an `ExecuteError` in place of the result it stands for, instead of raising it.
+
+        Raises:
+            ExecuteError: The first one met; what is still in flight is cancelled.
+
+        Ownership: closing the iterator cancels what is in flight, and returns when that is dead. A `for` loop that is
+        left does it, as long as nobody else keeps the iterator; `contextlib.closing` says it aloud.
+        """
+        limit = validate.whole_number(1, optional=True)("in_flight", in_flight) or 2 * self.config.concurrency
+        background = self._link.background()
+        self._pool.map((), in_flight=in_flight)  # for its checks
+
+        def launch(
+            command: CommandConfig, on_settled: Callable[[Call[CommandResult]], object] | None
+        ) -> Call[CommandResult]:
+            return Call(background, lambda: self._pool.execute(command), on_settled=on_settled)
+
+        return map_commands(launch, commands, ordered=ordered, in_flight=limit, return_errors=return_errors)
+
+    # -- the queue --------------------------------------------------------------------------------------------------
+
+    def pop_task(self) -> CommandConfig | None:
+        """Take the next command off the queue, to run it elsewhere; `None` if there is none."""
+        return self._link.look(self._pool.pop_task)
+
+    def clear(self) -> int:
+        """Cancel everything that waits in the queue; returns how many tasks that were."""
+        return self._link.look(self._pool.clear)
+
+    def __len__(self) -> int:
+        return len(self._pool)
+
+    def __bool__(self) -> bool:
+        return True  # an empty pool is still a pool
+
+    @property
+    def max_size(self) -> int | None:
+        """Bound of the queue."""
+        return self._pool.max_size
+
+    def statistics(self) -> PoolStatistics:
+        """A snapshot of the counters."""
+        return self._link.look(self._pool.statistics)
+
+    def latencies(self) -> PoolLatencies:
+        """A snapshot of the histograms: how long tasks were queued, took to start, and ran."""
+        return self._link.look(self._pool.latencies)
+
+    def worker_statistics(self) -> ProcessPoolStatistics | None:
+        """The counters of the workers; `None` without a backend that has any, or before the start."""
+        return self._link.look(self._pool.worker_statistics)
+
+    def health(
+        self,
+        *,
+        queue_use: float | None = health.DEFAULT_QUEUE_USE,
+        long_running: float | None = health.DEFAULT_LONG_RUNNING,
+    ) -> health.PoolHealth:
+        """Whether the pool can do its work, and what speaks against it; see `aiocmdpool.CommandPool.health`."""
+        return self._link.look(lambda: self._pool.health(queue_use=queue_use, long_running=long_running))
+
+    # -- lifecycle --------------------------------------------------------------------------------------------------
+
+    def start_executor(self, workers: int | None = None) -> None:
+        """Begin to run what is in the queue. Harmless when repeated; see `aiocmdpool.CommandPool.start_executor`."""
+        self._link.call(lambda: self._pool.start_executor(workers))
+
+    def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:
+        """Take no more tasks, and return when every task is settled and nothing of the pool is left.
+
+        Args:
+            drain: Run what is in the queue to its end, or cancel it and end what is running.
+            timeout: Seconds the draining may take; what is left then is cancelled. `None`: as long as it takes.
+
+        Interruption: ends everything at once, and leaves when that is done.
+        """
+        if not self._link.is_ended:
+            self._link.call(lambda: self._pool.stop(drain=drain, timeout=timeout))
+            self._link.closed()
+
+    def is_stopped(self) -> bool:
+        """Whether the pool takes no more tasks."""
+        return self._pool.is_stopped()
+
+    def __enter__(self) -> Self:
+        self.start_executor()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop(drain=kind is None)
+
+    def __repr__(self) -> str:
+        return repr(self._pool)
+
+
+def _withdraw(handle: TaskHandle) -> None:
+    """Cancel, on the loop, a task whose pusher was interrupted before it had the handle."""
+    handle.inner.cancel()

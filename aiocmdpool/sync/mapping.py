@@ -1,0 +1,123 @@
+"""`CommandPool.map`, as a plain iterator.
+
+The source is read by the thread that asks for results, and as it asks: an iterable may belong to a thread (a database
+cursor), may block, and may use this package itself.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ExecuteError, PoolClosed
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.loops.gate import Gate
+from aiocmdpool.loops.interruptions import wait_or_end
+from aiocmdpool.sync.calls import Call
+from aiocmdpool.sync.no_loop import check_no_loop
+from aiocmdpool.sync.process_wide import stay_if_exiting
+
+Launch = Callable[[CommandConfig, Callable[[Call[CommandResult]], object] | None], Call[CommandResult]]
+
+
+def map_commands(
+    launch: Launch, commands: Iterable[CommandConfig], *, ordered: bool, in_flight: int, return_errors: bool
+) -> Generator[CommandResult | ExecuteError, None, None]:
+    """The iteration behind `CommandPool.map`; see there.
+
+    Args:
+        launch: Makes the call that pushes a command and awaits it, with what is to be called when it is settled.
+    """
+    flight = _Flight(launch, iter(commands), ordered, in_flight)
+    try:
+        while (call := flight.next_settled()) is not None:
+            try:
+                outcome: CommandResult | ExecuteError = call.outcome()
+            except PoolClosed:
+                raise
+            except ExecuteError as error:
+                if not return_errors:
+                    raise
+                outcome = error
+            yield outcome
+    finally:
+        flight.abandon()
+
+
+class _Flight:
+    """What is launched and not yet yielded."""
+
+    def __init__(self, launch: Launch, source: Iterator[CommandConfig], ordered: bool, in_flight: int) -> None:
+        self._launch = launch
+        self._source = source
+        self._in_flight = in_flight
+        self._exhausted = False
+        self._calls: deque[Call[CommandResult]] = deque()
+        self._ordered = ordered
+        self._arrivals: deque[Call[CommandResult]] = (
+            deque()
+        )  # settled and not yet yielded, if the order does not matter
+        self._news = Gate()
+
+    def next_settled(self) -> Call[CommandResult] | None:
+        """Wait for the next one to yield; `None` when there are no more.
+
+        One command is taken from the source for each, as long as results are there already, so that neither a slow
+        source holds them all back, nor a slow consumer lets the pool run dry.
+        """
+        check_no_loop("CommandPool")
+        while True:
+            full = self._exhausted or len(self._calls) >= self._in_flight
+            if not full:
+                self._launch_next()
+            if not self._calls:
+                if self._exhausted:
+                    return None
+            elif full or self._any_settled():
+                return self._take()
+
+    def _launch_next(self) -> None:
+        try:
+            command = next(self._source)
+        except StopIteration:
+            self._exhausted = True
+            return
+        call = self._launch(command, None if self._ordered else self._arrived)
+        self._calls.append(call)
+        call.submit()
+
+    def _arrived(self, call: Call[CommandResult]) -> None:
+        self._arrivals.append(call)
+        self._news.open()
+
+    def _any_settled(self) -> bool:
+        return self._calls[0].gate.is_open if self._ordered else bool(self._arrivals)
+
+    def _take(self) -> Call[CommandResult]:
+        if self._ordered:
+            wait_or_end(self._calls[0].gate.wait, self._end_all)
+            return self._calls.popleft()
+        self._news = news = Gate()  # before the look at what has arrived: what comes after that opens this one
+        if not self._arrivals:
+            wait_or_end(news.wait, self._end_all)
+        call = self._arrivals.popleft()
+        self._calls.remove(call)
+        return call
+
+    def abandon(self) -> None:
+        """Cancel what is in flight, and wait until it is settled; not where the garbage collector does it on a loop."""
+        if asyncio._get_running_loop() is None:
+            wait_or_end(self._end_all, self._end_all)
+        else:
+            self._cancel_all()
+        self._calls.clear()
+
+    def _end_all(self) -> None:
+        self._cancel_all()
+        for call in self._calls:
+            call.gate.wait()
+        stay_if_exiting()
+
+    def _cancel_all(self) -> None:
+        for call in self._calls:
+            call.cancel()

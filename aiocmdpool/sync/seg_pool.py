@@ -1,0 +1,96 @@
+"""`CommandPoolSeg`, blocking: threads push to the pool itself; only its life goes through the background thread."""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from aiocmdpool.backends.config import ExecutionConfig
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.observability.events import EventHook
+from aiocmdpool.pool import seg_pool as pool_seg
+from aiocmdpool.pool.statistics import PoolStatistics
+from aiocmdpool.sync.binding import Link
+from aiocmdpool.tasks.thread_handle import SegTaskHandle
+
+
+class CommandPoolSeg:
+    """Runs commands from a queue that any thread pushes to; the arguments are those of `aiocmdpool.CommandPoolSeg`.
+
+    A push goes straight into the queue, with no hop to the background thread.
+
+    Example:
+        >>> with CommandPoolSeg() as pool:
+        ...     handles = pool.push_tasks([CommandConfig("echo", [str(number)]) for number in range(100)])
+        ...     texts = [handle.result(timeout=60).text() for handle in handles]
+    """
+
+    def __init__(
+        self,
+        config: ExecutionConfig | None = None,
+        *,
+        executor: CommandExecutor | None = None,
+        max_size: int | None = None,
+        history: int = 1000,
+        hooks: Iterable[EventHook] = (),
+    ) -> None:
+        self._pool = pool_seg.CommandPoolSeg(config, executor=executor, max_size=max_size, history=history, hooks=hooks)
+        pool = self._pool
+        self._link = Link(self, lambda: pool.stop(drain=False))
+
+    def push_task(self, command: CommandConfig) -> SegTaskHandle:
+        """Add a command to the queue; see `aiocmdpool.CommandPoolSeg.push_task`."""
+        return self._pool.push_task(command)
+
+    def push_tasks(self, commands: Iterable[CommandConfig]) -> list[SegTaskHandle]:
+        """Add all commands now, or none."""
+        return self._pool.push_tasks(commands)
+
+    def execute(self, command: CommandConfig) -> CommandResult:
+        """Push a command and wait for it.
+
+        Interruption: what a signal handler raises here leaves when the command is withdrawn, or dead and reaped.
+        """
+        return self._link.call(lambda: self._pool.execute(command))
+
+    def start_executor(self, workers: int | None = None) -> None:
+        """Begin to run what is in the queue. Harmless when repeated."""
+        self._link.call(lambda: self._pool.start_executor(workers))
+
+    def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:
+        """Take no more tasks, and return when every task is settled and nothing of the pool is left.
+
+        Args:
+            drain: Run what is in the queue to its end, or cancel it and end what is running.
+            timeout: Seconds the draining may take; what is left then is cancelled.
+        """
+        if not self._link.is_ended:
+            self._link.call(lambda: self._pool.stop(drain=drain, timeout=timeout))
+            self._link.closed()
+
+    def is_stopped(self) -> bool:
+        """Whether the pool takes no more tasks."""
+        return self._pool.is_stopped()
+
+    def statistics(self) -> PoolStatistics:
+        """A snapshot of the counters."""
+        return self._pool.statistics()
+
+    def __len__(self) -> int:
+        return len(self._pool)
+
+    def __bool__(self) -> bool:
+        return True  # an empty pool is still a pool
+
+    def __enter__(self) -> Self:
+        self.start_executor()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop(drain=kind is None)
+
+    def __repr__(self) -> str:
+        return repr(self._pool)

@@ -1,0 +1,1 @@
+"""One task as its caller sees it."""

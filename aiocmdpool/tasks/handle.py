@@ -1,0 +1,201 @@
+"""`TaskHandle`: one command that a pool has accepted, as its caller sees it."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Generator
+from time import monotonic  # `loop.time()` of uvloop counts milliseconds
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.loops.waiting import wait_through
+from aiocmdpool.tasks.status import TaskStatus
+
+if TYPE_CHECKING:
+    from aiocmdpool.commands.errors import TaskCancelled
+    from aiocmdpool.commands.run_control import RunControl
+
+_ids = itertools.count(1)
+
+
+class TaskOwner(Protocol):
+    """What a handle asks of the pool that made it."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where its tasks belong."""
+
+    def cancel_task(self, handle: "TaskHandle") -> None:
+        """Withdraw a pending task, or end a running one."""
+
+
+class TaskHandle:
+    """A task: its id, its status, and its outcome once there is one. Await it for the result.
+
+    Awaiting it twice, or from several places, is fine. Cancelling an await of it leaves the task alone: use `cancel`.
+    An outcome that nobody asks for is dropped silently; the statistics of the pool still count it.
+
+    Concurrency: belongs to the loop of its pool, like an `asyncio.Future`.
+    """
+
+    __slots__ = (
+        "_callbacks",
+        "_error",
+        "_owner",
+        "_result",
+        "_waiters",
+        "_withdrawn_at",
+        "cancellation",
+        "command",
+        "control",
+        "id",
+        "priority",
+        "pushed_at",
+        "started_at",
+        "status",
+    )
+
+    def __init__(self, command: CommandConfig, owner: TaskOwner, priority: int = 0) -> None:
+        self.id: int = next(_ids)
+        """Unique in this process, growing."""
+        self.command = command
+        self.priority = priority
+        self.status = TaskStatus.PENDING
+        self.pushed_at = monotonic()
+        self.started_at: float | None = None
+        self.cancellation: TaskCancelled | None = None
+        """What it will end with, once its run is being ended by `cancel`."""
+        self.control: RunControl | None = None
+        """A hand on its run, for `open`."""
+        self._owner = owner
+        self._withdrawn_at: float | None = None
+        self._result: CommandResult | None = None
+        self._error: BaseException | None = None
+        self._waiters: list[asyncio.Future[None]] | None = None
+        self._callbacks: list[Callable[[TaskHandle], object]] | None = None
+
+    @property
+    def queued(self) -> float:
+        """Seconds it waited in the queue, or has waited so far."""
+        for left_at in (self.started_at, self._withdrawn_at):
+            if left_at is not None:
+                return left_at - self.pushed_at
+        return monotonic() - self.pushed_at
+
+    def done(self) -> bool:
+        """Whether the task is settled."""
+        return self.status.finished
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled."""
+        return self.status is TaskStatus.CANCELLED
+
+    def cancel(self) -> bool:
+        """Withdraw the task if it is pending, end its command if it runs.
+
+        A pending task is settled at once and gives its place in the queue back; a running one is settled when its
+        command is dead, with a `TaskCancelled` that carries the output so far.
+
+        Returns:
+            Whether there was anything to cancel.
+        """
+        if self.done():
+            return False
+        self._owner.cancel_task(self)
+        return True
+
+    def result(self) -> CommandResult:
+        """The result, or the error, of a settled task.
+
+        Raises:
+            asyncio.InvalidStateError: It is not settled yet.
+            ExecuteError: What went wrong; `TaskCancelled` if it was cancelled.
+        """
+        error = self.exception()
+        if error is not None:
+            raise error
+        assert self._result is not None
+        return self._result
+
+    def exception(self) -> BaseException | None:
+        """The error of a settled task, or `None` if it has a result.
+
+        Raises:
+            asyncio.InvalidStateError: It is not settled yet.
+        """
+        if not self.done():
+            raise asyncio.InvalidStateError(f"{self!r} is not settled yet; await it first")
+        return self._error
+
+    def add_done_callback(self, callback: "Callable[[TaskHandle], object]") -> None:
+        """Call `callback(handle)` from the loop once the task is settled; soon, if it already is."""
+        if self.done():
+            self._owner.loop.call_soon(callback, self)
+        elif self._callbacks is None:
+            self._callbacks = [callback]
+        else:
+            self._callbacks.append(callback)
+
+    def remove_done_callback(self, callback: "Callable[[TaskHandle], object]") -> int:
+        """Take a callback back; returns how often it was registered."""
+        before = self._callbacks or []
+        self._callbacks = [other for other in before if other != callback]
+        return len(before) - len(self._callbacks)
+
+    def __await__(self) -> Generator[Any, None, CommandResult]:
+        if not self.done():
+            waiter = self._waiter()
+            try:
+                yield from waiter
+            finally:
+                self._drop(waiter)
+        return self.result()
+
+    async def result_or_cancel(self) -> CommandResult:
+        """Await it on behalf of a caller to whom the task belongs.
+
+        Cancellation: the task is cancelled, and settled before `CancelledError` leaves.
+        """
+        try:
+            return await self
+        except asyncio.CancelledError as cancellation:
+            self.cancel()
+            await self.wait_settled()
+            raise cancellation from self.exception()  # which has the output so far
+
+    async def wait_settled(self) -> asyncio.CancelledError | None:
+        """Wait until the task is settled, through cancellations; see `waiting.wait_through`."""
+        return None if self.done() else await wait_through(self._waiter())
+
+    def _waiter(self) -> "asyncio.Future[None]":
+        waiter = self._owner.loop.create_future()
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
+        return waiter
+
+    def _drop(self, waiter: "asyncio.Future[None]") -> None:
+        if self._waiters is not None:  # its caller was cancelled; the task goes on
+            self._waiters.remove(waiter)
+
+    # -- for the pool -----------------------------------------------------------------------------------------------
+
+    def settle(
+        self, status: TaskStatus, result: CommandResult | None = None, error: BaseException | None = None
+    ) -> None:
+        """Give the task its outcome. The pool does this exactly once."""
+        assert not self.done(), f"{self!r} was settled twice"
+        if self.started_at is None:
+            self._withdrawn_at = monotonic()
+        self.status = status
+        self._result, self._error = result, error
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+        for callback in self._callbacks or ():
+            self._owner.loop.call_soon(callback, self)
+        self._callbacks = None
+
+    def __repr__(self) -> str:
+        return f"<TaskHandle {self.id} {self.status.value} {self.command.display(60)!r}>"
