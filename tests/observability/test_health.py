@@ -80,14 +80,14 @@ async def test_long_running_tasks(running_pool):
     pool = await running_pool(executor=held, limit=2)
     first, second = await pool.push_tasks(map(named, "ab"))
     await held.holds("a", "b")
-    first.started_at, second.started_at = 100.0, 300.0
+    first.started_at, second.started_at = -700.0, -500.0  # seconds of a clock that starts with the system
     running = pool._tasks.running()
     assert set(running) == {first, second}
-    assert verdict(running=running, long_running=1000) == (HealthState.HEALTHY, "")
+    assert verdict(running=running, long_running=1800) == (HealthState.HEALTHY, "")
     assert verdict(running=running, long_running=None) == (HealthState.HEALTHY, "")
-    state, reason = verdict(running=running, long_running=600)
+    state, reason = verdict(running=running, long_running=1400)
     assert state is HealthState.DEGRADED
-    assert reason == f"2 running for more than 600 s; the longest, task {first.id}, a, for 900 s"
+    assert reason == f"2 running for more than 1400 s; the longest, task {first.id}, a, for 1700 s"
     assert pool.health(long_running=0.0).long_running == 2
     held.release("a", "b")
     await settled(first, second)
