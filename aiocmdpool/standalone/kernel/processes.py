@@ -14,9 +14,11 @@ _DEAD = (b"Z", b"X", b"x")  # proc_pid_stat(5)
 class Process:
     """One living process."""
 
-    __slots__ = ("group", "name", "parent", "pid", "session", "started")
+    __slots__ = ("group", "name", "parent", "pid", "session", "started", "state")
 
-    def __init__(self, pid: int, name: bytes, parent: int, group: int, session: int, started: int) -> None:
+    def __init__(
+        self, pid: int, name: bytes, parent: int, group: int, session: int, started: int, state: bytes = b"R"
+    ) -> None:
         self.pid = pid
         self.name = name
         self.parent = parent
@@ -24,6 +26,8 @@ class Process:
         self.session = session
         self.started = started
         """Clock ticks since the system started; with the pid, this names one process for ever."""
+        self.state = state
+        """A letter of proc_pid_stat(5): R, S, D, T, …"""
 
     def lives(self) -> bool:
         """Whether it is still there."""
@@ -78,7 +82,7 @@ def look_at(pid: int) -> "Process | None":
         return None
     if (fields[0] in _DEAD or int(fields[6]) & _EXITING) and int(fields[17]) <= 1:
         return None  # with more threads, it is only its main thread that has ended
-    return Process(pid, name, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    return Process(pid, name, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), fields[0])
 
 
 def group_of(pid: int) -> int:
@@ -124,6 +128,12 @@ def pids_between(before: "int | None", newest: int) -> "list[int]":
         wrapped = newest < before  # at pid_max they start anew
         pids = [pid for pid in pids if (pid > before) + (pid <= newest) + wrapped >= 2]
     return sorted(pids, key=lambda pid: (pid <= newest, pid))
+
+
+def snapshot() -> "dict[int, Process]":
+    """All living processes by pid, in the order in which their pids were given."""
+    found = {pid: look_at(pid) for pid in pids_between(None, newest_pid())}
+    return {pid: process for pid, process in found.items() if process is not None}
 
 
 def in_group_or_session(leader: int) -> "list[Process]":
