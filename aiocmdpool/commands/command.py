@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 DEFAULT_GRACE = 2.0  # seconds between the stop signal and KILL
+DEFAULT_LEFTOVER_GRACE = 0.25  # seconds; enough for git's `gc --auto` to remove its lock
 DEFAULT_MAX_OUTPUT = 256 * 1024 * 1024  # bytes per stream; "no limit" must be asked for
 
 
@@ -89,6 +90,7 @@ class CommandOptions(TypedDict, total=False):
     timeout: float | None
     stop_signal: signal.Signals | int
     grace: float
+    leftover_grace: float
     idle_timeout: float | None
     max_output: int | None
     output_policy: OutputPolicy
@@ -146,6 +148,8 @@ class CommandConfig:
     """What asks the program, and all of its process group, to end."""
     grace: float = DEFAULT_GRACE
     """Seconds between that and KILL, for the whole of the group."""
+    leftover_grace: float = DEFAULT_LEFTOVER_GRACE
+    """Seconds between `stop_signal` and KILL for what the program leaves running when it exits by itself."""
     idle_timeout: float | None = None
     """Seconds the program may go without writing to a captured stream. `None`: no such deadline."""
     max_output: int | None = DEFAULT_MAX_OUTPUT
@@ -359,6 +363,7 @@ _CLEANERS: tuple[tuple[str, Callable[[str, Any], Any]], ...] = (
     ("timeout", validate.seconds),
     ("stop_signal", validate.stop_signal),
     ("grace", validate.seconds),
+    ("leftover_grace", validate.seconds),
     ("idle_timeout", validate.seconds),
     ("max_output", validate.whole_number(0, optional=True)),
     ("output_policy", validate.instance_of(OutputPolicy)),

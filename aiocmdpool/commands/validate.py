@@ -82,12 +82,13 @@ def variables(name: str, value: object) -> Mapping[str, str | None]:
 
 
 def seconds(name: str, value: object) -> float | None:
-    if value is None and name != "grace":
+    required = name in ("grace", "leftover_grace")
+    if value is None and not required:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{name}: {value!r} is {type(value).__name__}, not seconds as a number", field=name)
     if not math.isfinite(value) or value < 0:
-        hint = "; use None for no deadline" if value == math.inf and name != "grace" else ""
+        hint = "; use None for no deadline" if value == math.inf and not required else ""
         raise ConfigError(f"{name}: {value!r} is not a finite number of seconds >= 0{hint}", field=name)
     return float(value)
 

@@ -36,6 +36,7 @@ EVERYTHING: dict[str, Any] = {
     "timeout": 5.0,
     "stop_signal": signal.SIGINT,
     "grace": 1.5,
+    "leftover_grace": 0.5,
     "idle_timeout": 2.0,
     "max_output": 1000,
     "output_policy": OutputPolicy.KEEP_TAIL,
@@ -192,6 +193,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("timeout", "5", "str"),
     ("timeout", True, "bool"),
     ("grace", -0.1, "-0.1"),
+    ("leftover_grace", None, "NoneType"),
     ("grace", None, "NoneType"),
     ("grace", math.inf, "inf"),
     ("idle_timeout", -1, "-1"),
@@ -310,7 +312,8 @@ def test_a_command_does_not_follow_the_mapping_it_was_made_of():
 def test_commands_are_equal_when_all_but_metadata_is(name):
     changed = {"program": "other", "args": ["c"], **dict.fromkeys(("cwd", "user", "group", "umask", "label"))}
     changed |= {"env": {}, "inherit_env": True, "stdin": Stdio.NULL, "stdout": Stdio.NULL, "stderr": Stdio.NULL}
-    changed |= {"timeout": None, "grace": 0, "idle_timeout": None, "max_output": None, "encoding": "utf-8"}
+    changed |= {"timeout": None, "grace": 0, "leftover_grace": 0, "idle_timeout": None, "max_output": None}
+    changed |= {"encoding": "utf-8"}
     changed |= {"output_policy": OutputPolicy.FAIL, "check": False, "niceness": 0, "limits": ResourceLimits()}
     changed |= {"idempotent": False, "stop_signal": signal.SIGTERM, "no_new_privs": False, "detach": False}
     assert everything() != everything().with_options(**{name: changed[name]})

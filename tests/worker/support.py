@@ -28,6 +28,7 @@ def start_payload(*argv: str | bytes, **options: Any) -> bytes:
     fields = {
         "timeout": messages.NONE,
         "grace": 2.0,
+        "leftover_grace": 0.25,
         "idle_timeout": messages.NONE,
         "max_output": -1,
         "policy": messages.FAIL,

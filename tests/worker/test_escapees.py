@@ -39,7 +39,8 @@ def test_escapees_of_commands_that_still_run_are_left_alone(parent, ready):
         parent.start(number, *argv_of("double_fork", ready.path, "leave", "session"))
         escaped = int(ready.wait_blocking())
         ready.wait_blocking()
-        assert [pid for pid, _ in parent.result(number).leaked] == [escaped]
+        # Its environment alone says whose it is, while another one runs that it may be of: so nobody may be told.
+        assert [pid for pid, _ in parent.result(number).leaked] in ([], [escaped])
         assert is_gone(escaped)
     assert not any(map(is_dead, living))
     parent.cancel(1)

@@ -18,6 +18,7 @@ starts = st.builds(
     Start,
     timeout=seconds,
     grace=seconds,
+    leftover_grace=seconds,
     idle_timeout=seconds,
     max_output=st.integers(-1, 2**63 - 1),
     policy=u8,
@@ -80,7 +81,7 @@ def test_many_arguments_and_variables_keep_their_places():
     argv = [b"%d" % number for number in range(10_000)]
     environment = [b"", *(b"V%d=" % number for number in range(1_000))]
     rest = ([b"umask=18"], b"/", [b"", b"a", b""], b"\0data\0")
-    start = Start(0.0, 0.0, 0.0, 0, 0, 15, 0, 0, 0, 0, 0, argv, environment, *rest)
+    start = Start(0.0, 0.0, 0.0, 0.0, 0, 0, 15, 0, 0, 0, 0, 0, argv, environment, *rest)
     seen = messages.unpack_start(messages.pack_start(start))
     assert (seen.argv, seen.environment) == (argv, environment)
     assert (seen.settings, seen.cwd, seen.paths, seen.data) == rest

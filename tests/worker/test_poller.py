@@ -118,8 +118,7 @@ def test_what_is_forgotten_is_not_heard_of_and_may_be_watched_again(poller, pipe
     assert heard == [2]
 
 
-@pytest.mark.parametrize("way", ["forget", "drop"])
-def test_what_a_handler_forgets_is_not_heard_of_in_the_same_batch(poller, pipe, way):
+def test_what_a_handler_forgets_is_not_heard_of_in_the_same_batch(poller, pipe):
     heard = []
     first, _ = pipe()
     second, _ = pipe()
@@ -128,7 +127,7 @@ def test_what_a_handler_forgets_is_not_heard_of_in_the_same_batch(poller, pipe, 
         heard.append(me)
         if other in watched:
             watched.remove(other)
-            getattr(poller, way)(other)
+            poller.forget(other)
             os.close(other)
 
     watched = {first, second}
@@ -141,15 +140,14 @@ def test_what_a_handler_forgets_is_not_heard_of_in_the_same_batch(poller, pipe, 
     assert heard[0] == heard[1]
 
 
-@pytest.mark.parametrize("way", ["forget", "drop"])
-def test_a_new_descriptor_with_the_number_of_one_closed_in_the_same_batch_hears_only_of_itself(poller, pipe, way):
+def test_a_new_descriptor_with_the_number_of_one_closed_in_the_same_batch_hears_only_of_itself(poller, pipe):
     heard, reused = [], []
     pairs = [pipe(), pipe()]
     (first, _), (second, _) = pairs
 
     def close_the_other(other: int) -> None:
         heard.append("old")
-        getattr(poller, way)(other)
+        poller.forget(other)
         os.close(other)
         new_end, keep = os.pipe()  # the lowest free number: that of the other
         reused.extend((new_end, keep))

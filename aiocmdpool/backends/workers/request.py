@@ -62,6 +62,7 @@ class Request:
         start = messages.Start(
             _seconds(command.timeout),
             command.grace,
+            command.leftover_grace,
             _seconds(command.idle_timeout),
             -1 if command.max_output is None else min(command.max_output, 2**63 - 1),
             _POLICIES[command.output_policy],

@@ -1,12 +1,16 @@
 """Looks at processes through /proc, and ends them; where there is no /proc, it sees nothing."""
 
+import errno
 import os
 import signal
 import time
 
 COOKIE = b"AIOCMDPOOL_RUN"  # the environment variable that names the run a process belongs to
 EXEC_LOOKS = 3  # at a process that does not even show its arguments, 0.3 ms apart
+MARK_DIGITS = 10  # what a request number has at most (32 bits); int() refuses more than 4,300 with an error
 FEW = 64  # pids; for more of them a listing of /proc costs less
+UNSEEN = -1  # the start of a child that could not be looked at; it is not reaped, so its pid is its own
+TICKS = os.sysconf("SC_CLK_TCK")  # a second
 _EXITING = 0x4  # PF_EXITING in the kernel's include/linux/sched.h
 _DEAD = (b"Z", b"X", b"x")  # proc_pid_stat(5)
 
@@ -31,7 +35,7 @@ class Process:
 
     def lives(self) -> bool:
         """Whether it is still there."""
-        now = look_at(self.pid)
+        now = look_at(self.pid) if self.started != UNSEEN else look_at_child(self.pid)
         return now is not None and now.started == self.started
 
     def is_dying(self) -> bool:
@@ -55,7 +59,11 @@ class Process:
             return  # gone, or it was a child of the program, which has reaped it
 
     def kill(self) -> None:
-        """Kill it, and never another one that was given its pid meanwhile: a pidfd stays with the process it is of."""
+        """Kill it: see `signal`."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Signal it, and never another one that has been given its pid meanwhile: a pidfd stays with its process."""
         try:
             pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else -1
         except OSError:  # gone; or no descriptors left, or an old kernel
@@ -64,9 +72,9 @@ class Process:
             if not self.lives():
                 return
             if pidfd >= 0:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(pidfd, number)
             else:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, number)
         except OSError:
             return  # gone by itself, or somebody else's (setuid)
         finally:
@@ -83,6 +91,63 @@ def look_at(pid: int) -> "Process | None":
     if (fields[0] in _DEAD or int(fields[6]) & _EXITING) and int(fields[17]) <= 1:
         return None  # with more threads, it is only its main thread that has ended
     return Process(pid, name, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), fields[0])
+
+
+def started_since(process: Process, moment: float) -> bool:
+    """Whether a process was started after a moment of the monotonic clock, as far as ticks tell."""
+    if process.started == UNSEEN:
+        return True
+    suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()  # seconds the machine has been asleep
+    return process.started / TICKS >= moment + suspended - 2 / TICKS
+
+
+def kill_child(pid: int) -> bool:
+    """Kill a child of this process, which is not reaped yet, so the number is its own; whether that is allowed."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except PermissionError:  # somebody else's (setuid)
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def descendants(pid: int, limit: int) -> "list[Process]":
+    """Return the living descendants of a process, at most so many; none where the kernel does not list children."""
+    found: list[Process] = []
+    parents = [pid]
+    while parents and len(found) < limit:
+        for child in _children_of(parents.pop()):
+            process = look_at(child)
+            if process is not None:
+                found.append(process)
+                parents.append(child)
+    return found
+
+
+def _children_of(pid: int) -> "list[int]":
+    """Return the children of all threads of a process: a child is listed under the thread that forked it."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+        return [int(child) for task in tasks for child in _read(f"/proc/{pid}/task/{task}/children").split()]
+    except OSError:
+        return []
+
+
+def look_at_child(pid: int) -> "Process | None":
+    """Return what there is to say of a child of this process, also without a descriptor to read /proc with."""
+    try:
+        _stat_of(pid)
+    except OSError as failure:
+        if failure.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            return None
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return None
+            return Process(pid, b"unknown", os.getpid(), os.getpgid(pid), os.getsid(pid), UNSEEN)
+        except OSError:
+            return None
+    return look_at(pid)
 
 
 def group_of(pid: int) -> int:
@@ -183,6 +248,16 @@ def run_mark(cookie: bytes, number: int) -> bytes:
 def detached_mark(cookie: bytes, number: int) -> bytes:
     """The same for a run that may leave processes behind."""
     return b"%s+%d" % (cookie, number)
+
+
+def number_in(marks: "list[bytes]", cookie: bytes) -> int:
+    """Return the number of the run of a worker that marks name, or -1. Whoever wrote them may be hostile."""
+    for mark in marks:
+        for separator in (b":", b"+"):
+            given, _, number = mark.rpartition(separator)
+            if given == cookie and number.isdigit() and len(number) <= MARK_DIGITS:
+                return int(number)
+    return -1
 
 
 def marks_of(pid: int) -> "list[bytes] | None":

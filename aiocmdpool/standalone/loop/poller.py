@@ -7,43 +7,53 @@ WRITE = select.POLLOUT
 
 
 class Poller:
-    """Handlers by descriptor."""
+    """Handlers by descriptor.
 
-    def __init__(self) -> None:
+    Args:
+        failed: Called with (owner, exception) when a handler that has an owner raises; the other handlers of the batch
+            are called all the same. What a handler without an owner raises ends `dispatch`.
+    """
+
+    def __init__(self, failed=None) -> None:  # type: ignore[no-untyped-def]
         self._poll: select.epoll | select.poll
         if hasattr(select, "epoll"):
             self._poll, self._unit = select.epoll(), 1  # seconds
-            self.drop = self._drop  # a closed descriptor leaves an epoll set by itself: epoll(7), questions, 6
         else:
             self._poll, self._unit = select.poll(), 1000  # milliseconds
-            self.drop = self.forget
-        self._handlers = {}  # type: ignore[var-annotated]  # dict[int, Callable[[int], None]]
+        self._failed = failed
+        self._handlers = {}  # type: ignore[var-annotated]  # dict[int, tuple[Callable[[int], None], object]]
 
-    def watch(self, fd: int, handler, events: int = READ) -> None:  # type: ignore[no-untyped-def]
-        """Call `handler(events)` when something happens on `fd`."""
+    def watch(self, fd: int, handler, events: int = READ, owner=None) -> None:  # type: ignore[no-untyped-def]
+        """Call `handler(events)` when something happens on `fd`, on behalf of an owner."""
         if fd in self._handlers:
             self._poll.modify(fd, events)
         else:
             self._poll.register(fd, events)
-        self._handlers[fd] = handler
-
-    def _drop(self, fd: int) -> None:
-        """Stop watching a descriptor that is closed next."""
-        self._handlers.pop(fd, None)
+        self._handlers[fd] = handler, owner
 
     def forget(self, fd: int) -> None:
-        """Stop watching a descriptor that stays open."""
+        """Stop watching a descriptor, before it is closed.
+
+        A closed one leaves an epoll set by itself only when nobody has a copy of it (epoll(7), questions and answers).
+        A forked child has, until its `exec`: its events would go to whatever has been given the number meanwhile.
+        """
         if self._handlers.pop(fd, None) is not None:
             self._poll.unregister(fd)
 
     def dispatch(self, seconds: float) -> None:
-        """Wait so long (negative: for ever) and call the handlers of what happened.
+        """Wait up to `seconds` (negative: for ever) and call the handlers of what happened.
 
         A handler may forget other descriptors of the same batch; a new one with the number of one that was closed must
         not be watched before `dispatch` returns.
         """
         handlers = self._handlers
         for fd, events in self._poll.poll(seconds * self._unit):
-            handler = handlers.get(fd)
-            if handler is not None:
-                handler(events)
+            entry = handlers.get(fd)
+            if entry is None:
+                continue
+            try:
+                entry[0](events)
+            except Exception as error:
+                if entry[1] is None:
+                    raise
+                self._failed(entry[1], error)

@@ -10,10 +10,11 @@ monotonic = time.monotonic
 class Timer:
     """One pending callback."""
 
-    __slots__ = ("callback",)
+    __slots__ = ("callback", "owner")
 
-    def __init__(self, callback) -> None:  # type: ignore[no-untyped-def]  # a Callable; typing is not imported here
+    def __init__(self, callback, owner) -> None:  # type: ignore[no-untyped-def]  # a Callable; no typing here
         self.callback = callback
+        self.owner = owner
 
     def cancel(self) -> None:
         """Never call back."""
@@ -21,17 +22,22 @@ class Timer:
 
 
 class Timers:
-    """Callbacks by the time they are due. Cancelled ones are dropped when due, or when they outnumber the others."""
+    """Callbacks by the time they are due. Cancelled ones are dropped when due, or when they outnumber the others.
 
-    def __init__(self) -> None:
+    Args:
+        failed: Called with (owner, exception) when a callback that has an owner raises; what others raise ends `fire`.
+    """
+
+    def __init__(self, failed=None) -> None:  # type: ignore[no-untyped-def]
+        self._failed = failed
         self._heap: list[tuple[float, int, Timer]] = []
         self._count = 0
         self._compact_at = 256
 
-    def add(self, seconds: float, callback) -> Timer:  # type: ignore[no-untyped-def]
-        """Call back in so many seconds."""
+    def add(self, seconds: float, callback, owner=None) -> Timer:  # type: ignore[no-untyped-def]
+        """Call back in so many seconds, on behalf of an owner."""
         self._count += 1
-        timer = Timer(callback)
+        timer = Timer(callback, owner)
         heapq.heappush(self._heap, (monotonic() + seconds, self._count, timer))
         if len(self._heap) > self._compact_at:
             self._heap = [entry for entry in self._heap if entry[2].callback is not None]
@@ -50,6 +56,12 @@ class Timers:
         """Call back whatever is due."""
         now = monotonic()
         while self._heap and self._heap[0][0] <= now:
-            callback = heapq.heappop(self._heap)[2].callback
-            if callback is not None:
-                callback()
+            timer = heapq.heappop(self._heap)[2]
+            if timer.callback is None:
+                continue
+            try:
+                timer.callback()
+            except Exception as error:
+                if timer.owner is None:
+                    raise
+                self._failed(timer.owner, error)

@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROTOCOL_VERSION = 4  # to be raised with any change of the frames, their payloads or the worker's command line
+PROTOCOL_VERSION = 5  # to be raised with any change of the frames, their payloads or the worker's command line
 
 HELLO = 1  # worker -> parent: version, first thing
 START = 2  # parent -> worker: run a command

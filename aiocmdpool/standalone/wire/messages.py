@@ -24,7 +24,7 @@ DETACH, ANNOUNCE = 1, 2  # tell at once that it has started
 # Bits of Exit.flags.
 STDOUT_TRUNCATED, STDERR_TRUNCATED, STDOUT_HANDED_OVER, STDERR_HANDED_OVER = 1, 2, 4, 8
 
-_START = struct.Struct("!dddqBBBBBBHIIHI")
+_START = struct.Struct("!ddddqBBBBBBHIIHI")
 _EXIT = struct.Struct("!BBBiIdddQQQI")
 _FAILED = struct.Struct("!i")
 _HELLO = struct.Struct("!HI")
@@ -37,7 +37,7 @@ class Start:
     """A request to run a command.
 
     Attributes:
-        timeout, grace, idle_timeout: Seconds, or `NONE`.
+        timeout, grace, leftover_grace, idle_timeout: Seconds, or `NONE`.
         max_output: Bytes, or -1 for no limit.
         policy: What happens at that limit.
         stop_signal: What asks the program to end.
@@ -62,6 +62,7 @@ class Start:
         "flags",
         "grace",
         "idle_timeout",
+        "leftover_grace",
         "max_output",
         "paths",
         "policy",
@@ -77,6 +78,7 @@ class Start:
         self,
         timeout: float,
         grace: float,
+        leftover_grace: float,
         idle_timeout: float,
         max_output: int,
         policy: int,
@@ -95,6 +97,7 @@ class Start:
     ) -> None:
         self.timeout = timeout
         self.grace = grace
+        self.leftover_grace = leftover_grace
         self.idle_timeout = idle_timeout
         self.max_output = max_output
         self.policy = policy
@@ -119,6 +122,7 @@ def pack_start(request: Start) -> bytes:
         _START.pack(
             request.timeout,
             request.grace,
+            request.leftover_grace,
             request.idle_timeout,
             request.max_output,
             request.policy,

@@ -1,9 +1,9 @@
 """One command in the worker, from its start to its reply.
 
-    start ── running ── first reason: exit, deadline, limit, cancel ── (stop signal, grace, KILL)
-          ── exited ── sweep what is left, drain the pipes ── reply
+    start ── running ── first reason: exit, deadline, limit, cancel ── exited ── nothing left, pipes drained ── reply
 
-A `Run` is driven by the worker's loop: each method notes a fact or takes the next step, none of them waits.
+A `Run` is driven by the worker's loop: each method notes a fact or takes the next step, none of them waits. What the
+next step is on its way to its end is decided in `ending.py`.
 """
 
 import os
@@ -11,20 +11,24 @@ import resource
 import signal
 import time
 
+from .. import ending
+from ..ending import Ending
 from ..kernel import processes as procs
+from ..kernel.roundup import Roundup
 from ..loop.poller import Poller
 from ..loop.timers import Timer, Timers
 from ..wire import messages
 from ..wire.messages import Exit, Start
 from .output import Output
 from .spawn import Spawner
+from .strays import Strays
 
 TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DRAIN_TIMEOUT = 0.25  # seconds for what is still in the pipes after the exit, when somebody else holds them
 MAXRSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1  # getrusage(2) counts kilobytes on Linux, bytes on macOS
+NAMED = 20  # processes in a message
 
 monotonic = time.monotonic
 
@@ -32,27 +36,41 @@ monotonic = time.monotonic
 class Run:
     """A started command. `finished(run)` is called once, when it is over and, as far as can be seen, nothing is left.
 
+    Args:
+        number: Of the request.
+        request: What to run.
+        descriptors: What was handed over for it.
+        spawner: Starts it.
+        poller, timers: Of the worker's loop.
+        strays: Knows whose processes are.
+        look: Has the worker look at what has exited and what is left.
+        finished: See above.
+
     Raises:
         StartFailure: It could not be started.
     """
 
     __slots__ = (
         "_deadline",
-        "_exited_at",
+        "_doomed",
+        "_ending",
         "_finished",
-        "_grace",
         "_idle",
         "_last_output",
         "_leaked",
         "_left",
+        "_look",
         "_more_may_come",
         "_number_kept",
-        "_orphans_come_here",
         "_outputs",
         "_poller",
         "_reason",
-        "_settling",
+        "_released",
+        "_roundup",
+        "_stage",
         "_status",
+        "_step_timer",
+        "_strays",
         "_tier",
         "_timers",
         "_usage",
@@ -77,8 +95,9 @@ class Run:
         spawner: Spawner,
         poller: Poller,
         timers: Timers,
+        strays: Strays,
+        look: "Callable[[], None]",
         finished: "Callable[[Run], None]",
-        orphans_come_here: bool,
     ) -> None:
         self.number = number
         self.request = request
@@ -87,7 +106,7 @@ class Run:
         self.pid = spawned.pid
         self.report = spawned.report
         self.failure: tuple[int, str] | None = None
-        """What a forked child reported instead of becoming the program: errno and stage."""
+        """Why there is no result: errno and stage. A forked child could not become the program, or see `break_off`."""
         self.done = False
         limit, policy = request.max_output, request.policy
         self.stdout = Output(spawned.stdout, limit, policy) if spawned.stdout >= 0 else None
@@ -95,24 +114,28 @@ class Run:
         self._outputs = [output for output in (self.stdout, self.stderr) if output is not None]
         self._poller = poller
         self._timers = timers
+        self._strays = strays
+        self._look = look
         self._finished = finished
-        self._orphans_come_here = orphans_come_here
+        self._ending = Ending(request.grace, request.leftover_grace, request.flags & messages.DETACH != 0)
+        self._step_timer: Timer | None = None
         self._reason = -1
         self._watched = False
         self._leaked: dict[int, bytes] = {}
-        self._exited_at = 0.0
-        self._settling: Timer | None = None
         self._left: list[procs.Process] = []
+        self._doomed: list[procs.Process] = []  # what may have been of it, and has been killed
+        self._released = False
+        self._roundup: Roundup | None = None
         self._more_may_come = False
         self.left_alone: set[int] = set()
         self._number_kept = True  # whether nobody else can have been given the number of its group
         self._tier = messages.NOTHING
-        self._grace: Timer | None = None
-        self._deadline = timers.add(request.timeout, self._timed_out) if request.timeout >= 0 else None
+        self._stage = b""  # where a forked child is
+        self._deadline = timers.add(request.timeout, self._timed_out, self) if request.timeout >= 0 else None
         self._idle: Timer | None = None
         if request.idle_timeout >= 0 and self._outputs:
             self._last_output = self.started_at
-            self._idle = timers.add(request.idle_timeout, self._check_idle)
+            self._idle = timers.add(request.idle_timeout, self._check_idle, self)
             self.watch()
 
     # -- while it runs ----------------------------------------------------------------------------------------------
@@ -123,14 +146,14 @@ class Run:
             self._watched = True
             for output in self._outputs:
                 if output.fd >= 0:
-                    self._poller.watch(output.fd, lambda _, output=output: self._readable(output))
+                    self._poller.watch(output.fd, lambda _, output=output: self._readable(output), owner=self)
 
     def _readable(self, output: Output) -> None:
         self._last_output = monotonic()
         output.read()
         self._look_at(output)
-        if self._settling is not None:
-            self._finish_if_settled()
+        if self._ending.exited_at >= 0:
+            self._step()
 
     def _look_at(self, output: Output) -> None:
         """Draw the consequences of a read."""
@@ -142,7 +165,7 @@ class Run:
     def _close(self, output: Output) -> None:
         if output.fd >= 0:
             if self._watched:
-                self._poller.drop(output.fd)
+                self._poller.forget(output.fd)
             output.close()
 
     def _timed_out(self) -> None:
@@ -153,7 +176,13 @@ class Run:
         if silent >= self.request.idle_timeout:
             self.end(messages.IDLE_TIMEOUT)
         else:
-            self._idle = self._timers.add(self.request.idle_timeout - silent, self._check_idle)
+            self._idle = self._timers.add(self.request.idle_timeout - silent, self._check_idle, self)
+
+    def may_be_older_than(self, process: procs.Process) -> bool:
+        """Whether a process can have been started by this run, by its age."""
+        return procs.started_since(process, self.started_at)
+
+    # -- its end ----------------------------------------------------------------------------------------------------
 
     def end(self, reason: int, grace: float = -1.0) -> None:
         """End it for a reason; the first one counts.
@@ -166,17 +195,85 @@ class Run:
             return
         self._reason = reason
         self._tier = messages.GROUP
-        self._signal_all(self.request.stop_signal)
-        self._signal_all(signal.SIGCONT)  # a stopped program sees the other only when it goes on
-        self._grace = self._timers.add(grace if grace >= 0 else self.request.grace, self.kill)
+        self._ending.end(grace)
+        self._step()
 
     def kill(self) -> None:
         """End it now, all of it that is known."""
-        self._grace = None
-        if self._exited_at:
-            self.settle_down(self._left)
-        else:
-            self._signal_all(signal.SIGKILL)
+        self._ending.hurry()
+        self._step()
+
+    def break_off(self, why: str) -> None:
+        """End it at once, with an error: something in here went wrong.
+
+        Args:
+            why: What, for people.
+        """
+        self.failure = (0, f"worker: {why}")
+        self._reason = max(self._reason, messages.EXITED)
+        self._ending.end(0.0)
+        self.kill()
+
+    def _step(self) -> None:
+        """Take the steps that are due on the way to its end."""
+        if self._step_timer is not None:
+            self._step_timer.cancel()
+            self._step_timer = None
+        way, now = self._ending, monotonic()
+        while True:
+            left = self._count_left()
+            act = way.act(now, left, self._count_in_group() if left else 0, self._is_drained())
+            if act == ending.CLOSE:
+                self._finish()
+                return
+            if act == ending.NOTHING or act == ending.SWEEP:
+                break
+            if act == ending.ASK:
+                self._strays.remember_tree(self)
+                self._signal_all(self.request.stop_signal)
+                self._signal_all(signal.SIGCONT)  # a stopped program sees the other only when it goes on
+            elif act == ending.KILL:
+                self._strays.remember_tree(self)
+                self._signal_all(signal.SIGKILL)
+            elif act == ending.ASK_LEFT:
+                self._ask_left()
+            else:
+                self._give_up()
+                return
+        if act == ending.SWEEP:
+            self._sweep()
+        if way.wake_at > now:
+            self._step_timer = self._timers.add(way.wake_at - now, self._step_again, self)
+        if way.exited_at >= 0:
+            self._number_kept = False
+            self.watch()
+
+    def _step_again(self) -> None:
+        """It is time for a step. What is left is seen by a look of the worker, which calls `settle_down`."""
+        self._step_timer = None
+        if self._ending.exited_at >= 0 and (self._left or self._more_may_come):
+            self._look()
+        if not self.done and self._step_timer is None:
+            self._step()
+
+    def _count_left(self) -> int:
+        if self._strays.visible or self._ending.exited_at < 0:
+            return len(self._left) + self._more_may_come
+        return int(not self.detaches and self.signal_group(0))  # all that can be told there
+
+    def _count_in_group(self) -> int:
+        if not self._strays.visible:
+            return 1
+        return sum(process.group == self.pid for process in self._left)
+
+    def _is_drained(self) -> bool:
+        for output in self._outputs:
+            if output.fd >= 0:
+                return False
+        if not self._doomed:
+            return True
+        self._doomed = [process for process in self._doomed if process.is_dying()]
+        return not self._doomed
 
     def _signal_all(self, number: int) -> None:
         """Signal the group; just after a fork there may be none yet, but the child alone."""
@@ -185,7 +282,7 @@ class Run:
 
     def send_signal(self, number: int) -> None:
         """Signal the program alone; harmless once it has been reaped."""
-        if not self._exited_at:
+        if self._ending.exited_at < 0:
             try:
                 os.kill(self.pid, number)
             except PermissionError:  # it runs as somebody else
@@ -208,7 +305,7 @@ class Run:
     def exited(  # type: ignore[no-untyped-def]
         self, status: int, usage, strays: "list[procs.Process]", more_may_come: bool
     ) -> None:
-        """Its leader has been reaped.
+        """Note that its leader has been reaped.
 
         Args:
             status: As wait(2) gives it.
@@ -216,7 +313,7 @@ class Run:
             strays: Living processes of this run that have left its group, as far as they are known.
             more_may_come: Whether that is not all: see `settle_down`.
         """
-        self._exited_at = monotonic()
+        self._ending.exited(monotonic())
         self._status, self._usage = status, usage
         for timer in (self._deadline, self._idle):
             if timer is not None:
@@ -233,32 +330,21 @@ class Run:
         self.settle_down(strays, more_may_come)
 
     def settle_down(self, strays: "list[procs.Process]", more_may_come: bool = False) -> None:
-        """End what it left behind; reply once nothing is left and the pipes have ended, or after `DRAIN_TIMEOUT`.
+        """Take the next steps, now that this is what is left of it.
 
         While a child is dying, more may come: it hands its own children over in the middle of that (exit_notify in the
         kernel's kernel/exit.c), and its death brings the next look.
-
-        The grace is that of the whole group: a shell dies of TERM at once, what it runs may need a moment to clean up.
         """
         self._more_may_come = more_may_come
         self._left = self._all_left(strays)
-        if self._grace is not None:
-            for process in self._left:
-                if process.group == self.pid:
-                    self._number_kept = False
-                    self.watch()
-                    return
-            self._grace.cancel()
-            self._grace = None
         if self.detaches:
             self.left_alone.update(process.pid for process in strays)
             self._left = []
-        else:
-            self._sweep()
-        self._finish_if_settled()
-        if not self.done and self._settling is None:
-            self._settling = self._timers.add(DRAIN_TIMEOUT, self._finish)
-            self.watch()
+            self._more_may_come = False
+        elif not self._released and self._strays.doubts:
+            self._released = True
+            self._doomed = self._strays.release(self)
+        self._step()
 
     @property
     def detaches(self) -> bool:
@@ -273,41 +359,73 @@ class Run:
     def _all_left(self, strays: "list[procs.Process]") -> "list[procs.Process]":
         # What its leader leaves in the group becomes a child of this process, so without strays nothing is left of the
         # group, and killing it costs one call; but a look at processes needs descriptors, and there may be none.
-        if (strays or self._more_may_come or not self._orphans_come_here) and self.signal_group(0):
+        if (strays or self._more_may_come or not self._strays.visible) and self.signal_group(0):
             known = {process.pid for process in strays}
-            return strays + [each for each in procs.in_group_or_session(self.pid) if each.pid not in known]
+            return strays + [
+                each
+                for each in procs.in_group_or_session(self.pid)
+                if each.pid not in known and not self._strays.is_of_another(each, self)
+            ]
         return strays
 
+    def _ask_left(self) -> None:
+        """Ask what it left by exiting to end: git removes its lock then, and gpg-agent its sockets."""
+        self._note_left()
+        if not self._strays.visible:
+            self._signal_all(self.request.stop_signal)
+        for process in self._left:
+            process.signal(self.request.stop_signal)
+            process.signal(signal.SIGCONT)
+
     def _sweep(self) -> None:
-        """Kill what is left."""
-        if self._number_kept:  # right after the reaping: later the number may be somebody else's
+        """Kill what is left; what is there again, or still, after that may multiply, and is rounded up."""
+        # Right after the reaping only: later the number of the group may be somebody else's.
+        if self._number_kept or not self._strays.visible:
             self._number_kept = False
             self.signal_group(signal.SIGKILL)
+        self._note_left()
+        if self._roundup is None:
+            self._roundup = Roundup(lambda process: self._strays.is_to_die_with(process, self))
+            for process in self._left:
+                process.kill()
+        else:
+            self._roundup.step()
+
+    def _note_left(self) -> None:
         for process in self._left:
             self._leaked[process.pid] = process.name
             self._tier = max(self._tier, messages.GROUP if process.group == self.pid else messages.DESCENDANTS)
-            process.kill()
 
-    def _finish_if_settled(self) -> None:
-        if self._left or self._more_may_come:
-            return
-        for output in self._outputs:
-            if output.fd >= 0:
-                return
+    def _give_up(self) -> None:
+        """Something cannot be killed: report that, with what it is."""
+        alive = [(self.pid, b"")] if self._ending.exited_at < 0 else []
+        left = {process.pid: process for process in self._left}
+        if self._roundup is not None:
+            left |= {process.pid: process for process in self._roundup.left}
+        alive += [(process.pid, process.name) for process in left.values() if process.lives()]
+        self.failure = 0, "unkillable: " + " ".join(f"{pid}" for pid, _ in alive[:NAMED])
         self._finish()
 
     def _finish(self) -> None:
         if self.done:
             return
-        if self._settling is not None:
-            self._settling.cancel()
         for output in self._outputs:
-            if output.fd >= 0:
-                if not self._leaked and not self.detaches:
-                    self._leaked.update(procs.pipe_holders(os.fstat(output.fd).st_ino))
-                self._close(output)
+            if output.fd >= 0 and not self._leaked and not self.detaches and self.failure is None:
+                self._leaked.update(procs.pipe_holders(os.fstat(output.fd).st_ino))
         self.done = True
         self._finished(self)
+
+    def close(self) -> None:
+        """Give back its timers and descriptors but the spools."""
+        for timer in (self._step_timer, self._deadline, self._idle):
+            if timer is not None:
+                timer.cancel()
+        for output in self._outputs:
+            self._close(output)
+        if self.report >= 0:
+            self._poller.forget(self.report)
+            os.close(self.report)
+            self.report = -1
 
     def outcome(self, floor: int) -> Exit:
         """The reply; the spools of its outputs, if any, go with it.
@@ -331,7 +449,7 @@ class Run:
             self._tier,
             os.waitstatus_to_exitcode(self._status),
             self.pid,
-            self._exited_at - self.started_at,
+            self._ending.exited_at - self.started_at,
             usage.ru_utime,
             usage.ru_stime,
             usage.ru_maxrss * MAXRSS_UNIT if usage.ru_maxrss > floor else 0,
@@ -348,17 +466,29 @@ class Run:
         """The errno with which output could not be kept, or 0."""
         return next((output.error for output in self._outputs if output.error), 0)
 
-    def has_become(self) -> bool:
-        """Whether a forked child has become the program; asked once its report can be read, or it has exited."""
-        if self.report >= 0:
-            said = os.read(self.report, 4096)
-            self._poller.forget(self.report)
-            os.close(self.report)
-            self.report = -1
+    def note_exec(self) -> bool:
+        """Read what a forked child reports; whether it has become the program by now, or has failed to.
+
+        Its report ends with its `exec`, or with its last word about why there is none.
+        """
+        while self.report >= 0:
+            try:
+                said = os.read(self.report, 4096)
+            except BlockingIOError:
+                return False
             if said:
-                _, stage, number = said.decode().split()
-                self.failure = int(number), stage
-        return self.failure is None
+                self._note_report(said)
+            else:
+                self._poller.forget(self.report)
+                os.close(self.report)
+                self.report = -1
+        return True
+
+    def _note_report(self, said: bytes) -> None:
+        for line in said.splitlines():
+            what, *words = line.split()
+            if what == b"error":
+                self.failure = int(words[1]), words[0].decode()
 
 
 def own_peak() -> int:

@@ -8,6 +8,7 @@ One thread and one `dispatch` a turn. Nothing in here blocks but `posix_spawn`, 
 
 import os
 import signal
+import sys
 import time
 from _collections import deque  # type: ignore[import-not-found]  # see channel.py
 
@@ -61,20 +62,20 @@ class Server:
     def __init__(
         self, socket_fd: int, cookie: bytes, parent: int, environment: "dict[bytes, bytes]", group: str
     ) -> None:
-        self._poller = Poller()
-        self._timers = Timers()
+        self._poller = Poller(self._broken)
+        self._timers = Timers(self._broken)
         self._channel = Channel(self._poller, socket_fd, self._receive, self._parent_is_gone)
-        self._strays = Strays(cookie)
         self._spawner = Spawner(self._take_signals(), cookie, environment)
         self._requests: deque[Waiting] = deque()
         self._postponed: dict[Waiting, Timer] = {}  # those that could not be started, for now
         self._runs: dict[int, Run] = {}  # by request id, until the reply
         self._leaders: dict[int, Run] = {}  # by pid, until reaped
+        self._strays = Strays(cookie, self._leaders)
         self._settling: set[Run] = set()  # reaped, and not yet replied
         self._young: deque[tuple[float, Run]] = deque()  # not watched yet, oldest first
         self._group = group
         self._closing = self._orphaned = False
-        self._looking_again = False  # whether a look at strays is due
+        self._second_look: Timer | None = None
         self._turns_unflushed = 0
         self._loud: set[bytes] = set()  # programs that wrote much when they last ran
         self._parent_fd = -1
@@ -87,11 +88,15 @@ class Server:
         try:
             while not self._turn():
                 pass
-        finally:  # whatever happened, nothing stays
-            self._kill_all()
-            self._strays.leave()
-            if self._group and cgroup.enter(os.path.dirname(self._group)):
-                cgroup.kill(self._group)
+        finally:  # whatever happened, nothing stays; nor does it keep the next step from being taken
+            try:
+                self._kill_all()
+            finally:
+                try:
+                    self._strays.leave()
+                finally:
+                    if self._group and cgroup.enter(os.path.dirname(self._group)):
+                        cgroup.kill(self._group)
 
     def _turn(self) -> bool:
         """One turn of the loop; whether it is time to leave."""
@@ -136,6 +141,8 @@ class Server:
             if number in self._runs:
                 self._runs[number].send_signal(payload[0])
         elif kind == frames.PING:
+            for run in self._leaders.values():
+                self._strays.remember_tree(run)
             self._channel.send(frames.encode(frames.PONG, number))
         elif kind == frames.CLOSE:
             self._closing = True
@@ -150,16 +157,21 @@ class Server:
                 self._spawner,
                 self._poller,
                 self._timers,
+                self._strays,
+                self._look,
                 self._reply,
-                self._strays.visible,
             )
         except StartFailure as failure:
             self._could_not_start(request, failure)
             return
+        except Exception as error:  # a request that nobody thought of is no reason to end the others
+            request.close()
+            self._refuse(number, 0, f"worker: {_complain(error)}")
+            return
         request.close()
         self._runs[number] = self._leaders[run.pid] = run
         if run.report >= 0:
-            self._poller.watch(run.report, lambda _: self._see_it_become(run))
+            self._poller.watch(run.report, lambda _: self._note_exec(run), owner=run)
         elif start.flags & messages.ANNOUNCE:
             self._announce(run)
         if start.argv[0] in self._loud:  # it would fill its pipe and wait
@@ -211,12 +223,13 @@ class Server:
             run = young.popleft()[1]
             if not run.done:
                 run.watch()
+                self._strays.remember_tree(run)
                 if not run.request.flags & messages.ANNOUNCE:
                     self._announce(run)
 
-    def _see_it_become(self, run: Run) -> None:
-        """A forked child has become the program, or could not."""
-        if run.report >= 0 and run.has_become() and run.request.flags & messages.ANNOUNCE:
+    def _note_exec(self, run: Run) -> None:
+        """A forked child has something to say: that it has become the program, or could not."""
+        if run.report >= 0 and run.note_exec() and run.failure is None and run.request.flags & messages.ANNOUNCE:
             self._announce(run)
 
     def _announce(self, run: Run) -> None:
@@ -226,26 +239,56 @@ class Server:
 
     def _reap(self, _: int) -> None:
         """Children have exited: programs, or processes that lost their parents and came to this one."""
-        os.read(self._wakeup, 4096)
-        self._look(looking_again=False)
+        try:
+            os.read(self._wakeup, 4096)
+        except BlockingIOError:  # another look has taken it
+            return
+        self._look()
 
-    def _look(self, looking_again: bool = True) -> None:
+    def _look(self) -> None:
         """See who has exited, and what is left."""
         exits: list[tuple[Run, int, object]] = []
-        if looking_again:
-            self._looking_again = False
         self._collect(exits)
-        strays, dying = self._strays.by_run(self._leaders, self._runs)
+        exited = {run for run, _, _ in exits}
+        strays, dying = self._strays.by_run(self._runs, exited)
         while dying and self._collect(exits):  # it has died since
-            strays, dying = self._strays.by_run(self._leaders, self._runs)
+            exited = {run for run, _, _ in exits}
+            strays, dying = self._strays.by_run(self._runs, exited)
         for run in list(self._settling):
-            run.settle_down(strays.get(run, []), self._strays.more_may_come(run))
+            try:
+                run.settle_down(strays.get(run, []), self._strays.more_may_come(run))
+            except Exception as error:
+                self._broken(run, error)
         for run, status, usage in exits:
+            if run.done:  # given up, or broken off: nobody waits for it
+                continue
             self._settling.add(run)
-            run.exited(status, usage, strays.get(run, []), self._strays.more_may_come(run))
-        if self._strays.undecided and not self._looking_again:
-            self._looking_again = True
-            self._timers.add(LOOK_AGAIN_AFTER, self._look)
+            try:
+                run.exited(status, usage, strays.get(run, []), self._strays.more_may_come(run))
+            except Exception as error:
+                self._broken(run, error)
+        if self._strays.undecided and self._second_look is None:
+            self._second_look = self._timers.add(LOOK_AGAIN_AFTER, self._look_again)
+
+    def _look_again(self) -> None:
+        self._second_look = None
+        self._look()
+
+    def _broken(self, run: Run, error: Exception) -> None:
+        """Something done for a run has raised: that run ends with an error that says so, and nobody else's."""
+        why = _complain(error)
+        if run.done:
+            return
+        if run.failure is None:
+            try:
+                run.break_off(why)
+                return
+            except Exception as another:
+                _complain(another)
+        run.failure = (0, f"worker: {why}")
+        run.done = True
+        run.signal_group(signal.SIGKILL)  # not reaped yet, or it would be done
+        self._reply(run)
 
     def _collect(self, exits: "list[tuple[Run, int, object]]") -> bool:
         """Reap whoever has exited; whether there was anybody."""
@@ -272,16 +315,17 @@ class Server:
         if not self._runs and not self._leaders:
             self._strays.kill()
         self._note_loudness(run)
-        self._see_it_become(run)
+        self._note_exec(run)
+        run.close()
         failure = run.failure
-        outcome = run.outcome(self._floor)
+        outcome = run.outcome(self._floor) if failure is None else None
         error = run.output_error()
-        spools = run.spools()
-        if failure is not None or error:
-            for fd in spools:
+        if outcome is None or error:
+            for fd in run.spools():
                 os.close(fd)
             self._refuse(run.number, *(failure or (error, "output")))
             return
+        spools = run.spools()
         frame = frames.encode(frames.EXIT, run.number, messages.pack_exit(outcome))
         if spools:
             self._channel.send_with_descriptors(run.number, spools, frame)
@@ -345,3 +389,9 @@ class Server:
     def _kill_all(self) -> None:
         for run in list(self._runs.values()):
             run.kill()
+
+
+def _complain(error: Exception) -> str:
+    """Write the traceback of an error to stderr, of which the parent keeps the end; return it in a line."""
+    sys.excepthook(type(error), error, error.__traceback__)
+    return f"{type(error).__name__}: {error}"

@@ -1,7 +1,11 @@
 """What programs leave behind: processes that lost their parents, and whose they are.
 
-They come to this process because it is their subreaper (prctl(2)). The run that one belongs to is told by its process
-group, else by the mark in its environment; one that has shed both is held against every run that it can be of.
+They come to this process because it is their subreaper (prctl(2)). Whose one is, is told by what it cannot change, as
+far as there is such a thing: that it was seen as a descendant of a program while that lived, or that there is only one
+run that it can be of. Its process group says less: it may join another one of its session (setpgid(2)). Least says the
+mark in its environment, which it can copy from the program beside it (proc_pid_environ(5)): with a run that only that
+names, a process dies, but the run is not told that it has left something. Where group and mark say different things, it
+dies with the first of the two.
 """
 
 import os
@@ -11,10 +15,27 @@ from ..kernel import processes as procs
 
 UNDECIDED = -2
 LEAVE_ATTEMPTS = 200  # looks at what is left, 5 ms apart
+REMEMBERED = 10_000  # descendants of programs that are being ended
 
 TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from .run import Run
+
+
+class _Doubtful:
+    """A stray that may be of one of several runs.
+
+    Attributes:
+        suspects: Those of them that are left.
+        with_first: Whether it dies with the first of them, not with the last.
+    """
+
+    __slots__ = ("process", "suspects", "with_first")
+
+    def __init__(self, process: procs.Process, suspects: "set[Run]", with_first: bool) -> None:
+        self.process = process
+        self.suspects = suspects
+        self.with_first = with_first
 
 
 class Strays:
@@ -22,30 +43,33 @@ class Strays:
 
     Args:
         cookie: That of this worker.
+        leaders: Its programs, by pid, until they are reaped; kept up to date by the worker.
     """
 
-    def __init__(self, cookie: bytes) -> None:
+    def __init__(self, cookie: bytes, leaders: "dict[int, Run]") -> None:
         self._cookie = cookie
+        self._leaders = leaders
         self._children = procs.Children()
         self.visible = self._children.visible
         """Whether the kernel shows children, and so strays."""
         self._left_alone: set[int] = set()  # pids of what a detached run was allowed to leave
-        self._ended: set[int] = set()  # the detached runs that were not: they have been ended, with all of them
-        self._suspects: dict[int, set[Run]] = {}  # pid of a nameless one -> the runs left that were there when it came
-        self._disputed: set[int] = set()  # pids of those for which there were several
-        self._may_be_left = False  # whether a detached run has been over
+        self._detached: set[int] = set()  # numbers of the detached runs that have left something that lives
+        self._descendants: dict[tuple[int, int], Run] = {}  # by pid and start: seen below a program while it lived
+        self._trees: dict[Run, list[tuple[int, int]]] = {}  # the same, by run
+        self._doubtful: dict[int, _Doubtful] = {}  # by pid
+        self._owned: dict[int, tuple[int, Run]] = {}  # by pid: start, and the run it certainly is of
         self._dying: set[Run | None] = set()  # the runs in whose groups children were dying at the last look
         self.undecided = False
         """Whether one was in the middle of an `exec` at the last look, and is to be looked at again soon."""
 
-    def by_run(
-        self, leaders: "dict[int, Run]", runs: "dict[int, Run]"
-    ) -> "tuple[dict[Run, list[procs.Process]], bool]":
-        """The living strays by the run they belong to; those of no run that is left are killed.
+    # -- whose they are ---------------------------------------------------------------------------------------------
+
+    def by_run(self, runs: "dict[int, Run]", exited: "set[Run]") -> "tuple[dict[Run, list[procs.Process]], bool]":
+        """Return the living strays by the run they certainly belong to; those of no run that is left are killed.
 
         Args:
-            leaders: The programs, by pid, until they are reaped.
             runs: The runs, by request id, until they are replied to.
+            exited: The runs whose programs have exited since the last look.
 
         Returns:
             The strays, and whether a child is dead but not reaped yet.
@@ -53,16 +77,16 @@ class Strays:
         found: dict[Run, list[procs.Process]] = {}
         self._dying.clear()
         self.undecided = False
-        children = self._children.more_than(len(leaders) + len(self._left_alone))
+        children = self._children.more_than(len(self._leaders) + len(self._left_alone))
         by_leader = {run.pid: run for run in runs.values()} if children else {}
         for pid in map(int, children):
-            if pid in leaders or pid in self._left_alone:
+            if pid in self._leaders or pid in self._left_alone:
                 continue
-            process = procs.look_at(pid)
+            process = procs.look_at_child(pid)
             if process is None:
                 self._dying.add(by_leader.get(procs.group_of(pid)))
                 continue
-            run = by_leader.get(process.group) or self._owner(process, runs)
+            run = self._owner(process, runs, by_leader, exited)
             if run is not None:
                 found.setdefault(run, []).append(process)
         return found, bool(self._dying)
@@ -71,99 +95,173 @@ class Strays:
         """Whether a child was dying, at the last look, that may yet hand over children of its own, and of this run."""
         return run in self._dying or None in self._dying
 
-    def _owner(self, process: procs.Process, runs: "dict[int, Run]") -> "Run | None":
-        """The run that a process outside of all groups belongs to; deals with it if there is none."""
+    def _owner(
+        self, process: procs.Process, runs: "dict[int, Run]", by_leader: "dict[int, Run]", exited: "set[Run]"
+    ) -> "Run | None":
+        """Return the run that a stray certainly is of; deal with the stray if there is none."""
         pid = process.pid
-        number, detached = self._number_of(pid)
+        owned = self._owned.get(pid)
+        if owned is not None and owned[0] == process.started and not owned[1].done:
+            return owned[1]
+        if pid in self._doubtful:
+            return None
+        number = self._number_of(pid)
         if number == UNDECIDED:
             self.undecided = True
             return None
-        if number >= 0:
-            run = runs.get(number)
-            if run is None and detached and number not in self._ended:
-                self.leave_alone(pid)
-            elif run is None:  # a late find
-                _kill(pid)
-            return run
-        if pid not in self._suspects:
-            self._suspects[pid] = set(runs.values())
-            if len(runs) > 1:
-                self._disputed.add(pid)
-        suspects = self._suspects[pid]
-        if not suspects:
-            _kill(pid)
-        if pid in self._disputed or not suspects:
-            return None
-        return next(iter(suspects))  # whose else can it be?
+        run, suspects = self._judge(process, runs, by_leader, exited, number)
+        if run is not None:
+            self._owned[pid] = process.started, run
+        elif suspects:
+            with_first = len(suspects) == 1 or number in runs
+            self._doubtful[pid] = _Doubtful(process, suspects, with_first)
+        elif number in self._detached:
+            self.leave_alone(pid)
+        else:
+            process.kill()
+        return run
 
-    def _number_of(self, pid: int) -> "tuple[int, bool]":
-        """The run of this worker that a mark names, and whether it is a detached one; -1 if none does."""
+    def _judge(
+        self,
+        process: procs.Process,
+        runs: "dict[int, Run]",
+        by_leader: "dict[int, Run]",
+        exited: "set[Run]",
+        number: int,
+    ) -> "tuple[Run | None, set[Run]]":
+        """Return the run that a stray certainly is of, or `None` and those that it may be of."""
+        known = self._descendants.get((process.pid, process.started))
+        if known is not None and not known.done:
+            return known, set()
+        possible = {run for run in runs.values() if run.may_be_older_than(process)}
+        if len(possible) == 1:
+            return possible.pop(), set()
+        group, marked = by_leader.get(process.group), runs.get(number)
+        if group is not None and marked in (group, None):
+            # Alone, membership proves little: it may have joined. What carries no mark at all has shed its own.
+            return (group, set()) if marked is group else (None, {group})
+        if group is not None and marked is not None:
+            return None, {group, marked}
+        if marked is None:
+            return None, possible if number < 0 else set()
+        # An orphan comes when its parent dies: that its program has just died as well is a second word for a run.
+        return (marked, set()) if exited == {marked} else (None, {marked})
+
+    def _number_of(self, pid: int) -> int:
+        """Return the number of the run of this worker that a mark names; -1 if none does."""
         marks = procs.marks_of(pid)
         if marks is None:
-            return UNDECIDED, False
-        for mark in marks:
-            for separator in (b":", b"+"):
-                cookie, _, number = mark.rpartition(separator)
-                if cookie == self._cookie and number.isdigit():
-                    return int(number), separator == b"+"
-        return -1, False
+            return UNDECIDED
+        return procs.number_in(marks, self._cookie)
+
+    @property
+    def doubts(self) -> bool:
+        """Whether there is a stray that may be of several runs."""
+        return bool(self._doubtful)
+
+    def is_of_another(self, process: procs.Process, run: "Run") -> bool:
+        """Whether a process is below the program of another run, whatever group it has joined."""
+        below: procs.Process | None = process
+        while below is not None and below.parent > 1:
+            leader = self._leaders.get(below.parent)
+            if leader is not None:
+                return leader is not run
+            below = procs.look_at(below.parent)
+        known = self._descendants.get((process.pid, process.started))
+        return known is not None and known is not run
+
+    def is_to_die_with(self, process: procs.Process, run: "Run") -> "bool | None":
+        """Whether a process is to be killed with a run, its descent apart; `None` if that cannot be told now."""
+        if not run.may_be_older_than(process) or process.pid in self._left_alone:
+            return False
+        owned = self._owned.get(process.pid)
+        known = self._descendants.get((process.pid, process.started))
+        if known is run or (owned is not None and owned == (process.started, run)):
+            return True
+        if self.is_of_another(process, run):
+            return False
+        if process.group == run.pid:
+            return True
+        number = self._number_of(process.pid)
+        return None if number == UNDECIDED else number == run.number
+
+    def remember_tree(self, run: "Run") -> None:
+        """Note the descendants of a program that lives; once it is dead, nobody can tell whose they are."""
+        if not self.visible or len(self._descendants) > REMEMBERED:
+            return
+        for process in procs.descendants(run.pid, REMEMBERED):
+            key = process.pid, process.started
+            if self._descendants.setdefault(key, run) is run:
+                self._trees.setdefault(run, []).append(key)
+
+    # -- what becomes of them ---------------------------------------------------------------------------------------
 
     def leave_alone(self, pid: int) -> None:
-        """A detached run has ended and may leave this one behind."""
+        """Let a process live that a detached run has left."""
         self._left_alone.add(pid)
 
     def reaped(self, pid: int) -> None:
-        """A child that was no program is no more."""
+        """Forget a child that was no program and is no more."""
         self._left_alone.discard(pid)
-        self._suspects.pop(pid, None)
-        self._disputed.discard(pid)
+        self._doubtful.pop(pid, None)
+        self._owned.pop(pid, None)
+
+    def release(self, run: "Run") -> "list[procs.Process]":
+        """Kill what may be of a run that is over, or about to be; what can still be of another one waits for that.
+
+        Returns:
+            Those that have been killed.
+        """
+        killed = []
+        for doubtful in list(self._doubtful.values()):
+            if run in doubtful.suspects:
+                doubtful.suspects.discard(run)
+                if doubtful.with_first or not doubtful.suspects:
+                    doubtful.process.kill()
+                    killed.append(doubtful.process)
+        return killed
 
     def over(self, run: "Run") -> None:
-        """A run has been replied to; a nameless stray for which no run is left is killed."""
+        """Note that a run has been replied to."""
         if run.detaches:
-            self._may_be_left = True
             # Those that are children still: whoever counts and is none would hide a stray from `more_than`.
             self._left_alone |= run.left_alone & set(map(int, self._children.more_than(0)))
-        elif run.is_detached:
-            self._ended.add(run.number)
-        for pid, suspects in self._suspects.items():
-            if run in suspects and run.detaches:  # it may be what that run was allowed to leave
-                self.leave_alone(pid)
-                continue
-            suspects.discard(run)
-            if not suspects and pid not in self._left_alone:
-                _kill(pid)
+            self._detached.add(run.number)
+            for pid, doubtful in list(self._doubtful.items()):
+                if run in doubtful.suspects:  # it may be what that run was allowed to leave
+                    del self._doubtful[pid]
+                    self.leave_alone(pid)
+        elif self._doubtful:
+            self.release(run)
+        for key in self._trees.pop(run, ()):
+            self._descendants.pop(key, None)
 
-    def kill(self) -> None:
-        """No program is left, so every child has been left behind by one."""
+    def kill(self) -> int:
+        """Kill every child but what was left alone: no program is left. Return how many may not be killed."""
+        refused = 0
         for pid in map(int, self._children.more_than(len(self._left_alone))):
             if pid in self._left_alone:
                 continue
-            number, detached = self._number_of(pid)
-            if detached and number not in self._ended:
-                self.leave_alone(pid)
-            elif number == UNDECIDED and self._may_be_left:
-                self.undecided = True
-            else:
-                _kill(pid)
+            if self._detached:
+                number = self._number_of(pid)
+                if number in self._detached:
+                    self.leave_alone(pid)
+                    continue
+                if number == UNDECIDED:
+                    self.undecided = True
+                    continue
+            refused += not procs.kill_child(pid)
+        return refused
 
     def leave(self) -> None:
         """Take along whatever is still there; what dies hands its own children over, so look again."""
         for _ in range(LEAVE_ATTEMPTS):
-            self.kill()
+            refused = self.kill()
             try:
                 while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
                     self._left_alone.discard(pid)
             except ChildProcessError:
                 return
-            if self.visible and not self._children.more_than(len(self._left_alone)):
+            if self.visible and not self._children.more_than(len(self._left_alone) + refused):
                 return
             time.sleep(0.005)
-
-
-def _kill(pid: int) -> None:
-    """Kill a child; it is not reaped yet, so the number is its own."""
-    try:
-        os.kill(pid, 9)
-    except OSError:
-        return  # somebody else's (setuid)
