@@ -1,7 +1,20 @@
 """How a finished run reaches its caller: as a result, or as the error that its end reason calls for."""
 
-from aiocmdpool.commands.errors import CommandTimeout, ExecuteError, NonZeroExit, OutputLimitExceeded, TaskCancelled
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from aiocmdpool.commands.errors import (
+    ChildError,
+    CommandTimeout,
+    ExecuteError,
+    NonZeroExit,
+    OutputLimitExceeded,
+    TaskCancelled,
+)
 from aiocmdpool.commands.result import CommandResult, EndReason
+
+if TYPE_CHECKING:
+    from aiocmdpool.commands.command import CommandConfig
 
 
 def settle(result: CommandResult) -> CommandResult:
@@ -39,6 +52,24 @@ def _error(result: CommandResult) -> ExecuteError:
             return TaskCancelled(f"{name}: what ran it was closed{how}", result=result)
         case _:
             return TaskCancelled(f"{name}: cancelled{how}", result=result)
+
+
+def unkillable(
+    command: "CommandConfig", reason: EndReason | None, alive: Iterable[tuple[int, str]], *, returned: bool
+) -> ChildError:
+    """Return the error for a run of which something is alive after SIGKILL.
+
+    Args:
+        command: What was run.
+        reason: Why it was ended.
+        alive: Pid and name of what is alive.
+        returned: Whether the program itself has exited.
+    """
+    names = ", ".join(f"{pid} ({name})" if name else str(pid) for pid, name in alive)
+    what = "what it left" if returned else "it"
+    why = "it belongs to another user, or the kernel holds it in uninterruptible sleep"
+    message = f"{command.display()}: {what} is still there after SIGKILL: {names}; {why}"
+    return ChildError(message, command=command, end_reason=reason)
 
 
 def _last_words(result: CommandResult) -> str:

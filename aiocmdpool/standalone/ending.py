@@ -71,6 +71,11 @@ class Ending:
         return self._until
 
     @property
+    def in_grace(self) -> bool:
+        """Whether the group has been asked to end and has not been killed yet."""
+        return self._stage == _ASKED
+
+    @property
     def is_over(self) -> bool:
         """Whether CLOSE or GIVE_UP has been answered."""
         return self._stage == _OVER

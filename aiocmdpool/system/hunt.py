@@ -46,7 +46,14 @@ def is_marked(pid: int, is_wanted: Callable[[bytes], bool]) -> bool | None:
     return None if marks is None else any(map(is_wanted, marks))
 
 
-def hunt(is_wanted: Callable[[procs.Process], bool | None], since: int | None = None) -> list[procs.Process]:
+def look_for(is_wanted: Callable[[procs.Process], bool | None], since: int | None = None) -> list[procs.Process]:
+    """Find processes, and those that are started meanwhile: see `hunt`. They are left alone."""
+    return hunt(is_wanted, since, kill=False)
+
+
+def hunt(
+    is_wanted: Callable[[procs.Process], bool | None], since: int | None = None, *, kill: bool = True
+) -> list[procs.Process]:
     """Kill processes, each as soon as it is found, and what they start meanwhile.
 
     Pids are given in turn, and looked at in that order: a process that is gone when it is looked at has started what it
@@ -57,6 +64,7 @@ def hunt(is_wanted: Callable[[procs.Process], bool | None], since: int | None = 
     Args:
         is_wanted: Whether to kill one; `None` if it is to be looked at again.
         since: Look at processes younger than this pid only. None at all if nothing has been started since.
+        kill: Whether to kill them, rather than to return after the first look that finds some.
     """
     killed: list[procs.Process] = []
     before, newest = since, procs.newest_pid()
@@ -72,9 +80,12 @@ def hunt(is_wanted: Callable[[procs.Process], bool | None], since: int | None = 
             if wanted is None:
                 unclear.append(pid)
             elif process is not None and wanted and not procs.is_thread(pid):
-                process.kill()
+                if kill:
+                    process.kill()
                 killed.append(process)
         if len(killed) > count:
+            if not kill:
+                break
             fruitless = quick = 0
         else:
             fruitless += 1

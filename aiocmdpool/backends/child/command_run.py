@@ -1,25 +1,27 @@
 """One command run as a child of this process, from its streams to its result, whoever waits.
 
     open streams ── launch ── watch exit ──┐
-                                           ├─ first reason: exit, deadline, limit, cancel, close
+                                           ├─ first reason: exit, deadline, limit, cancel, close ── end ── result
                             read, feed ────┘
-        ── terminate (stop signal, grace, KILL) ── reap ── sweep group and escapees ── drain ── result
 
-All that is decided in a run is decided here, once: `steps` is a generator that acts, and says what it waits for. A
-coroutine drives it where the event loop watches the child (`ProcessRun`), a thread where it does not (`ThreadRun`).
+`steps` is a generator that acts, and says what it waits for. A coroutine drives it where the event loop watches the
+child (`ProcessRun`), a thread where it does not (`ThreadRun`). What the next step is on the way to the end is decided
+in `standalone/ending.py`, for workers as well.
 """
 
-import signal
 from collections.abc import Callable, Generator
 from time import monotonic  # `loop.time()` of uvloop stands still within a turn, and counts milliseconds
 from typing import NamedTuple
 
 from aiocmdpool.backends.child.program import Program, holders_of
 from aiocmdpool.commands.command import CommandConfig, OutputPolicy
-from aiocmdpool.commands.errors import ChildError, IoError, TaskCancelled
+from aiocmdpool.commands.errors import IoError, TaskCancelled
+from aiocmdpool.commands.outcome import unkillable
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.loop import Loop, Timer
+from aiocmdpool.standalone import ending
+from aiocmdpool.standalone.ending import Ending
 from aiocmdpool.standalone.kernel.processes import Process
 from aiocmdpool.standalone.kernel.transient import Patience
 from aiocmdpool.system.capture import Capture
@@ -27,9 +29,6 @@ from aiocmdpool.system.exit_watch import ExitWatch, watch_exit
 from aiocmdpool.system.pipes import PipeFeeder, PipeReader
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.system.stdio import ChildStdio
-
-DRAIN_TIMEOUT = 0.25  # seconds for what is still in the pipes after the exit, when somebody else holds them
-UNKILLABLE_AFTER = 5.0  # seconds after KILL; a process in uninterruptible sleep, or one we may not signal, stays longer
 
 
 class Wait(NamedTuple):
@@ -88,9 +87,8 @@ class CommandRun:
         try:
             yield from self._start_patiently()
             yield Wait(self._ends)
-            if not self._has_exited():
-                yield from self._terminate()
-            yield from self._finish()
+            yield from self._end()
+            self._finish()
         finally:
             self._release()
 
@@ -188,24 +186,45 @@ class CommandRun:
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
-    def _terminate(self) -> Steps:
-        program, grace = self._program, self._command.grace
-        program.end(self._command.stop_signal)
-        program.go_on()
-        kill_at = monotonic() + grace
-        yield Wait(self._has_exited, grace)
-        if self._has_exited():  # a shell dies of TERM at once; what it runs may need the grace to clean up
-            yield from self._wait_for_group(kill_at)
+    def _end(self) -> Steps:
+        """Go the way of `ending.Ending` until the program is dead, nothing of it is left, and its pipes have ended."""
+        command, program = self._command, self._program
+        way = Ending(command.grace, command.leftover_grace, command.detach)
+        if self._has_exited():
+            way.exited(monotonic())
         else:
-            program.end(signal.SIGKILL)
-            yield Wait(self._has_exited, UNKILLABLE_AFTER)
+            way.end()
+        spared = command.detach and not way.was_ended
+        while True:
+            if self._has_exited():
+                way.exited(monotonic())
+            left = program.left(in_grace=way.in_grace, spared=spared) if self._has_exited() else []
+            act = way.act(monotonic(), len(left), len(left) if way.in_grace else 0, self._is_drained())
+            if act == ending.CLOSE:
+                return
+            if act == ending.GIVE_UP:
+                raise unkillable(command, self._reason, program.alive(), returned=self._has_exited())
+            if act == ending.ASK:
+                program.ask_to_end()
+            elif act == ending.KILL:
+                program.kill()
+            elif act == ending.ASK_LEFT:
+                program.ask_left(left)
+            elif act == ending.SWEEP:
+                program.sweep(left)
+            yield from self._wait(way, left)
 
-    def _wait_for_group(self, until: float) -> Steps:
-        """Wait for the rest of the group, whose leader is a zombie."""
-        while (left := until - monotonic()) > 0 and (members := self._program.members()):
-            yield from self._wait_for_exit(members[0], left)
+    def _wait(self, way: Ending, left: list[Process]) -> Steps:
+        """Wait until something has happened, or it is time to go on."""
+        seconds = None if way.wake_at < 0 else max(0.0, way.wake_at - monotonic())
+        if not self._has_exited():
+            yield Wait(self._has_exited, seconds)
+        elif left:
+            yield from self._wait_for_exit(left[0].pid, seconds)
+        else:
+            yield Wait(self._is_drained, seconds)
 
-    def _wait_for_exit(self, pid: int, seconds: float) -> Steps:
+    def _wait_for_exit(self, pid: int, seconds: float | None) -> Steps:
         """Wait for a process that may be nobody's child here."""
         gone: list[int] = []
 
@@ -219,24 +238,14 @@ class CommandRun:
         finally:
             watch.close()
 
-    def _finish(self) -> Steps:
+    def _finish(self) -> None:
         program, exited_at = self._program, self._exited_at
-        if exited_at is None:
-            raise ChildError(
-                f"{self._command.display()}: process {program.pid} is still there {UNKILLABLE_AFTER:g} s after "
-                "SIGKILL; it belongs to another user, or the kernel holds it in uninterruptible sleep",
-                command=self._command,
-            )
-        detaches = self._command.detach and self._reason is EndReason.EXITED  # it asked for that, and ended by itself
-        status = program.reap(sweep=not detaches)
-        if not detaches:
-            yield from self._wait_for_deaths(program.left(), UNKILLABLE_AFTER)
-            yield from self._sweep_escapees()
-        yield Wait(self._is_drained, DRAIN_TIMEOUT)
+        assert exited_at is not None
+        status = program.status()
         leaked = program.bury()
         if self._reason is not EndReason.EXITED:
             leaked = ()
-        if not detaches and not self._is_drained():
+        elif not self._command.detach and not self._is_drained():
             leaked = leaked or holders_of(reader.fd for reader in self._readers if reader.fd >= 0)
         self.result = CommandResult(
             command=self._command,
@@ -251,22 +260,6 @@ class CommandRun:
             leaked=leaked,
             killed_by=program.killed_by,
         )
-
-    def _sweep_escapees(self) -> Steps:
-        """Kill what has left the group, until nothing of it is left."""
-        give_up_at = monotonic() + UNKILLABLE_AFTER
-        while (left := give_up_at - monotonic()) > 0:
-            escapees = self._program.kill_escapees()
-            if not escapees:
-                return
-            yield from self._wait_for_deaths(escapees, left)
-
-    def _wait_for_deaths(self, killed: list[Process], seconds: float) -> Steps:
-        """Wait for those that have been killed, at most so long."""
-        until = monotonic() + seconds
-        for process in killed:
-            if process.is_dying() and (left := until - monotonic()) > 0:
-                yield from self._wait_for_exit(process.pid, left)
 
     def _is_truncated(self) -> bool:
         return any(reader.capture.truncated for reader in self._readers)

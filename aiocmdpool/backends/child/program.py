@@ -16,13 +16,18 @@ from aiocmdpool.commands.errors import ChildError
 from aiocmdpool.commands.result import KillTier, LeakedProcess, Usage
 from aiocmdpool.commands.run_control import ChildSetup
 from aiocmdpool.standalone.kernel import processes as procs
-from aiocmdpool.system.hunt import hunt, is_marked, pipe_holders
+from aiocmdpool.standalone.kernel.roundup import Roundup
+from aiocmdpool.system.hunt import is_marked, look_for, pipe_holders
 from aiocmdpool.system.launch import launch
 from aiocmdpool.system.run_mark import new_mark
 from aiocmdpool.system.start_failure import preparation_failure
 from aiocmdpool.system.stdio import ChildStdio
 
+REMEMBERED = 10_000  # descendants of a program that is being ended
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2) counts kilobytes on Linux, bytes on macOS
+
+
+_living: "set[Program]" = set()
 
 
 class Exit(NamedTuple):
@@ -51,15 +56,31 @@ class Program:
         self._floor_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self._signalled: signal.Signals | None = None
         self.pid = self._child.pid
+        self._is_reaped = False
+        self._number_is_ours = True
+        self._tree: set[tuple[int, int]] = set()
+        _living.add(self)
+        self._exit: tuple[int | None, resource.struct_rusage | None] = None, None
         self._left: dict[int, procs.Process] = {}
+        self._roundup: Roundup | None = None
         self.killed_by: KillTier | None = None
 
     # -- before it is reaped ----------------------------------------------------------------------------------------
 
-    def end(self, number: signal.Signals) -> None:
-        """Ask the group to end, or force it to."""
+    def ask_to_end(self) -> None:
+        """Ask the group to end; who is stopped sees that only when it goes on."""
+        self._end(self._command.stop_signal)
+        self._signal_group(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Force the group to end."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
         self.killed_by = KillTier.GROUP
         self._signalled = number
+        # Once it is dead, nobody can tell what was below it and has left its session.
+        self._tree |= {(each.pid, each.started) for each in procs.descendants(self.pid, REMEMBERED)}
         self._signal_group(number)
 
     def send_signal(self, number: int) -> None:
@@ -67,38 +88,22 @@ class Program:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, number)
 
-    def go_on(self) -> None:
-        """A stopped program sees other signals only when it goes on."""
-        self._signal_group(signal.SIGCONT)
-
     def _signal_group(self, number: signal.Signals) -> None:
         """Signal the process group; called only while its leader is not reaped, so the number is still ours."""
         with contextlib.suppress(ProcessLookupError, PermissionError):  # EPERM: all of it runs as somebody else
             os.killpg(self.pid, number)
 
-    def members(self) -> list[int]:
-        """The pids of those that live in its group; its own zombie does not."""
-        return [each.pid for each in procs.in_group_or_session(self.pid) if each.group == self.pid]
-
     # -- the exit ---------------------------------------------------------------------------------------------------
 
-    def reap(self, *, sweep: bool) -> Exit:
-        """Take the exit status, once it has exited.
-
-        Args:
-            sweep: Kill what it left in its group.
+    def status(self) -> Exit:
+        """Return how it ended, once it has exited.
 
         Raises:
             IoError: It was never the program that ran: a setting could not be applied before.
-            ChildError: Somebody else took the status.
+            ChildError: Somebody else took the status, or holds it.
         """
         group = self.pid
-        try:
-            _, status, used = os.wait4(group, 0)
-        except ChildProcessError:  # SIGCHLD is ignored, or somebody called waitpid(-1): the status is gone
-            status, used = None, None
-        if sweep:
-            self._sweep_group(group)
+        status, used = self._reap()
         report = self._child.report()
         code = -1 if status is None else os.waitstatus_to_exitcode(status)
         self._child.reaped(code)
@@ -123,36 +128,84 @@ class Program:
         # setmax_mm_hiwater_rss in the kernel's fs/exec.c): only a larger figure is the program's own.
         return kernel_figure * _MAXRSS_UNIT if kernel_figure > self._floor_rss else None
 
+    def _reap(self) -> tuple[int | None, "resource.struct_rusage | None"]:
+        """Reap it, once; its wait status and usage, `None` where somebody else has them.
+
+        SIGCHLD is ignored, or somebody called waitpid(-1).
+        """
+        if not self._is_reaped:
+            self._is_reaped = True
+            with contextlib.suppress(ChildProcessError):
+                _, status, used = os.wait4(self.pid, 0)
+                self._exit = status, used
+        return self._exit
+
     # -- what it left -----------------------------------------------------------------------------------------------
 
-    def _sweep_group(self, group: int) -> None:
-        """Kill what is left of the group after its leader.
+    def left(self, *, in_grace: bool, spared: bool) -> list[procs.Process]:
+        """Return what lives of it besides itself, once it has exited.
 
-        The number cannot be given to a new process while a member lives (the kernel frees a pid when no task uses it as
-        pid, group or session). If the group is empty it can, in theory even by now: but then there is a leader again.
+        Args:
+            in_grace: Look at the group alone, as long as there is anybody in it: the grace is theirs as well.
+            spared: What is left is left alone.
         """
-        try:
-            os.killpg(group, 0)
-        except (ProcessLookupError, PermissionError):
-            return
-        if procs.look_at(group) is None:
-            self._signal_group(signal.SIGSTOP)  # they may fork faster than one can look
-            members = procs.in_group_or_session(group)
-            self._signal_group(signal.SIGKILL)
-            for process in members:  # other groups of the session
+        if in_grace and not self._is_reaped:
+            members = [each for each in procs.in_group_or_session(self.pid) if each.group == self.pid]
+            if members:
+                return members
+        self._reap()
+        if spared:
+            return []
+        # The number cannot be given to a new process while a member lives (the kernel frees a pid when no task uses it
+        # as pid, group or session). If all are gone it can, in theory even by now: but then there is a leader again.
+        self._number_is_ours = procs.look_at(self.pid) is None
+        return look_for(self._is_mine, since=self.pid)
+
+    def ask_left(self, left: list[procs.Process]) -> None:
+        """Ask what it left by exiting to end: git removes its lock then, and gpg-agent its sockets."""
+        self._note(left)
+        for process in left:
+            process.signal(self._command.stop_signal)
+            process.signal(signal.SIGCONT)
+
+    def sweep(self, left: list[procs.Process]) -> None:
+        """Kill what is left; what is there again, or still, after that may multiply, and is rounded up."""
+        self._note(left)
+        if self._roundup is None:
+            self._roundup = Roundup(self._is_mine)
+            for process in left:
                 process.kill()
-            self._note(members)
+        else:
+            self._roundup.step()
 
-    def left(self) -> list[procs.Process]:
-        """What it left and has been killed."""
-        return list(self._left.values())
+    def _is_mine(self, process: procs.Process) -> bool | None:
+        """Whether a process is one of those that this program has left; `None` if it cannot be told now."""
+        if self._number_is_ours and self.pid in (process.group, process.session):
+            return True  # nobody joins the session of another (setpgid(2)): it descends from this program
+        if self._left.get(process.pid, process).started != process.started:
+            return False
+        if process.pid in self._left or (process.pid, process.started) in self._tree:
+            return True
+        marked = is_marked(process.pid, self._mark.__eq__)
+        return marked and not self._is_below_another(process) if marked is not None else None
 
-    def kill_escapees(self) -> list[procs.Process]:
-        """Kill what has left the group, by the mark in its environment; those that were there."""
-        escapees = hunt(lambda process: is_marked(process.pid, self._mark.__eq__), since=self.pid)
-        # A member of the group that has just been killed may still show its mark: it did not leave.
-        self._note(each for each in escapees if each.pid not in self._left)
-        return escapees
+    def _is_below_another(self, process: procs.Process) -> bool:
+        """Whether a process is below another program of this host, and so has only copied the mark of this one."""
+        others = {each.pid for each in _living if each is not self}
+        below: procs.Process | None = process
+        while below is not None and below.parent > 1:
+            if below.parent in others:
+                return True
+            below = procs.look_at(below.parent)
+        return False
+
+    def alive(self) -> list[tuple[int, str]]:
+        """Return pid and name of what lives of it, itself included."""
+        everybody = {each.pid: each for each in (*self._left.values(), *(self._roundup.left if self._roundup else ()))}
+        me = procs.look_at(self.pid)
+        if me is not None and not self._is_reaped:
+            everybody[self.pid] = me
+        return [(each.pid, os.fsdecode(each.name)) for each in everybody.values() if each.lives()]
 
     def bury(self) -> tuple[LeakedProcess, ...]:
         """Reap what was left, as far as it has come to this process; it is all dead by now. Returns what it was."""
@@ -171,6 +224,7 @@ class Program:
 
     def close(self) -> None:
         """Drop what was never asked for."""
+        _living.discard(self)
         self._child.close()
 
 

@@ -5,7 +5,8 @@ import os
 import anyio.to_thread
 
 from aiocmdpool.commands.command import CommandConfig, Stdio
-from aiocmdpool.commands.errors import ExecuteError, IoError, TaskCancelled
+from aiocmdpool.commands.errors import ChildError, ExecuteError, IoError, TaskCancelled
+from aiocmdpool.commands.outcome import unkillable
 from aiocmdpool.commands.result import CommandResult, EndReason, KillTier, LeakedProcess, Usage
 from aiocmdpool.standalone.wire import messages
 from aiocmdpool.system.start_failure import preparation_failure, stream_failure
@@ -76,6 +77,12 @@ def failure_of(command: CommandConfig, payload: bytes) -> ExecuteError:
     if stage == "output":
         message = f"{command.display()}: its output could not be kept: {os.strerror(number)}; the program was ended"
         return IoError(message, errno=number, command=command)
+    kind, _, detail = stage.partition(": ")
+    if kind == "unkillable":
+        alive = [line.partition(" ") for line in detail.split("\0")]
+        return unkillable(command, None, [(int(pid), name) for pid, _, name in alive], returned=bool(number))
+    if kind == "worker":
+        return ChildError(f"{command.display()}: its worker could not see it through: {detail}", command=command)
     return preparation_failure(command, stage, number)
 
 

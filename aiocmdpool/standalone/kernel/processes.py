@@ -150,6 +150,14 @@ def look_at_child(pid: int) -> "Process | None":
     return look_at(pid)
 
 
+def name_of(pid: int) -> bytes:
+    """Return the name of a process, dead or alive, until it is reaped; empty if it is not to be seen."""
+    try:
+        return _stat_of(pid)[0]
+    except OSError:
+        return b""
+
+
 def group_of(pid: int) -> int:
     """The process group of a process, dying or dead, until it is reaped; 0 if it is not to be seen."""
     try:

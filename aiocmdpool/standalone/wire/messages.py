@@ -256,12 +256,12 @@ def unpack_exit(payload: bytes) -> Exit:
 
 def pack_failed(number: int, stage: str) -> bytes:
     """The payload of FAILED: an errno, and what was being done."""
-    return _FAILED.pack(number) + stage.encode()
+    return _FAILED.pack(number) + stage.encode(errors="surrogateescape")
 
 
 def unpack_failed(payload: bytes) -> "tuple[int, str]":
     """The errno and the stage in a FAILED payload."""
-    return _FAILED.unpack_from(payload)[0], payload[_FAILED.size :].decode()
+    return _FAILED.unpack_from(payload)[0], payload[_FAILED.size :].decode(errors="surrogateescape")
 
 
 def pack_hello(version: int, pid: int) -> bytes:

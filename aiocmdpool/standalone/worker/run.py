@@ -398,12 +398,14 @@ class Run:
 
     def _give_up(self) -> None:
         """Something cannot be killed: report that, with what it is."""
-        alive = [(self.pid, b"")] if self._ending.exited_at < 0 else []
         left = {process.pid: process for process in self._left}
         if self._roundup is not None:
             left |= {process.pid: process for process in self._roundup.left}
-        alive += [(process.pid, process.name) for process in left.values() if process.lives()]
-        self.failure = 0, "unkillable: " + " ".join(f"{pid}" for pid, _ in alive[:NAMED])
+        named = [b"%d %s" % (process.pid, process.name) for process in left.values() if process.lives()]
+        returned = self._ending.exited_at >= 0
+        if not returned:
+            named.insert(0, b"%d %s" % (self.pid, procs.name_of(self.pid)))
+        self.failure = int(returned), "unkillable: " + os.fsdecode(b"\0".join(named[:NAMED]))
         self._finish()
 
     def _finish(self) -> None:
