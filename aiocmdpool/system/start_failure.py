@@ -39,6 +39,13 @@ def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoEr
     """The error for a setting that could not be applied before the program ran."""
     if stage == "program":
         return start_failure(command, OSError(number, os.strerror(number), command.program))
+    if stage == "cwd":
+        cause = f"its cwd {command.cwd!r} cannot be entered: {os.strerror(number)}"
+        if number in (errno.ENOENT, errno.ENOTDIR):
+            cause = f"its cwd {command.cwd!r} is no directory"
+        return IoError(
+            f"cannot start {command.display()}: {cause}", errno=number, filename=command.cwd, command=command
+        )
     if stage in ("user", "group") and number == 0:
         cause = f"there is no {stage} {getattr(command, stage)!r} on this machine"
         return IoError(f"cannot start {command.display()}: {cause}", errno=errno.EINVAL, command=command)

@@ -36,7 +36,7 @@ def test_a_directory_that_is_removed_is_no_trouble(tmp_path):
         assert parent.result(3).stdout.strip() == os.fsencode(other.resolve())
         other.rmdir()
         parent.start(4, "true", cwd=os.fsencode(other))
-        assert parent.failure(4) == (errno.ENOENT, "program")
+        assert parent.failure(4) == (errno.ENOENT, "cwd")
         parent.start(5, "true")
         assert parent.result(5).returncode == 0
 

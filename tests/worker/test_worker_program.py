@@ -57,7 +57,7 @@ def test_a_program_that_cannot_be_started_costs_nobody_else(parent):
     parent.start(5, "true", stdin=messages.PATH, paths=[b"/no/such/file", b"", b""])
     parent.start(6, "true")
     assert parent.failure(2) == (errno.ENOENT, "program")
-    assert parent.failure(3) == (errno.ENOENT, "program")
+    assert parent.failure(3) == (errno.ENOENT, "cwd")
     assert parent.failure(4) == (0, "user")
     assert parent.failure(5) == (errno.ENOENT, "stdin")
     assert parent.result(6).returncode == 0

@@ -5,7 +5,7 @@ import os
 import anyio.to_thread
 
 from aiocmdpool.commands.command import CommandConfig, Stdio
-from aiocmdpool.commands.errors import ChildError, ExecuteError, IoError, TaskCancelled
+from aiocmdpool.commands.errors import ChildError, CommandTimeout, ExecuteError, IoError, TaskCancelled
 from aiocmdpool.commands.outcome import unkillable
 from aiocmdpool.commands.result import CommandResult, EndReason, KillTier, LeakedProcess, Usage
 from aiocmdpool.standalone.wire import messages
@@ -78,12 +78,41 @@ def failure_of(command: CommandConfig, payload: bytes) -> ExecuteError:
         message = f"{command.display()}: its output could not be kept: {os.strerror(number)}; the program was ended"
         return IoError(message, errno=number, command=command)
     kind, _, detail = stage.partition(": ")
-    if kind == "unkillable":
+    if kind.startswith("unkillable"):
         alive = [line.partition(" ") for line in detail.split("\0")]
-        return unkillable(command, None, [(int(pid), name) for pid, _, name in alive], returned=bool(number))
+        error = unkillable(command, None, [(int(pid), name) for pid, _, name in alive], returned=bool(number))
+        held = kind.partition(" ")[2].strip()
+        return ChildError(f"{error}; {silence(command, held)}", command=command) if held else error
     if kind == "worker":
         return ChildError(f"{command.display()}: its worker could not see it through: {detail}", command=command)
     return preparation_failure(command, stage, number)
+
+
+def silence(command: CommandConfig, held: str) -> str:
+    """Say which place in the file system has not answered.
+
+    Args:
+        command: What was to be run.
+        held: What was being done: a key of `messages.HELD`.
+    """
+    if held == "streams":
+        paths = [
+            stream for stream in (command.stdin, command.stdout, command.stderr) if isinstance(stream, os.PathLike)
+        ]
+        place = "a file of its streams, " + " or ".join(repr(str(path)) for path in paths)
+    elif held == "cwd":
+        place = f"its cwd {command.cwd!r}"
+    else:
+        place = f"its program {command.program!r}, or a directory of its PATH,"
+    return f"{place} does not answer: the program never ran"
+
+
+def timed_out_in_silence(command: CommandConfig, reply: messages.Exit, result: CommandResult) -> CommandTimeout | None:
+    """Return the error for a program that never ran because a place did not answer in time; `None` for others."""
+    held = next((name for name, bit in messages.HELD.items() if reply.flags & bit), None)
+    if held is None or reply.reason != messages.TIMEOUT:
+        return None
+    return CommandTimeout(f"{command.display()}: {silence(command, held)} ({command.timeout:g} s)", result=result)
 
 
 async def _read_spool(fd: int) -> bytes:

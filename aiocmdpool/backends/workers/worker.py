@@ -13,7 +13,7 @@ import anyio.to_thread
 from aiocmdpool.backends.workers.connection import CLOSED_PIPE
 from aiocmdpool.backends.workers.pending import Answer, Pending, RequestNotSent
 from aiocmdpool.backends.workers.process import WorkerProgram
-from aiocmdpool.backends.workers.reply import failure_of, read_handed_over, result_of
+from aiocmdpool.backends.workers.reply import failure_of, read_handed_over, result_of, timed_out_in_silence
 from aiocmdpool.backends.workers.request import Request
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError, TaskCancelled, WorkerLost
@@ -319,4 +319,7 @@ async def _result(command: CommandConfig, answer: Answer | None) -> CommandResul
     reply, descriptors = answer
     if descriptors:
         await read_handed_over(reply, descriptors)
-    return result_of(command, reply)
+    result = result_of(command, reply)
+    if reply.flags >= min(messages.HELD.values()) and (error := timed_out_in_silence(command, reply, result)):
+        raise error
+    return result

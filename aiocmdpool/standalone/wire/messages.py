@@ -24,6 +24,9 @@ DETACH, ANNOUNCE = 1, 2  # tell at once that it has started
 # Bits of Exit.flags.
 STDOUT_TRUNCATED, STDERR_TRUNCATED, STDOUT_HANDED_OVER, STDERR_HANDED_OVER = 1, 2, 4, 8
 
+# The same, for a program that never ran: what a silent file system kept it from.
+HELD = {"cwd": 16, "streams": 32, "program": 64}
+
 _START = struct.Struct("!ddddqBBBBBBHIIHI")
 _EXIT = struct.Struct("!BBBiIdddQQQI")
 _FAILED = struct.Struct("!i")
@@ -256,12 +259,12 @@ def unpack_exit(payload: bytes) -> Exit:
 
 def pack_failed(number: int, stage: str) -> bytes:
     """The payload of FAILED: an errno, and what was being done."""
-    return _FAILED.pack(number) + stage.encode(errors="surrogateescape")
+    return _FAILED.pack(number) + stage.encode()
 
 
 def unpack_failed(payload: bytes) -> "tuple[int, str]":
     """The errno and the stage in a FAILED payload."""
-    return _FAILED.unpack_from(payload)[0], payload[_FAILED.size :].decode(errors="surrogateescape")
+    return _FAILED.unpack_from(payload)[0], payload[_FAILED.size :].decode()
 
 
 def pack_hello(version: int, pid: int) -> bytes:

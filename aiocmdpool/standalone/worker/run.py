@@ -55,6 +55,7 @@ class Run:
         "_doomed",
         "_ending",
         "_finished",
+        "_held",
         "_idle",
         "_last_output",
         "_leaked",
@@ -63,10 +64,12 @@ class Run:
         "_more_may_come",
         "_number_kept",
         "_outputs",
+        "_places",
         "_poller",
         "_reason",
         "_released",
         "_roundup",
+        "_spawner",
         "_stage",
         "_status",
         "_step_timer",
@@ -130,7 +133,9 @@ class Run:
         self.left_alone: set[int] = set()
         self._number_kept = True  # whether nobody else can have been given the number of its group
         self._tier = messages.NOTHING
-        self._stage = b""  # where a forked child is
+        self._spawner = spawner
+        self._places = spawned.key
+        self._stage = self._held = ""  # how far a forked child has come, and how far it was when it was ended
         self._deadline = timers.add(request.timeout, self._timed_out, self) if request.timeout >= 0 else None
         self._idle: Timer | None = None
         if request.idle_timeout >= 0 and self._outputs:
@@ -195,6 +200,8 @@ class Run:
             return
         self._reason = reason
         self._tier = messages.GROUP
+        if not self.note_exec():  # it has not become the program yet: something in the file system does not answer
+            self._held = self._stage
         self._ending.end(grace)
         self._step()
 
@@ -405,7 +412,10 @@ class Run:
         returned = self._ending.exited_at >= 0
         if not returned:
             named.insert(0, b"%d %s" % (self.pid, procs.name_of(self.pid)))
-        self.failure = int(returned), "unkillable: " + os.fsdecode(b"\0".join(named[:NAMED]))
+        self.failure = (
+            int(returned),
+            f"unkillable {self._held}: " + b"\0".join(named[:NAMED]).decode(errors="backslashreplace"),
+        )
         self._finish()
 
     def _finish(self) -> None:
@@ -436,7 +446,7 @@ class Run:
             floor: The peak memory of this worker as getrusage(2) counts it. A child starts with that figure and keeps
                 it across `exec` (bun#43305), so only a larger one is the program's own.
         """
-        usage, flags = self._usage, 0
+        usage, flags = self._usage, messages.HELD.get(self._held, 0)
         out = self.stdout.result() if self.stdout is not None else b""
         err = self.stderr.result() if self.stderr is not None else b""
         if self.stdout is not None:
@@ -491,6 +501,10 @@ class Run:
             what, *words = line.split()
             if what == b"error":
                 self.failure = int(words[1]), words[0].decode()
+            elif what == b"at":
+                self._stage = words[0].decode()
+            elif what == b"local":
+                self._spawner.note_local(self._places)
 
 
 def own_peak() -> int:

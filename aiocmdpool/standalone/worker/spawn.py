@@ -9,9 +9,11 @@ import resource
 import signal
 
 from ..kernel import launcher
+from ..kernel.places import Places
 from ..kernel.processes import COOKIE, detached_mark, run_mark
 from ..wire.messages import DETACH, Start
-from .streams import Streams
+from .forked import become_program
+from .streams import StreamFailure, Streams
 
 
 class StartFailure(Exception):
@@ -31,14 +33,16 @@ class StartFailure(Exception):
 class Spawned:
     """A started program, and the worker's ends of its pipes (-1 where there is none)."""
 
-    __slots__ = ("pid", "report", "stderr", "stdout")
+    __slots__ = ("key", "pid", "report", "stderr", "stdout")
 
-    def __init__(self, pid: int, streams: Streams, report: int) -> None:
+    def __init__(self, pid: int, streams: Streams, report: int = -1, key: object = None) -> None:
         self.pid = pid
         self.stdout = streams.stdout_pipe
         self.stderr = streams.stderr_pipe
         self.report = report
-        """Where a forked child reports that it could not become the program; closed by its `exec`."""
+        """Where a forked child reports how far it is, and why it could not go on; closed by its `exec`."""
+        self.key = key
+        """For `Spawner.note_local`, when the child reports that its places are local."""
 
 
 class Spawner:
@@ -61,6 +65,7 @@ class Spawner:
         # posix_spawn_file_actions_adddup2(3) refuses descriptors above the limit for programs; these are below.
         self._low = [os.dup(self._null) for _ in range(3)]
         self._limits = self._raise_limit()
+        self._places = Places()
         outer = environment.get(COOKIE)
         self._outer = outer + b"," if outer else b""  # the host itself may be a command of another worker
 
@@ -83,33 +88,27 @@ class Spawner:
         The session is that of the worker, which has no terminal. A session for each program would cost it a twelfth of
         the speed where the kernel groups tasks by session (sched(7), "The autogroup feature").
 
+        Where the places that a start has to ask are not known to answer, a child asks them, never this process.
+
         Raises:
             StartFailure: It could not be started. Nothing stays open.
         """
-        try:
-            streams = Streams(request, handed_over, self._null)
-        except OSError as failure:
-            raise StartFailure(failure.errno or errno.EIO, failure.stage) from None  # type: ignore[attr-defined]
-        report = -1
-        try:
-            environment = self.environment_of(request, number)
-            if request.cwd:
-                os.chdir(request.cwd)
+        environment = self.environment_of(request, number)
+        directories = _directories(request, environment)
+        key = request.argv[0], *directories
+        if self._places.are_local(key):
+            if request.settings:
+                return self._fork(request, environment, handed_over, key, None)
             try:
-                if request.settings:
-                    pid, report = self._fork(request, environment, streams, handed_over)
-                else:
-                    pid = self._spawn(request.argv, environment, streams)
-            finally:
-                if request.cwd:
-                    os.fchdir(self._home)
-        except (OSError, ValueError) as failure:
-            streams.close_ours()
-            code = failure.errno if isinstance(failure, OSError) else errno.EINVAL
-            raise StartFailure(code or errno.EIO, "program") from None
-        finally:
-            streams.close_theirs()
-        return Spawned(pid, streams, report)
+                return self._spawn(request, environment, handed_over)
+            except StreamFailure as failure:
+                if failure.errno != errno.ELOOP:
+                    raise StartFailure(failure.errno or errno.EIO, failure.stage) from None
+        return self._fork(request, environment, handed_over, key, directories)
+
+    def note_local(self, key: object) -> None:
+        """Remember that a child has found the places of a start to be local: see `Spawned.key`."""
+        self._places.note_local(key)
 
     def environment_of(self, request: Start, number: int) -> "dict[bytes, bytes]":
         """The whole environment of a program."""
@@ -125,7 +124,28 @@ class Spawner:
         environment[COOKIE] = self._outer + mark(self._cookie, number)
         return environment
 
-    def _spawn(self, argv: "list[bytes]", environment: "dict[bytes, bytes]", streams: Streams) -> int:
+    def _spawn(self, request: Start, environment: "dict[bytes, bytes]", handed_over: "list[int]") -> Spawned:
+        """Start a program by posix_spawn(3)."""
+        streams = Streams(request, handed_over, self._null)
+        stage = "cwd"
+        try:
+            if request.cwd:
+                os.chdir(request.cwd)
+            stage = "program"
+            try:
+                pid = self._posix_spawn(request.argv, environment, streams)
+            finally:
+                if request.cwd:
+                    os.fchdir(self._home)
+        except (OSError, ValueError) as failure:
+            streams.close_ours()
+            code = failure.errno if isinstance(failure, OSError) else errno.EINVAL
+            raise StartFailure(code or errno.EIO, stage) from None
+        finally:
+            streams.close_theirs()
+        return Spawned(pid, streams)
+
+    def _posix_spawn(self, argv: "list[bytes]", environment: "dict[bytes, bytes]", streams: Streams) -> int:
         stdin, stdout, stderr = map(self._lowered, streams.fds, self._low)
         actions = [(os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)]
         if stdin != self._null:  # which 0 is already in here
@@ -153,57 +173,54 @@ class Spawner:
         return os.dup2(fd, low, inheritable=False)
 
     def _fork(
-        self, request: Start, environment: "dict[bytes, bytes]", streams: Streams, handed_over: "list[int]"
-    ) -> "tuple[int, int]":
-        """Fork, prepare, `exec`. A failure in there comes back over a pipe."""
-        report, status = os.pipe()
+        self,
+        request: Start,
+        environment: "dict[bytes, bytes]",
+        handed_over: "list[int]",
+        key: object,
+        asked: "list[bytes] | None",
+    ) -> Spawned:
+        """Fork a child that prepares itself and becomes the program; what goes wrong in there comes over a pipe."""
+        try:
+            streams = Streams(request, handed_over, self._null, later=True)
+        except StreamFailure as failure:
+            raise StartFailure(failure.errno or errno.EIO, failure.stage) from None
+        try:
+            report, status = os.pipe()
+        except OSError as failure:
+            streams.close_theirs()
+            streams.close_ours()
+            raise StartFailure(failure.errno or errno.EIO, "program") from None
         # What this process ignores would be lost on the child until it has reset that; blocked, it waits (signal(7)).
         signal.pthread_sigmask(signal.SIG_BLOCK, self._reset)
         try:
             pid = os.fork()
-        except OSError:
+        except OSError as failure:
             os.close(report)
-            os.close(status)
-            raise
+            streams.close_ours()
+            raise StartFailure(failure.errno or errno.EIO, "program") from None
         finally:
             if os.getpid() == self._pid:
                 signal.pthread_sigmask(signal.SIG_SETMASK, ())
+                os.close(status)
+                streams.close_theirs()
         if pid == 0:
-            try:
-                settings = dict(os.fsdecode(item).split("=", 1) for item in request.settings)
-                if "new_session" in settings:
-                    os.setsid()
-                else:
-                    os.setpgid(0, 0)
-                targets = [int(fd) for fd in settings.get("pass_fds", "").split(",") if fd]
-                given = handed_over[len(handed_over) - len(targets) :]
-                status, *given = _clear_of(targets, [status, *given])
-                for target, fd in enumerate(streams.fds):
-                    os.dup2(fd, target)
-                for target, fd in zip(targets, given):  # noqa: B905  # as many as were sent
-                    os.dup2(fd, target)
-                for number in self._reset:
-                    signal.signal(number, signal.SIG_DFL)
-                if self._limits is not None:
-                    resource.setrlimit(resource.RLIMIT_NOFILE, self._limits[0])
-                launcher.become(settings, request.argv, environment, status)
-            except OSError as failure:
-                os.write(status, b"error pass_fds %d\n" % (failure.errno or errno.EIO))
-            finally:
-                os._exit(127)
-        os.close(status)
+            limits = self._limits[0] if self._limits is not None else None
+            become_program(request, environment, streams, handed_over, status, self._reset, limits, asked)
         os.set_blocking(report, False)
-        return pid, report
+        return Spawned(pid, streams, report, key)
 
 
-def _clear_of(targets: "list[int]", fds: "list[int]") -> "list[int]":
-    """The same, under numbers that are none of those."""
-    clear = []
-    for fd in fds:
-        while fd in targets:
-            fd = os.dup(fd)  # the lowest that is free, which may be one of them as well
-        clear.append(fd)
-    return clear
+def _directories(request: Start, environment: "dict[bytes, bytes]") -> "list[bytes]":
+    """Return the directories that the start of a program asks the file system about."""
+    program = request.argv[0]
+    directories = [os.path.dirname(program)] if b"/" in program else launcher.search_path(environment)
+    if request.cwd:
+        directories = [request.cwd, *directories]
+    for path in request.paths:
+        if path:
+            directories.append(os.path.dirname(path))
+    return directories
 
 
 def _candidates(program: bytes, environment: "dict[bytes, bytes]") -> "list[bytes]":

@@ -1,0 +1,115 @@
+"""The child between `fork` and `exec`, where a program needs preparing first or its places may not answer.
+
+It says on a pipe where it is, so that who is held by a silent file system can be told: lines `at STAGE`, `local` once
+everything has been found on local file systems, `error STAGE ERRNO`. The pipe closes with the `exec`. The worker has
+one thread, so any Python may run here.
+"""
+
+import errno
+import os
+import resource
+import signal
+
+from ..kernel import launcher, places
+from ..wire.messages import Start
+from .streams import StreamFailure, Streams
+
+
+def become_program(
+    request: Start,
+    environment: "dict[bytes, bytes]",
+    streams: Streams,
+    handed_over: "list[int]",
+    status: int,
+    reset: "list[int]",
+    limits: "tuple[int, int] | None",
+    asked: "list[bytes] | None",
+) -> None:
+    """Prepare this process and `exec`; never returns.
+
+    Args:
+        request: What to run.
+        environment: All of it.
+        streams: Its standard streams.
+        handed_over: Descriptors that came with the request.
+        status: Where to report.
+        reset: Signals that the program gets with their default action.
+        limits: On its descriptors, soft and hard, if they are not those of this process.
+        asked: Directories to ask whether they are local, with the program; `None` if that is known.
+    """
+    stage = "pass_fds"
+    try:
+        settings = dict(os.fsdecode(item).split("=", 1) for item in request.settings)
+        if "new_session" in settings:
+            os.setsid()
+        else:
+            os.setpgid(0, 0)
+        targets = [int(fd) for fd in settings.get("pass_fds", "").split(",") if fd]
+        given = handed_over[len(handed_over) - len(targets) :]
+        # Who is held for long must not hold the pipes of others open.
+        close_all_but({status, *given, *streams.fds, *handed_over})
+        if request.cwd:
+            os.write(status, b"at cwd\n")
+            stage = "cwd"
+            os.chdir(request.cwd)
+        if streams.opens_paths:
+            os.write(status, b"at streams\n")
+            streams.open_paths()
+        stage = "pass_fds"
+        status = _place_descriptors(streams.fds, targets, status, given)
+        for number in reset:
+            signal.signal(number, signal.SIG_DFL)
+        if limits is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        os.write(status, b"at program\n")
+        if asked is not None and places.all_local(asked, _program_of(request, settings, environment)):
+            os.write(status, b"local\n")
+        launcher.become(settings, request.argv, environment, status)
+    except StreamFailure as failure:
+        os.write(status, b"error %s %d\n" % (failure.stage.encode(), failure.errno or errno.EIO))
+    except OSError as failure:
+        os.write(status, b"error %s %d\n" % (stage.encode(), failure.errno or errno.EIO))
+    finally:
+        os._exit(127)
+
+
+def _place_descriptors(streams: "list[int]", targets: "list[int]", status: int, given: "list[int]") -> int:
+    """Put the streams to 0, 1 and 2, what was handed over to the numbers asked for; return where `status` is now."""
+    status, *given = clear_of(targets, [status, *given])
+    for target, fd in enumerate(streams):
+        os.dup2(fd, target)
+    for target, fd in zip(targets, given):  # noqa: B905  # as many as were sent
+        os.dup2(fd, target)
+    return status
+
+
+def clear_of(targets: "list[int]", fds: "list[int]") -> "list[int]":
+    """The same, under numbers that are none of those."""
+    clear = []
+    for fd in fds:
+        while fd in targets:
+            fd = os.dup(fd)  # the lowest that is free, which may be one of them as well
+        clear.append(fd)
+    return clear
+
+
+def close_all_but(keep: "set[int]") -> None:
+    """Close every descriptor above 2 but these."""
+    low = 3
+    for fd in sorted(keep):
+        if fd >= low:
+            os.closerange(low, fd)
+            low = fd + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
+def _program_of(request: Start, settings: "dict[str, str]", environment: "dict[bytes, bytes]") -> bytes:
+    """Return the path at which a program is found, or empty."""
+    name = os.fsencode(settings["executable"]) if "executable" in settings else request.argv[0]
+    if b"/" in name:
+        return name
+    for directory in launcher.search_path(environment):
+        path = os.path.join(directory, name)
+        if os.path.exists(path):
+            return path
+    return b""
