@@ -14,6 +14,7 @@ pipes and report; report that something cannot be killed."""
 
 DRAIN_TIMEOUT = 0.25  # seconds for what is still in the pipes after the exit, when somebody else holds them
 UNKILLABLE_AFTER = 5.0  # seconds after KILL; who may not be signalled, or sleeps uninterruptibly, stays longer
+HELD_AFTER = 0.5  # the same for a child that a silent file system has kept from becoming the program: it does not end
 SWEEP_EVERY = 0.01  # seconds between looks at what has been killed and is not gone
 
 _RUNNING, _ENDED, _ASKED, _KILLED, _EXITED, _LEFT_ASKED, _SWEEPING, _DRAINING, _OVER = range(9)
@@ -28,12 +29,22 @@ class Ending:
         spares: Whether what it leaves by exiting by itself is left alone.
     """
 
-    __slots__ = ("_grace", "_leftover_grace", "_spares", "_stage", "_until", "exited_at", "was_ended")
+    __slots__ = (
+        "_grace",
+        "_leftover_grace",
+        "_spares",
+        "_stage",
+        "_unkillable_after",
+        "_until",
+        "exited_at",
+        "was_ended",
+    )
 
     def __init__(self, grace: float, leftover_grace: float, spares: bool = False) -> None:
         self._grace = grace
         self._leftover_grace = leftover_grace
         self._spares = spares
+        self._unkillable_after = UNKILLABLE_AFTER
         self._stage = _RUNNING
         self._until = -1.0
         self.exited_at = -1.0
@@ -41,16 +52,19 @@ class Ending:
         self.was_ended = False
         """Whether it is ended, rather than exited by itself."""
 
-    def end(self, grace: float = -1.0) -> None:
+    def end(self, grace: float = -1.0, held: bool = False) -> None:
         """Begin to end the program, unless it has exited or is being ended.
 
         Args:
             grace: Seconds between the stop signal and KILL, if not those of the command.
+            held: Whether it has not become the program, so that there is nobody to give a grace to.
         """
         if self._stage == _RUNNING:
             self.was_ended = True
             self._stage = _ENDED
-            if grace >= 0:
+            if held:
+                self._grace, self._unkillable_after = 0.0, HELD_AFTER
+            elif grace >= 0:
                 self._grace = grace
 
     def hurry(self) -> None:
@@ -118,7 +132,7 @@ class Ending:
             return NOTHING if in_group and now < self._until else self._sweep(now, left, drained)
         if now < self._until:
             return NOTHING
-        self._stage, self._until = _KILLED, now + UNKILLABLE_AFTER
+        self._stage, self._until = _KILLED, now + self._unkillable_after
         return KILL
 
     def _wait_for_death(self, now: float, left: int, drained: bool) -> int:

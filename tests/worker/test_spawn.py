@@ -148,7 +148,7 @@ def test_a_failure_says_why_and_leaves_the_worker_where_it_was(spawner, tmp_path
     assert failure_of(start, str(script)) == (errno.ENOEXEC, "program")
     assert failure_of(start, str(tmp_path)) == (errno.EACCES, "program")
     assert failure_of(start, "true", cwd=os.fsencode(tmp_path / "none")) == (errno.ENOENT, "cwd")
-    assert failure_of(start, "true", cwd=os.fsencode(script)) == (errno.ENOTDIR, "program")
+    assert failure_of(start, "true", cwd=os.fsencode(script)) == (errno.ENOTDIR, "cwd")
     assert failure_of(start, "./none", cwd=os.fsencode(tmp_path)) == (errno.ENOENT, "program")
     assert failure_of(start, "true", "x" * 3_000_000) == (errno.E2BIG, "program")
     assert os.getcwd() == home

@@ -26,6 +26,7 @@ from aiocmdpool.standalone.kernel.processes import Process
 from aiocmdpool.standalone.kernel.transient import Patience
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.exit_watch import ExitWatch, watch_exit
+from aiocmdpool.system.leftovers_log import warn_of_leftovers
 from aiocmdpool.system.pipes import PipeFeeder, PipeReader
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.system.stdio import ChildStdio
@@ -260,6 +261,7 @@ class CommandRun:
             leaked=leaked,
             killed_by=program.killed_by,
         )
+        warn_of_leftovers(self.result)
 
     def _is_truncated(self) -> bool:
         return any(reader.capture.truncated for reader in self._readers)

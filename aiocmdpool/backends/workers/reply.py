@@ -80,9 +80,11 @@ def failure_of(command: CommandConfig, payload: bytes) -> ExecuteError:
     kind, _, detail = stage.partition(": ")
     if kind.startswith("unkillable"):
         alive = [line.partition(" ") for line in detail.split("\0")]
-        error = unkillable(command, None, [(int(pid), name) for pid, _, name in alive], returned=bool(number))
-        held = kind.partition(" ")[2].strip()
-        return ChildError(f"{error}; {silence(command, held)}", command=command) if held else error
+        reason, held = _REASONS[number >> 1], kind.partition(" ")[2].strip()
+        error = unkillable(command, reason, [(int(pid), name) for pid, _, name in alive], returned=bool(number & 1))
+        if not held:
+            return error
+        return ChildError(f"{error}; {silence(command, held)}", command=command, end_reason=reason)
     if kind == "worker":
         return ChildError(f"{command.display()}: its worker could not see it through: {detail}", command=command)
     return preparation_failure(command, stage, number)

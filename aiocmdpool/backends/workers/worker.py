@@ -23,6 +23,7 @@ from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel.transient import Patience
 from aiocmdpool.standalone.wire import frames, messages
+from aiocmdpool.system.leftovers_log import warn_of_leftovers
 from aiocmdpool.system.start_failure import stream_failure
 
 HEARTBEAT = 1.0  # seconds between looks at a busy worker; an idle one is left alone
@@ -320,6 +321,8 @@ async def _result(command: CommandConfig, answer: Answer | None) -> CommandResul
     if descriptors:
         await read_handed_over(reply, descriptors)
     result = result_of(command, reply)
+    if result.leaked:
+        warn_of_leftovers(result)
     if reply.flags >= min(messages.HELD.values()) and (error := timed_out_in_silence(command, reply, result)):
         raise error
     return result

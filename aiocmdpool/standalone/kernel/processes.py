@@ -311,10 +311,13 @@ def _environment_of(pid: int) -> "bytes | None":
 
 
 def _read_memory(path: str) -> bytes:
-    """What is in the memory of a process; empty where it has none any more, as after the end of its main thread."""
+    """What is in the memory of a process; empty where it has none any more, as after the end of its main thread.
+
+    Such a file belongs to root then (task_dump_owner in the kernel's fs/proc/base.c), so others may not read it.
+    """
     try:
         return _read(path)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return b""
 
 

@@ -202,7 +202,7 @@ class Run:
         self._tier = messages.GROUP
         if not self.note_exec():  # it has not become the program yet: something in the file system does not answer
             self._held = self._stage
-        self._ending.end(grace)
+        self._ending.end(grace, held=bool(self._held))
         self._step()
 
     def kill(self) -> None:

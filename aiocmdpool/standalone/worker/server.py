@@ -93,7 +93,7 @@ class Server:
                 self._kill_all()
             finally:
                 try:
-                    self._strays.leave()
+                    self._strays.leave({pid for pid, run in self._leaders.items() if run.done})
                 finally:
                     if self._group and cgroup.enter(os.path.dirname(self._group)):
                         cgroup.kill(self._group)

@@ -236,8 +236,8 @@ class Strays:
         for key in self._trees.pop(run, ()):
             self._descendants.pop(key, None)
 
-    def kill(self) -> int:
-        """Kill every child but what was left alone: no program is left. Return how many may not be killed."""
+    def kill(self, unkillable: "frozenset[int] | set[int]" = frozenset()) -> int:
+        """Kill every child but what was left alone: no program is left. Return how many cannot be killed."""
         refused = 0
         for pid in map(int, self._children.more_than(len(self._left_alone))):
             if pid in self._left_alone:
@@ -250,13 +250,17 @@ class Strays:
                 if number == UNDECIDED:
                     self.undecided = True
                     continue
-            refused += not procs.kill_child(pid)
+            refused += not procs.kill_child(pid) or pid in unkillable
         return refused
 
-    def leave(self) -> None:
-        """Take along whatever is still there; what dies hands its own children over, so look again."""
+    def leave(self, unkillable: "set[int]") -> None:
+        """Take along whatever is still there; what dies hands its own children over, so look again.
+
+        Args:
+            unkillable: Pids of programs that have been killed in vain, and are not waited for.
+        """
         for _ in range(LEAVE_ATTEMPTS):
-            refused = self.kill()
+            refused = self.kill(unkillable)
             try:
                 while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
                     self._left_alone.discard(pid)

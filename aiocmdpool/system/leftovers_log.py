@@ -1,0 +1,25 @@
+"""Says in the log what commands have left running, so that nobody looks for a killed helper in vain."""
+
+import logging
+
+from aiocmdpool.commands.result import CommandResult
+
+_log = logging.getLogger("aiocmdpool.leftovers")
+NAMED = 5  # processes in one line
+
+
+def warn_of_leftovers(result: CommandResult) -> None:
+    """Log a warning that names what a command left running when it exited by itself; nothing if it left nothing."""
+    if not result.leaked:
+        return
+    names = ", ".join(f"{process.name} ({process.pid})" for process in result.leaked[:NAMED])
+    more = f" and {len(result.leaked) - NAMED} more" if len(result.leaked) > NAMED else ""
+    facts = {"command": result.command.display(), "leaked": [process.pid for process in result.leaked]}
+    _log.warning(
+        "%s left %s%s running, which has been ended; what is to stay needs detach=True, what needs longer to clean up "
+        "leftover_grace",
+        result.command.display(),
+        names,
+        more,
+        extra=facts,
+    )
