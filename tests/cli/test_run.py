@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import NamedPipe
+from contract.support import niceness_after
 
 from cli.support import CLI, DEADLINE, environment, read_until, run_cli, running_cli
 
@@ -167,8 +168,7 @@ def test_as_many_at_once_as_asked_and_no_more(ready: NamedPipe, release: NamedPi
 
 
 def test_niceness_reaches_the_commands() -> None:
-    here = os.nice(0)
-    assert int(run_cli("--niceness", "3", "--shell", "nice; : {}", ":::", "x").stdout) == here + 3
+    assert int(run_cli("--niceness", "3", "--shell", "nice; : {}", ":::", "x").stdout) == niceness_after(3)
 
 
 def test_rich_and_the_loop_are_left_alone_without_need() -> None:

@@ -40,6 +40,11 @@ def sh(script: str, *args: str, **options: Any) -> CommandConfig:
     return CommandConfig.shell(script, args, **options)
 
 
+def niceness_after(increment: int) -> int:
+    """Return the niceness of a child of this process that adds `increment`: the kernel stops at 19 (setpriority(2))."""
+    return min(19, os.getpriority(os.PRIO_PROCESS, 0) + increment)
+
+
 def is_gone(pid: int) -> bool:
     """Whether the process is dead and reaped."""
     return not psutil.pid_exists(pid)

@@ -14,7 +14,16 @@ import pytest
 from aiocmdpool.commands.command import CommandConfig, ResourceLimits
 from aiocmdpool.commands.errors import CommandTimeout, IoError
 
-from .support import assert_dead, helper, outcome, returns_before_programs_end, run_host, sh, with_patience
+from .support import (
+    assert_dead,
+    helper,
+    niceness_after,
+    outcome,
+    returns_before_programs_end,
+    run_host,
+    sh,
+    with_patience,
+)
 
 MIB = 1024 * 1024
 
@@ -58,7 +67,7 @@ async def test_umask_is_for_the_files_of_the_program(backend, tmp_path):
 
 @pytest.mark.parametrize("niceness", [1, 5])
 async def test_niceness_is_added(backend, niceness):
-    assert (await identity(backend, niceness=niceness))["niceness"] == (os.getpriority(os.PRIO_PROCESS, 0) + niceness)
+    assert (await identity(backend, niceness=niceness))["niceness"] == niceness_after(niceness)
 
 
 async def test_niceness_ends_at_nineteen(backend):
@@ -67,7 +76,7 @@ async def test_niceness_ends_at_nineteen(backend):
 
 @only_root
 async def test_niceness_below_zero(backend):
-    assert (await identity(backend, niceness=-3))["niceness"] == os.getpriority(os.PRIO_PROCESS, 0) - 3
+    assert (await identity(backend, niceness=-3))["niceness"] == niceness_after(-3)
 
 
 async def test_limits_arrive_soft_and_hard(backend):
@@ -194,7 +203,7 @@ async def test_all_settings_at_once(backend, tmp_path):
     limits = ResourceLimits(cpu_seconds=9, open_files=64)
     seen = await identity(backend, umask=0o37, niceness=2, limits=limits, cwd=tmp_path)
     assert (seen["umask"], seen["cwd"]) == (0o37, str(tmp_path.resolve()))
-    assert seen["niceness"] == os.getpriority(os.PRIO_PROCESS, 0) + 2
+    assert seen["niceness"] == niceness_after(2)
     assert (seen["limits"]["cpu_seconds"], seen["limits"]["open_files"]) == ((9, 9), (64, 64))
     assert seen["group"] == seen["pid"]
 

@@ -7,7 +7,7 @@ import time
 
 import psutil
 import pytest
-from contract.support import is_gone
+from contract.support import is_gone, niceness_after
 
 from aiocmdpool.backends.workers.process_pool import ProcessPool
 from aiocmdpool.commands.command import CommandConfig
@@ -140,12 +140,11 @@ async def test_a_command_that_is_sent_again_is_counted_once(new_pool):
 
 async def test_the_niceness_is_that_of_the_workers_and_of_what_they_start(new_pool):
     pool = new_pool(2, niceness=3)
-    own = os.getpriority(os.PRIO_PROCESS, 0)
     results = await asyncio.gather(*(pool.execute(CommandConfig("nice")) for _ in range(4)))
-    assert {int(result.stdout) for result in results} == {own + 3}
-    assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in pool.statistics().pids} == {own + 3}
+    assert {int(result.stdout) for result in results} == {niceness_after(3)}
+    assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in pool.statistics().pids} == {niceness_after(3)}
     own_more = await pool.execute(CommandConfig("nice", niceness=2))
-    assert int(own_more.stdout) == own + 5
+    assert int(own_more.stdout) == niceness_after(3 + 2)
 
 
 async def test_commands_may_come_before_any_worker_has_said_hello(new_pool):

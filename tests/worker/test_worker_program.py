@@ -6,7 +6,7 @@ import signal
 
 import psutil
 import pytest
-from contract.support import argv_of, is_dead, is_gone, pattern
+from contract.support import argv_of, is_dead, is_gone, niceness_after, pattern
 
 from aiocmdpool.standalone.wire import frames, messages
 from aiocmdpool.standalone.wire.frames import PROTOCOL_VERSION
@@ -146,7 +146,7 @@ def test_a_deadline_in_a_far_future_is_no_trouble(parent, name):
 def test_the_niceness_is_added_and_inherited():
     with FakeParent(niceness=5) as parent:
         parent.start(1, "nice")
-        assert int(parent.result(1).stdout) == os.getpriority(os.PRIO_PROCESS, 0) + 5
+        assert int(parent.result(1).stdout) == niceness_after(5)
 
 
 # -- cancelling ------------------------------------------------------------------------------------------------------
