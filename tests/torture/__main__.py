@@ -23,8 +23,10 @@ from . import run_bytes, soak
 from .arena import Arena, Fight, end_host, start_module
 from .backends import BACKENDS
 from .behaviours import BEHAVIOURS
+from .conditions import Conditions
 from .host import LOOPS
 from .plan import Batch, Selection, make_batches
+from .scenery import scenery
 from .schedule_host import Terms
 from .schedules import make_terms, run_schedules
 from .survivors import Marks
@@ -63,6 +65,9 @@ def _options() -> argparse.Namespace:
     table.add_argument("--runs", type=int, default=10_000, help="for each backend")
     table.add_argument("--batch", type=int, default=6, help="runs in flight in one host")
     table.add_argument("--hosts", type=int, default=cpu_count(), help="hosts at once; many starve each other")
+    table.add_argument("--user", default="", help="name or uid of an ordinary user whom the hosts run as (takes root)")
+    table.add_argument("--no-cgroup", action="store_true", help="hide the control groups from the hosts (takes root)")
+    table.add_argument("--python", default=sys.executable, help="interpreter of the hosts, within the user's reach")
     table.add_argument("--tolerance", type=float, default=0.25, help="seconds past the grace that a death may take")
     schedules = _part(parts, "schedules", _schedules, "random schedules with faults")
     schedules.add_argument("--count", type=int, default=200, help="for each backend")
@@ -91,6 +96,12 @@ def _part(parts: Any, name: str, run: Callable[[argparse.Namespace], int], text:
 
 
 def _table(options: argparse.Namespace) -> int:
+    conditions = Conditions(options.user, not options.no_cgroup, options.python)
+    with scenery(unprivileged=conditions.uid != 0):
+        return _table_in(conditions, options)
+
+
+def _table_in(conditions: Conditions, options: argparse.Namespace) -> int:
     selection = Selection(
         tuple(options.behaviour or BEHAVIOURS),
         tuple(options.trigger or TRIGGERS),
@@ -98,23 +109,26 @@ def _table(options: argparse.Namespace) -> int:
         options.unpromised,
     )
     batches = make_batches(selection, options.runs, options.batch, GRACE, options.seed)
-    fights, starved = asyncio.run(_fight(batches, options.hosts))
+    fights, starved = asyncio.run(_fight(batches, options.hosts, conditions))
     limit = GRACE + options.tolerance
     rows = sum_up(fights, limit)
     print(table_text(rows, limit))
     print(f"a bystander that only slept was kept waiting for up to {starved:.3f} s")
+    for name, behaviour in BEHAVIOURS.items():
+        if not behaviour.available and name in selection.behaviours:
+            print(f"not available here: {name}")
     wrong = [f"{f.batch.backend}, {f.batch.trigger}: {text}" for f in fights for text in f.survivors() + f.complaints()]
     if wrong:
         print("\nwrong", *wrong[:SHOWN], f"{len(wrong)} in all", sep="\n  ")
     return int(bool(wrong) or any(row.late for row in rows.values()))
 
 
-async def _fight(batches: Iterable[Batch], hosts: int) -> tuple[list[Fight], float]:
+async def _fight(batches: Iterable[Batch], hosts: int, conditions: Conditions) -> tuple[list[Fight], float]:
     """How all went, and for how many seconds the machine kept a bystander waiting."""
     bystander = await start_module("torture.bystander", tempfile.gettempdir(), "")
     assert bystander.stdout is not None
     try:
-        fights = await Arena(Marks(), hosts).fight(batches)
+        fights = await Arena(Marks(), hosts, conditions).fight(batches)
         bystander.terminate()
         return fights, float(await bystander.stdout.read())
     finally:

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import re
 import signal
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,8 +13,11 @@ from time import monotonic
 
 import aiocmdpool
 
+from .behaviours import BEHAVIOURS, Behaviour
+from .conditions import DEFAULT, Conditions
 from .plan import Batch
-from .survivors import Marks, describe
+from .scenery import MOUNT, SILENCE
+from .survivors import Marks, bearers, describe, kill_bearers
 from .triggers import TRIGGERS
 
 LOOK_EVERY = 0.02  # seconds between looks at /proc
@@ -36,7 +39,18 @@ class Fate:
     gone: float = 0.0
     """When a look found nothing of it, and the next one neither."""
     survivors: list[str] = dataclasses.field(default_factory=list)
+    message: str = ""
+    """Of the error that its caller was given."""
     absences: int = 0
+
+    @property
+    def allows(self) -> Behaviour:
+        """What its behaviour excuses."""
+        return BEHAVIOURS[self.behaviour]
+
+    def may_live(self, pid: int) -> bool:
+        """Whether its caller has been told that this process lives on, as it may be where nobody can end it."""
+        return self.allows.unkillable and str(pid) in re.findall(r"\d+", self.message)
 
     @property
     def death(self) -> float:
@@ -50,7 +64,10 @@ class Fate:
         outcomes = [outcome for _, outcome in self.settled]
         if not expected:
             return f"settled by a host that is dead: {outcomes}" if outcomes else ""
-        fine = len(outcomes) == 1 and outcomes[0] in expected
+        fine = len(outcomes) == 1 and not expected.isdisjoint({outcomes[0], outcomes[0].split()[0]})
+        names_a_path = not self.allows.on_the_mount or os.environ[MOUNT] in self.message
+        if fine and outcomes[0].startswith(("IoError", "CommandTimeout")) and not names_a_path:
+            return f"does not name the path: {self.message}"
         return "" if fine else f"settled as {outcomes}, not as one of {sorted(expected)}"
 
 
@@ -62,12 +79,33 @@ class Fight:
     fates: dict[int, Fate]
     host: str = ""
     """What was wrong with the host itself."""
+    left: list[str] = dataclasses.field(default_factory=list)
+    """What lived on of the host, its workers and its neighbours."""
+    neighbours: int = 0
+    lost: list[str] = dataclasses.field(default_factory=list)
+    """What became of neighbours that have not come to their own end."""
 
     def complaints(self) -> list[str]:
         """All that should not be, survivors apart, for people."""
-        expected = TRIGGERS[self.batch.trigger].outcomes
-        found = [f"{fate.behaviour}: {fate.wrong(expected)}" for fate in self.fates.values() if fate.wrong(expected)]
-        return [*found, *([self.host] if self.host else [])]
+        trigger, found = TRIGGERS[self.batch.trigger], list[str]()
+        for fate in self.fates.values():
+            if wrong := fate.wrong(trigger.expects(fate.allows)):
+                found.append(f"{fate.behaviour}: {wrong}")
+            if fate.outlived and trigger.outcomes and not fate.survivors and not fate.allows.unkillable:
+                found.append(f"{fate.behaviour}: something of it lived when its caller was told that it is over")
+        return [*found, *([self.host] if self.host else []), *self.left, *self.lost_neighbours()]
+
+    def lost_neighbours(self) -> list[str]:
+        """What became of those that the trigger spares and whose worker nobody ended."""
+        spared = TRIGGERS[self.batch.trigger].spares
+        excused = any(fate.allows.ends_parent for fate in self.fates.values())
+        return [f"lost: {text}" for text in self.lost if spared and not (excused and "WorkerLost" in text)]
+
+    @property
+    def patience(self) -> float:
+        """Seconds after the grace in which everything has to be gone."""
+        mute = any(fate.allows.on_the_mount for fate in self.fates.values())
+        return PATIENCE + (SILENCE if mute else 0)
 
     def survivors(self) -> list[str]:
         """All that lived on, for people."""
@@ -80,10 +118,11 @@ class Arena:
     Args:
         marks: Those of this session.
         hosts: How many batches at once.
+        conditions: Those of the hosts.
     """
 
-    def __init__(self, marks: Marks, hosts: int) -> None:
-        self._marks = marks
+    def __init__(self, marks: Marks, hosts: int, conditions: Conditions = DEFAULT) -> None:
+        self._marks, self._conditions = marks, conditions
         self._permits = asyncio.Semaphore(hosts)
         self._watched: dict[int, Fate] = {}
         self._looked = asyncio.Condition()
@@ -102,7 +141,8 @@ class Arena:
         fight = Fight(batch, {run.number: Fate(run.behaviour) for run in batch.runs})
         async with self._permits:
             with tempfile.TemporaryDirectory() as folder:
-                process = await start_module("torture.host", folder, f"{batch.to_json()}\n{self._marks.token}\n")
+                words = f"{batch.to_json()}\n{self._marks.token}\n"
+                process = await start_module("torture.host", folder, words, self._conditions)
                 self._watched.update(fight.fates)
                 try:
                     async with asyncio.timeout(HOST_DEADLINE):
@@ -111,7 +151,7 @@ class Arena:
                     fight.host = f"the host did not end within {HOST_DEADLINE:g} s"
                 finally:
                     errors = await end_host(process)
-                    await self._all_gone(fight)
+                    await self._all_gone(fight, folder)
                     for number in fight.fates:
                         del self._watched[number]
                 fight.host = fight.host or self._judge(batch, process.returncode, errors, os.listdir(folder))
@@ -120,21 +160,30 @@ class Arena:
     async def _hear(self, process: asyncio.subprocess.Process, fight: Fight) -> None:
         assert process.stdout is not None
         async for line in process.stdout:
-            what, number, *rest = line.decode().split(maxsplit=3)
+            what, _, text = line.decode().partition(" ")
+            if what == "lost":
+                fight.lost.append(text.strip())
+                continue
+            number, *rest = text.split(maxsplit=2)
+            if what == "neighbours":
+                fight.neighbours = int(number)
+                continue
             fate = fight.fates[int(number)]
             if what == "ready":
                 fate.ready = True
             elif what == "triggered":
                 fate.triggered = float(rest[0])
             else:
-                fate.settled.append((float(rest[0]), rest[1].strip()))
+                outcome, _, fate.message = rest[1].strip().partition("\t")
+                fate.settled.append((float(rest[0]), outcome))
         await process.wait()
 
     def _judge(self, batch: Batch, code: int | None, errors: bytes, files: list[str]) -> str:
-        wanted = {"host_kill": -signal.SIGKILL, "host_exception": 1}.get(batch.trigger, 0)
+        killed = -signal.SIGKILL
+        wanted = {"host_kill": killed, "host_and_workers_kill": killed, "host_exception": 1}.get(batch.trigger, 0)
         if code != wanted:
             return f"the host ended with {code} instead of {wanted}: {errors.decode(errors='replace')[-2000:]}"
-        left = sorted(set(files) - {"ready"})
+        left = sorted(set(files) - {"ready", "go"})
         return f"the host left files: {left}" if left else ""
 
     # -- looks ----------------------------------------------------------------------------------------------------
@@ -149,21 +198,25 @@ class Arena:
                 self._looked.notify_all()
             await asyncio.sleep(LOOK_EVERY)
 
-    async def _all_gone(self, fight: Fight) -> None:
+    async def _all_gone(self, fight: Fight, folder: str) -> None:
         """Wait until nothing of a batch is left, or for so long that the rest are survivors."""
-        deadline = monotonic() + fight.batch.grace + PATIENCE
+        patience = fight.batch.grace + fight.patience
+        deadline = monotonic() + patience
         mine = fight.fates.values()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + fight.batch.grace + PATIENCE):
-                while not all(fate.absences > 1 for fate in mine) and monotonic() < deadline:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + patience):
+                while monotonic() < deadline:
+                    if all(fate.absences > 1 for fate in mine) and not bearers(folder):
+                        break
                     async with self._looked:
                         await self._looked.wait()
         for number, pids in self._marks.alive(environments=True).items():
             if number in fight.fates:
-                fight.fates[number].survivors = list(map(describe, pids))
-        left = [number for number, fate in fight.fates.items() if fate.survivors]
-        if left:  # others are to fight under the conditions they would have had
-            self._marks.kill(left)
+                fate = fight.fates[number]
+                fate.survivors = [describe(pid) for pid in pids if not fate.may_live(pid)]
+                self._marks.kill([number])  # others are to fight under the conditions they would have had
+        fight.left = [f"lived on without a mark: {describe(pid)}" for pid in bearers(folder)]
+        kill_bearers(folder)
 
 
 def _note(fate: Fate, alive: bool, looked_at: float) -> None:
@@ -178,13 +231,16 @@ def _note(fate: Fate, alive: bool, looked_at: float) -> None:
             fate.gone = looked_at
 
 
-async def start_module(module: str, folder: str, words: str) -> asyncio.subprocess.Process:
-    """Start a module of this suite as a program of its own, with a folder for its temporary files."""
+async def start_module(
+    module: str, folder: str, words: str, conditions: Conditions = DEFAULT
+) -> asyncio.subprocess.Process:
+    """Start a module of this suite as a program of its own, in its own session, with a folder for temporary files."""
+    conditions.give(folder)
     path = [str(Path(aiocmdpool.__path__[0]).parent), str(TESTS)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TMPDIR": folder, "PYTHONDONTWRITEBYTECODE": "1"}
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, stdin=pipe, stdout=pipe, stderr=pipe, env=environment
+        *conditions.argv(module), stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
     )
     assert process.stdin is not None
     process.stdin.write(words.encode())

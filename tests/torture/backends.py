@@ -18,15 +18,18 @@ class Backend:
 
     make: Callable[[], ExecutionBackend]
     promises: frozenset[str]
+    has_workers: bool = False
     finds_anonymous_after: frozenset[str] = frozenset()
     """The triggers after which even a process is ended that nothing names: those that end all the worker has."""
 
     def promise(self, behaviour: Behaviour, trigger: str) -> bool:
         """Whether nothing may be left."""
+        if behaviour.needs_worker and not self.has_workers:
+            return False  # it would be the host itself that is stopped, or that waits for a file system
         return trigger in (self.finds_anonymous_after if behaviour.anonymous else self.promises)
 
 
-_IN_LIFE = frozenset(TRIGGERS) - {"worker_kill", "host_kill", "host_os_exit"}
+_IN_LIFE = frozenset(TRIGGERS) - {"worker_kill", "host_kill", "host_and_workers_kill", "host_os_exit"}
 
 BACKENDS = {
     "process": Backend(lambda: ProcessBackend(), _IN_LIFE),
@@ -34,6 +37,7 @@ BACKENDS = {
     "process_pool": Backend(
         lambda: ProcessPoolBackend(2),
         frozenset(TRIGGERS),
+        True,
         frozenset({"close", "host_kill", "host_os_exit", "host_sys_exit", "host_exception"}),
     ),
 }

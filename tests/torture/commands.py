@@ -1,12 +1,14 @@
 """Harmless and faulty commands for schedules and long runs, each with what it must give when it comes to its end."""
 
 import dataclasses
+import os
 import random
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig, ResourceLimits
 from aiocmdpool.commands.errors import CommandTimeout, ExecuteError, IoError, NonZeroExit
 from aiocmdpool.commands.result import CommandResult
 
@@ -21,6 +23,10 @@ class Sample:
     command: CommandConfig
     check: Callable[[CommandResult | ExecuteError], str]
 
+    def with_timeout(self, seconds: float) -> "Sample":
+        """Return the same with a deadline."""
+        return dataclasses.replace(self, command=self.command.with_timeout(seconds))
+
 
 def checksummed(chance: random.Random, largest: int = 2000) -> Sample:
     """Says one thing on stdout and another on stderr, of which every byte must arrive."""
@@ -33,6 +39,23 @@ def fed(chance: random.Random) -> Sample:
     """Gives back what it is fed; more than a pipe holds, now and then."""
     data = chance.randbytes(chance.choice([0, 1, 4096, 65537, 300_000]))
     return Sample("fed", CommandConfig("cat", stdin=data), lambda outcome: _same_bytes(outcome, data, b""))
+
+
+def prepared(chance: random.Random) -> Sample:
+    """Says what it is told, under settings that take more than a plain start (setrlimit(2), setpriority(2), …)."""
+    word = chance.randbytes(20).hex()
+    settings: dict[str, Any] = {
+        "limits": ResourceLimits(cpu_seconds=20, open_files=chance.randint(32, 256), file_size=0),
+        "niceness": chance.randint(1, 10),
+        "umask": chance.choice([0o22, 0o27, 0o77]),
+        "no_new_privs": sys.platform == "linux",
+        **({"user": "nobody"} if os.geteuid() == 0 else {}),
+    }
+    chosen = {name: settings[name] for name in chance.sample(list(settings), chance.randint(1, len(settings)))}
+    command = CommandConfig("/bin/echo", [word], cwd="/", **chosen)
+    return Sample(
+        f"prepared by {sorted(chosen)}", command, lambda outcome: _same_bytes(outcome, f"{word}\n".encode(), b"")
+    )
 
 
 def _same_bytes(outcome: CommandResult | ExecuteError, stdout: bytes, stderr: bytes) -> str:
@@ -78,7 +101,10 @@ def hostile(chance: random.Random, ready: str, mark: str, *, anonymous: bool = T
     names = [
         name
         for name, behaviour in BEHAVIOURS.items()
-        if STAY in behaviour.endings and behaviour.available and (anonymous or not behaviour.anonymous)
+        if STAY in behaviour.endings
+        and behaviour.available
+        and not behaviour.family
+        and (anonymous or not behaviour.anonymous)
     ]
     name = chance.choice(names)
     program, *args = BEHAVIOURS[name].argv(ready, mark, STAY)

@@ -1,7 +1,9 @@
 """The program that has a backend and runs one batch on it: `python -m torture.host`, the batch as JSON on stdin.
 
-It tells what happens on stdout, a line each: `ready N`, `triggered N TIME`, `settled N TIME OUTCOME`, where the time is
-that of the monotonic clock, which is one for all processes of the machine. Hosts that are to die are not closed.
+It tells what happens on stdout, a line each: `ready N`, `triggered N TIME`, `settled N TIME OUTCOME`, a tab and the
+message of an error, where the time is that of the monotonic clock, which is one for all processes of the machine; at
+the end `neighbours COUNT`, and `lost WHAT` for each that has not come to its own end. Hosts that are to die are not
+closed.
 """
 
 import asyncio
@@ -22,13 +24,16 @@ from aiocmdpool.commands.run_control import RunControl
 
 from .backends import BACKENDS, workers_of
 from .behaviours import BEHAVIOURS, MARK_NAME
+from .neighbours import HELD, Neighbours
 from .plan import Batch, Run
+from .scenery import on_the_mount
 from .survivors import Marks
 from .triggers import HOST_ENDS, TRIGGERS
 
 READY_WITHIN = 20.0  # seconds; whatever is not ready then is ended all the same
 DEADLINE = 0.6  # seconds: `timeout` and `idle_timeout`
 LIMIT = 300_000  # bytes
+MUTE_FOR = 0.3  # seconds given to programs that never say that they are ready
 JITTER = 0.01  # seconds at most between readiness and the end
 WARM_UP = 4  # commands, so that the workers are there when it begins
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -44,15 +49,22 @@ class Host:
         self._batch, self._marks, self._backend = batch, marks, backend
         self._chance = random.Random(batch.seed)
         self._ready = Ready(folder, {marks.of(run.number): run.number for run in batch.runs})
+        self._folder = folder
         self.tasks: dict[int, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         await asyncio.gather(*(self._backend.execute(CommandConfig("true")) for _ in range(WARM_UP)))
+        neighbours = Neighbours(self._backend.execute, self._folder, self._chance, self._ready.path)
+        await self._all_ready(*HELD)
         for run in self._batch.runs:
             self._ready.events[run.number] = asyncio.Event()
             self.tasks[run.number] = asyncio.create_task(self._execute(run))
         await getattr(self, f"_trigger_{self._batch.trigger}", self._trigger_nothing)()
         await asyncio.wait(self.tasks.values())
+        await neighbours.end()
+        say("neighbours", neighbours.settled)
+        for text in neighbours.lost:
+            say("lost", " ".join(text.split()))
         await self._backend.aclose()
         self._ready.close()
 
@@ -73,13 +85,13 @@ class Host:
             say("triggered", run.number, min(settled, exited))
         elif self._batch.trigger == "output_limit":  # nobody can say when the limit was reached: not before this
             say("triggered", run.number, min(settled, self._ready.times.get(run.number, began)))
-        say("settled", run.number, settled, _name_of(outcome))
+        say("settled", run.number, settled, f"{_name_of(outcome)}\t{_message_of(outcome)}")
 
     def _command(self, run: Run) -> CommandConfig:
         behaviour, trigger, mark = BEHAVIOURS[run.behaviour], self._batch.trigger, self._marks.of(run.number)
         program, *args = behaviour.argv(self._ready.path, mark, TRIGGERS[trigger].ending)
         limited = trigger == "output_limit"
-        return CommandConfig(
+        command = CommandConfig(
             program,
             args,
             env={MARK_NAME: mark},
@@ -89,6 +101,7 @@ class Host:
             max_output=LIMIT,
             output_policy=OutputPolicy.FAIL if limited else OutputPolicy.KEEP_HEAD,
         )
+        return on_the_mount(command, behaviour.on_the_mount) if behaviour.on_the_mount else command
 
     # -- what ends them -----------------------------------------------------------------------------------------------
 
@@ -119,6 +132,12 @@ class Host:
         self._all_triggered()
         os.kill(os.getpid(), signal.SIGKILL)
 
+    async def _trigger_host_and_workers_kill(self) -> None:
+        await self._all_ready(*self.tasks)
+        self._all_triggered()
+        for pid in (*workers_of(self._backend), os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+
     async def _trigger_host_os_exit(self) -> None:
         await self._all_ready(*self.tasks)
         self._all_triggered()
@@ -134,8 +153,10 @@ class Host:
         self._all_triggered()
         raise ZeroDivisionError("as the torture wants")
 
-    async def _all_ready(self, *numbers: int) -> None:
-        waits = [asyncio.create_task(self._ready.events[number].wait()) for number in numbers]
+    async def _all_ready(self, *keys: int | str) -> None:
+        mute = {run.number for run in self._batch.runs if BEHAVIOURS[run.behaviour].on_the_mount}
+        waits = [asyncio.create_task(self._ready.events[key].wait()) for key in keys if key not in mute]
+        waits += [asyncio.create_task(asyncio.sleep(MUTE_FOR)) for key in keys if key in mute]
         _, late = await asyncio.wait(waits, timeout=READY_WITHIN)
         for wait in late:
             wait.cancel()
@@ -155,14 +176,17 @@ class Ready:
         os.mkfifo(self.path)
         self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
         self._numbers, self._cut = numbers, b""
-        self.events: dict[int, asyncio.Event] = {}
+        self.events: dict[int | str, asyncio.Event] = {name: asyncio.Event() for name in HELD}
         self.times: dict[int, float] = {}
         asyncio.get_running_loop().add_reader(self._fd, self._read)
 
     def _read(self) -> None:
         *lines, self._cut = (self._cut + os.read(self._fd, 65536)).split(b"\n")
         for line in lines:
-            number = self._numbers[line.decode()]
+            number = self._numbers.get(line.decode())
+            if number is None:
+                self.events[line.decode()].set()
+                continue
             self.times.setdefault(number, monotonic())
             if not self.events[number].is_set():
                 say("ready", number)
@@ -179,6 +203,15 @@ def _name_of(outcome: Any) -> str:
     else:
         reason = outcome.end_reason
     return f"{type(outcome).__name__} {reason.value if reason else ''}".strip()
+
+
+def _message_of(outcome: Any) -> str:
+    """What its caller can read, in one line: the message of an error, and those of its causes."""
+    messages = []
+    while isinstance(outcome, BaseException):
+        messages += [str(outcome), *getattr(outcome, "__notes__", ())]
+        outcome = outcome.__cause__
+    return " ".join(" ".join(messages).split())
 
 
 def say(*words: object) -> None:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Iterator
 
 from .backends import BACKENDS
-from .behaviours import BEHAVIOURS
+from .behaviours import AT_ONCE, BEHAVIOURS
 from .triggers import TRIGGERS
 
 
@@ -52,28 +52,36 @@ class Selection:
         for trigger in self.triggers:
             for name in self.behaviours:
                 promised = self.unpromised or BACKENDS[backend].promise(BEHAVIOURS[name], trigger)
-                if TRIGGERS[trigger].concerns(BEHAVIOURS[name]) and promised:
+                if TRIGGERS[trigger].concerns(trigger, BEHAVIOURS[name]) and promised:
                     yield trigger, name
 
 
 def make_batches(
     selection: Selection, runs: int, size: int, grace: float, seed: int, loops: Iterable[str] = ("asyncio", "uvloop")
 ) -> list[Batch]:
-    """Spread `runs` for each backend evenly over its cells, shuffled; each batch mixes behaviours."""
+    """Spread `runs` for each backend evenly over its cells, shuffled; each batch mixes behaviours of one family."""
     chance, factories = random.Random(seed), list(loops)
     batches: list[Batch] = []
     number = 0
     for backend in selection.backends:
         for trigger, behaviours in _columns(selection, backend, runs).items():
-            chance.shuffle(behaviours)
-            for start in range(0, len(behaviours), size):
-                part = behaviours[start : start + size]
+            for part in _parts(behaviours, size, chance):
                 numbered = tuple(Run(number + index, name) for index, name in enumerate(part))
                 number += len(part)
                 loop = factories[len(batches) % len(factories)]
                 batches.append(Batch(backend, trigger, loop, grace, chance.getrandbits(32), numbered))
     chance.shuffle(batches)
     return batches
+
+
+def _parts(behaviours: list[str], size: int, chance: random.Random) -> Iterator[list[str]]:
+    """Deal out behaviours to hosts, each family to its own."""
+    chance.shuffle(behaviours)
+    for family in dict.fromkeys(BEHAVIOURS[name].family for name in behaviours):
+        members = [name for name in behaviours if BEHAVIOURS[name].family == family]
+        at_once = AT_ONCE.get(family, size)
+        for start in range(0, len(members), at_once):
+            yield members[start : start + at_once]
 
 
 def _columns(selection: Selection, backend: str, runs: int) -> dict[str, list[str]]:

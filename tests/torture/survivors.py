@@ -70,6 +70,25 @@ class Marks:
                             os.kill(pid, signal.SIGKILL)
 
 
+def bearers(folder: str) -> list[int]:
+    """Return the living processes that have a folder for their temporary files: a host, and all it has started."""
+    mine = f"TMPDIR={folder}\0".encode()
+    return [
+        int(entry)
+        for entry in os.listdir("/proc")
+        if entry.isdigit() and mine in _read(f"/proc/{entry}/environ") + b"\0" and _arguments(entry)
+    ]
+
+
+def kill_bearers(folder: str) -> None:
+    """End them."""
+    deadline = time.monotonic() + _KILLING
+    while (pids := bearers(folder)) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 def _read(path: str) -> bytes:
     try:
         with open(path, "rb", buffering=0) as file:
