@@ -41,6 +41,8 @@ def killed_at_the_end(pid: int) -> Iterator[None]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # it is our child where we are PID 1, or a subreaper
+            os.waitpid(pid, 0)
 
 
 async def started(backend, ready, release, launch: str, **options):

@@ -14,6 +14,7 @@ import pytest
 from aiocmdpool.commands.command import CommandConfig, ResourceLimits
 from aiocmdpool.commands.errors import CommandTimeout, IoError
 
+from .privileges import needs_capability
 from .support import (
     assert_dead,
     helper,
@@ -27,7 +28,7 @@ from .support import (
 
 MIB = 1024 * 1024
 
-only_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes the privilege to become somebody else")
+becomes_somebody_else = needs_capability("CAP_SETUID", "CAP_SETGID")
 
 
 async def identity(backend, **options: Any) -> dict[str, Any]:
@@ -74,7 +75,7 @@ async def test_niceness_ends_at_nineteen(backend):
     assert (await identity(backend, niceness=40))["niceness"] == 19
 
 
-@only_root
+@needs_capability("CAP_SYS_NICE")
 async def test_niceness_below_zero(backend):
     assert (await identity(backend, niceness=-3))["niceness"] == niceness_after(-3)
 
@@ -135,7 +136,7 @@ async def test_a_tight_limit_is_for_the_program_and_not_for_its_preparation(back
     assert (result.returncode, result.stdout) == (0, b"works\n")
 
 
-@only_root
+@becomes_somebody_else
 async def test_user_by_name_brings_its_groups_along(backend):
     nobody = pwd.getpwnam("nobody")
     result = await backend.execute(sh("id -u; id -g; id -G", user="nobody", cwd="/"))
@@ -144,20 +145,20 @@ async def test_user_by_name_brings_its_groups_along(backend):
     assert set(map(int, groups.split())) == set(os.getgrouplist("nobody", nobody.pw_gid))
 
 
-@only_root
+@becomes_somebody_else
 async def test_user_by_number(backend):
     nobody = pwd.getpwnam("nobody")
     result = await backend.execute(sh("id -u; id -g", user=nobody.pw_uid, cwd="/"))
     assert list(map(int, result.text().split())) == [nobody.pw_uid, nobody.pw_gid]
 
 
-@only_root
+@becomes_somebody_else
 async def test_a_number_without_an_entry_is_a_user_too(backend):
     result = await backend.execute(sh("id -u; id -G", user=54_321, group=54_322, cwd="/"))
     assert list(map(int, result.text().split())) == [54_321, 54_322]
 
 
-@only_root
+@becomes_somebody_else
 async def test_a_user_without_an_entry_never_keeps_the_hosts_groups(backend, tmp_path):
     """Nobody knows its group, and that of root is no answer."""
     error = await outcome(backend.execute(sh(f"touch '{tmp_path}/ran'", user=54_321, cwd="/")))
@@ -168,7 +169,7 @@ async def test_a_user_without_an_entry_never_keeps_the_hosts_groups(backend, tmp
     assert not (tmp_path / "ran").exists()
 
 
-@only_root
+@becomes_somebody_else
 async def test_group_alone(backend):
     group = grp.getgrgid(pwd.getpwnam("nobody").pw_gid)
     for name in (group.gr_name, group.gr_gid):
@@ -176,7 +177,7 @@ async def test_group_alone(backend):
         assert result.text().split() == [str(os.getuid()), str(group.gr_gid), str(group.gr_gid)]
 
 
-@only_root
+@becomes_somebody_else
 async def test_another_user_has_no_privilege_left(backend, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("root's own")
@@ -187,7 +188,7 @@ async def test_another_user_has_no_privilege_left(backend, tmp_path):
         assert int(result.text().split()[-1], 16) == 0
 
 
-@only_root
+@becomes_somebody_else
 async def test_a_program_of_another_user_is_ended_by_its_deadline(backend):
     command = sh("sleep 60 & echo $!; sleep 60", user="nobody", cwd="/")
     with returns_before_programs_end():

@@ -19,6 +19,7 @@ from aiocmdpool.commands.errors import IoError, TaskCancelled
 from aiocmdpool.commands.result import EndReason
 
 from .backends import BACKENDS
+from .privileges import has_capability
 from .support import HOST_DEADLINE, host_environment, outcome
 
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")
@@ -163,6 +164,8 @@ def as_somebody_else() -> list[str]:
     """Root has no limit on processes (setrlimit(2)); whoever takes its place here may still read every file."""
     if os.geteuid() != 0:
         return []
+    if not (has_capability("CAP_SETUID") and has_capability("CAP_SETGID")):
+        pytest.skip("root has no limit on processes, and takes CAP_SETUID and CAP_SETGID to be somebody else")
     if shutil.which("setpriv") is None:
         pytest.skip("root has no limit on processes, and there is no setpriv here to be somebody else")
     nobody_else = ["--reuid=54321", "--regid=54321", "--clear-groups"]

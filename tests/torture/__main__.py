@@ -19,7 +19,7 @@ if __package__ == "tests.torture":  # hosts know this package as `torture`, as t
 
 from aiocmdpool.system.cpus import cpu_count
 
-from . import run_bytes, soak
+from . import run_bytes, settings, soak
 from .arena import Arena, Fight, end_host, start_module
 from .backends import BACKENDS
 from .behaviours import BEHAVIOURS
@@ -77,6 +77,7 @@ def _options() -> argparse.Namespace:
     schedules.add_argument("--starved", action="store_true")
     for name, main_of, commands, text in (
         ("bytes", run_bytes.main, 100_000, "fast exits, of whose output not a byte may be lost"),
+        ("settings", settings.main, 20_000, "commands with limits, niceness, umask, user: none may be lost"),
         ("soak", soak.main, 200_000, "a long run that ends with flat memory and descriptors"),
     ):
         part = _part(parts, name, functools.partial(_each_backend, main_of), text)

@@ -23,6 +23,7 @@ from .triggers import TRIGGERS
 LOOK_EVERY = 0.02  # seconds between looks at /proc
 PATIENCE = 4.0  # seconds after trigger, grace and host's death; what lives then is a survivor
 HOST_DEADLINE = 60.0  # seconds, for a whole batch
+SHOWN = 4  # processes of one run
 TESTS = Path(__file__).resolve().parent.parent
 
 
@@ -93,7 +94,7 @@ class Fight:
                 found.append(f"{fate.behaviour}: {wrong}")
             if fate.outlived and trigger.outcomes and not fate.survivors and not fate.allows.unkillable:
                 found.append(f"{fate.behaviour}: something of it lived when its caller was told that it is over")
-        return [*found, *([self.host] if self.host else []), *self.left, *self.lost_neighbours()]
+        return [*found, *([self.host] if self.host else []), *_a_few(self.left), *self.lost_neighbours()]
 
     def lost_neighbours(self) -> list[str]:
         """What became of those that the trigger spares and whose worker nobody ended."""
@@ -109,7 +110,7 @@ class Fight:
 
     def survivors(self) -> list[str]:
         """All that lived on, for people."""
-        return [f"{fate.behaviour}: {text}" for fate in self.fates.values() for text in fate.survivors]
+        return [f"{fate.behaviour}: {text}" for fate in self.fates.values() for text in _a_few(fate.survivors)]
 
 
 class Arena:
@@ -217,6 +218,10 @@ class Arena:
                 self._marks.kill([number])  # others are to fight under the conditions they would have had
         fight.left = [f"lived on without a mark: {describe(pid)}" for pid in bearers(folder)]
         kill_bearers(folder)
+
+
+def _a_few(texts: list[str]) -> list[str]:
+    return texts[:SHOWN] + [f"and {len(texts) - SHOWN} more"] * (len(texts) > SHOWN)
 
 
 def _note(fate: Fate, alive: bool, looked_at: float) -> None:

@@ -30,8 +30,16 @@ class Trigger:
         """What the caller of such a program may get; empty where no caller is left."""
         if not self.outcomes:
             return self.outcomes
-        also = {"WorkerLost"} if behaviour.ends_parent else {"ChildError"} if behaviour.unkillable else set()
-        return self.outcomes | (also | {"IoError", "CommandTimeout"} if behaviour.on_the_mount else also)
+        also: set[str] = set()
+        if behaviour.ends_parent:
+            also |= {"WorkerLost"}
+        if behaviour.unkillable:
+            also |= {"ChildError"}
+        if behaviour.on_the_mount:
+            also |= {"IoError", "CommandTimeout"}
+        if also and "CancelledError cancelled" in self.outcomes:
+            also.add("CancelledError")  # there may be no result that could say why it ended
+        return self.outcomes | also
 
 
 def _trigger(*outcomes: str, **options: Any) -> Trigger:
