@@ -7,6 +7,7 @@ import asyncio
 import ctypes
 import os
 import platform
+import pwd
 import resource
 import signal
 import subprocess
@@ -155,7 +156,7 @@ async def unprivileged(make: Make, marker: str) -> None:
     async with make() as backend:
         for options in (
             {"niceness": -5},
-            {"user": "nobody"},
+            {"user": somebody_else()},
             {"group": 12345},
             {"limits": ResourceLimits(open_files=hard + 1)},
             {"umask": 0o77, "niceness": -5},
@@ -163,6 +164,11 @@ async def unprivileged(make: Make, marker: str) -> None:
             error = await outcome(backend.execute(helper("touch_file", marker, **options)))
             name = list(options)[-1]
             print((name, type(error).__name__, error.errno, name in str(error), "privilege" in str(error)))
+
+
+def somebody_else() -> str:
+    """Return the name of a user that this process is not."""
+    return next(name for name in ("nobody", "daemon") if pwd.getpwnam(name).pw_uid != os.geteuid())
 
 
 async def unwritable(make: Make, path: str) -> None:

@@ -66,6 +66,21 @@ async def assert_dead(*pids: int) -> None:
 
 
 @contextlib.contextmanager
+def adopting() -> Iterator[None]:
+    """Reap what the body leaves behind if this process is PID 1: orphans become its children then, and nobody else's.
+
+    Only for what is not to be reaped by a backend: the workers of a host that is gone, and daemons that were let go.
+    """
+    before = {child.pid for child in psutil.Process().children()}
+    try:
+        yield
+    finally:
+        if os.getpid() == 1:
+            orphans = [child for child in psutil.Process().children() if child.pid not in before]
+            psutil.wait_procs(orphans, timeout=DYING)
+
+
+@contextlib.contextmanager
 def returns_before_programs_end() -> Iterator[None]:
     """The body must not have waited for a sleeping helper program to end by itself."""
     started = time.monotonic()

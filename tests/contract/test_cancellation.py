@@ -13,6 +13,7 @@ from aiocmdpool.commands.errors import NonZeroExit
 
 from .support import (
     HOST_DEADLINE,
+    adopting,
     assert_dead,
     helper,
     host_argv,
@@ -288,9 +289,10 @@ def test_ctrl_c_ends_the_command_and_the_host(backend_name, loop, ready):
 @contextlib.contextmanager
 def host(scenario, backend, loop, *args, **options):
     argv = host_argv(scenario, backend, loop, *args)
-    process = subprocess.Popen(argv, env=host_environment(), text=True, **options)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    with adopting():
+        process = subprocess.Popen(argv, env=host_environment(), text=True, **options)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()

@@ -13,7 +13,7 @@ from aiocmdpool.commands.errors import CommandTimeout
 from aiocmdpool.commands.result import EndReason
 
 from .backends import BACKENDS
-from .support import assert_dead, helper, is_dead, outcome, returns_before_programs_end, sh, with_patience
+from .support import adopting, assert_dead, helper, is_dead, outcome, returns_before_programs_end, sh, with_patience
 
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")
 
@@ -128,18 +128,19 @@ async def test_what_others_leave_dies_all_the_same(backend, ready, release):
 @both_loops
 async def test_what_a_daemon_starts_later_lives_on_when_the_daemon_is_gone(backend, ready, release, tmp_path):
     """It comes back to whoever looks after orphans, long after the command."""
-    later, script = tmp_path / "later", tmp_path / "daemon.sh"
-    os.mkfifo(later)
-    told = os.open(later, os.O_RDWR)
-    script.write_text('echo >"$2"; read x <"$3"; sh -c \'echo $$ >"$1"; exec sleep 60\' sh "$1" &')
-    launch = f'setsid sh "$4" "$1" "$2" "$3" {QUIET} & read x <"$2"'
-    result = await backend.execute(sh(launch, ready.path, release.path, str(later), str(script), detach=True))
-    assert (result.returncode, result.leaked) == (0, ())
-    os.write(told, b"go\n")
-    pid = int(await ready.wait())
-    os.close(told)
-    with killed_at_the_end(pid):
-        for _ in range(3):
-            assert (await backend.execute(helper("double_fork", ready.path, "leave", "session"))).leaked
-            await ready.pids(2)
-    await assert_dead(pid)
+    with adopting():
+        later, script = tmp_path / "later", tmp_path / "daemon.sh"
+        os.mkfifo(later)
+        told = os.open(later, os.O_RDWR)
+        script.write_text('echo >"$2"; read x <"$3"; sh -c \'echo $$ >"$1"; exec sleep 60\' sh "$1" &')
+        launch = f'setsid sh "$4" "$1" "$2" "$3" {QUIET} & read x <"$2"'
+        result = await backend.execute(sh(launch, ready.path, release.path, str(later), str(script), detach=True))
+        assert (result.returncode, result.leaked) == (0, ())
+        os.write(told, b"go\n")
+        pid = int(await ready.wait())
+        os.close(told)
+        with killed_at_the_end(pid):
+            for _ in range(3):
+                assert (await backend.execute(helper("double_fork", ready.path, "leave", "session"))).leaked
+                await ready.pids(2)
+        await assert_dead(pid)

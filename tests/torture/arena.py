@@ -16,7 +16,7 @@ import aiocmdpool
 from .behaviours import BEHAVIOURS, Behaviour
 from .conditions import DEFAULT, Conditions
 from .plan import Batch
-from .scenery import MOUNT, SILENCE
+from .scenery import MOUNT, SILENCE, UNKILLABLE_SECONDS
 from .survivors import Marks, bearers, describe, kill_bearers
 from .triggers import TRIGGERS
 
@@ -66,6 +66,9 @@ class Fate:
         if not expected:
             return f"settled by a host that is dead: {outcomes}" if outcomes else ""
         fine = len(outcomes) == 1 and not expected.isdisjoint({outcomes[0], outcomes[0].split()[0]})
+        waited = self.settled[0][0] - self.triggered if self.settled else 0.0
+        if fine and self.allows.unkillable and waited > UNKILLABLE_SECONDS / 2:
+            return f"settled after {waited:.1f} s: somebody waited for what nobody can end"
         names_a_path = not self.allows.on_the_mount or os.environ[MOUNT] in self.message
         if fine and outcomes[0].startswith(("IoError", "CommandTimeout")) and not names_a_path:
             return f"does not name the path: {self.message}"
