@@ -6,6 +6,7 @@ How fast things die is measured by `python -m tests.torture`, not here: a busy m
 import asyncio
 import os
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from .backends import BACKENDS
 from .behaviours import BEHAVIOURS, MARK_NAME, STAY
 from .plan import Selection, make_batches
 from .run_bytes import lost_bytes
+from .scenery import scenery
 from .schedules import make_terms, run_schedules
+from .settings import lost_with_settings
 from .survivors import Marks
 
 pytestmark = [pytest.mark.torture, pytest.mark.slow, pytest.mark.one_loop]
@@ -29,15 +32,43 @@ SCHEDULES = 4  # the last of which has few descriptors
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
-@each_backend
-async def test_nothing_outlives_its_owner(backend: str) -> None:
-    selection = Selection(backends=(backend,))
+MIXED = tuple(name for name, behaviour in BEHAVIOURS.items() if not behaviour.family)
+APART = tuple(name for name, behaviour in BEHAVIOURS.items() if behaviour.family)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _scenery() -> Iterator[None]:
+    with scenery(unprivileged=os.geteuid() != 0):
+        yield
+
+
+async def fight_once(selection: Selection, backend: str) -> None:
+    """Let each behaviour meet each trigger of a selection once, and see that all is well."""
     cells = len(list(selection.cells(backend)))
     batches = make_batches(selection, cells, len(BEHAVIOURS), GRACE, SEED)
     fights = await Arena(Marks(), HOSTS).fight(batches)
     assert sum(len(fight.fates) for fight in fights) == cells
     wrong = [(fight.batch.trigger, text) for fight in fights for text in fight.survivors() + fight.complaints()]
     assert wrong == []
+
+
+@each_backend
+async def test_nothing_outlives_its_owner(backend: str) -> None:
+    await fight_once(Selection(MIXED, backends=(backend,)), backend)
+
+
+@each_backend
+@pytest.mark.parametrize("behaviour", APART)
+async def test_nothing_outlives_its_owner_and_no_neighbour_is_lost(backend: str, behaviour: str) -> None:
+    selection = Selection((behaviour,), ("cancel", "timeout"), (backend,))
+    if not list(selection.cells(backend)):
+        pytest.skip("is not promised by this backend, or takes what is not here: fusepy and root, or being nobody")
+    await fight_once(selection, backend)
+
+
+@each_backend
+async def test_no_command_with_settings_is_lost(backend: str) -> None:
+    assert await lost_with_settings(backend, 500, SEED) == []
 
 
 @each_backend
