@@ -26,6 +26,8 @@ class Backend:
         """Whether nothing may be left."""
         if behaviour.needs_worker and not self.has_workers:
             return False  # it would be the host itself that is stopped, or that waits for a file system
+        if behaviour.forges and trigger == "exit" and not self.has_workers:
+            return False  # an orphan comes to a subreaper, as workers are; elsewhere nothing tells whose it was
         return trigger in (self.finds_anonymous_after if behaviour.anonymous else self.promises)
 
 

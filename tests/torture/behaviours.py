@@ -35,6 +35,8 @@ class Behaviour:
     """Leaves a process whose environment and parents do not say where it comes from."""
     escapes: bool = False
     """Leaves a process that is in no group of the program."""
+    forges: bool = False
+    """Leaves a process whose environment says that it is somebody else's: its descent alone tells whose it is."""
     family: str = ""
     """Shares a host only with its family, as many at once as `AT_ONCE` says; empty: with all that have none."""
     triggers: frozenset[str] | None = None
@@ -91,7 +93,7 @@ BEHAVIOURS = {
     "wipe_environment": Behaviour("wipe_environment.py", words=("exec",), escapes=True),
     "wipe_environment_in_place": Behaviour("wipe_environment.py", words=("overwrite",), escapes=True),
     **{
-        f"forge_mark_{how}": Behaviour("forge_mark.py", _BOTH, (how,), escapes=True)
+        f"forge_mark_{how}": Behaviour("forge_mark.py", _BOTH, (how,), escapes=True, forges=True)
         for how in ("unknown", "neighbour", "detached", "huge", "bytes")
     },
     "fork_bomb": Behaviour("fork_bomb.py", _BOTH, escapes=True, family="bombs"),
