@@ -177,6 +177,7 @@ class Program:
                 process.kill()
         else:
             self._roundup.step()
+            self._note(self._roundup.left)
 
     def _is_mine(self, process: procs.Process) -> bool | None:
         """Whether a process is one of those that this program has left; `None` if it cannot be told now."""
@@ -211,6 +212,11 @@ class Program:
         """Reap what was left, as far as it has come to this process; it is all dead by now. Returns what it was."""
         for process in self._left.values():
             process.reap()
+        if os.getpid() == 1:  # what it had started, and has died with it, has come to this process as well
+            for dead in procs.dead_children():
+                if self.pid in (dead.group, dead.session) or (dead.pid, dead.started) in self._tree:
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(dead.pid, os.WNOHANG)
         return tuple(LeakedProcess(each.pid, os.fsdecode(each.name)) for each in self._left.values())
 
     def _note(self, left: Iterable[procs.Process]) -> None:

@@ -125,6 +125,20 @@ def descendants(pid: int, limit: int) -> "list[Process]":
     return found
 
 
+def dead_children() -> "list[Process]":
+    """Return the children of this process that are dead and not reaped."""
+    found = []
+    for pid in _children_of(os.getpid()):
+        try:
+            name, fields = _stat_of(pid)
+        except OSError:
+            continue
+        if fields[0] == b"Z" and int(fields[17]) <= 1:
+            parent, group, session, started = (int(fields[place]) for place in (1, 2, 3, 19))
+            found.append(Process(pid, name, parent, group, session, started, fields[0]))
+    return found
+
+
 def _children_of(pid: int) -> "list[int]":
     """Return the children of all threads of a process: a child is listed under the thread that forked it."""
     try:
