@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAXRSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1  # getrusage(2) counts kilobytes on Linux, bytes on macOS
+START_PATIENCE = 0.5  # seconds a deadline waits for a child that is about to become the program
 NAMED = 20  # processes in a message
 
 monotonic = time.monotonic
@@ -57,6 +58,7 @@ class Run:
         "_finished",
         "_held",
         "_idle",
+        "_is_overdue",
         "_last_output",
         "_leaked",
         "_left",
@@ -135,6 +137,7 @@ class Run:
         self._tier = messages.NOTHING
         self._spawner = spawner
         self._places = spawned.key
+        self._is_overdue = False
         self._stage = self._held = ""  # how far a forked child has come, and how far it was when it was ended
         self._deadline = timers.add(request.timeout, self._timed_out, self) if request.timeout >= 0 else None
         self._idle: Timer | None = None
@@ -174,7 +177,13 @@ class Run:
             output.close()
 
     def _timed_out(self) -> None:
-        self.end(messages.TIMEOUT)
+        """The deadline has come. A child that has not become the program yet has a moment to, or to say why not."""
+        left = self.started_at + START_PATIENCE - monotonic()
+        if left > 0 and not self.note_exec():
+            self._is_overdue = True
+            self._deadline = self._timers.add(left, self._timed_out, self)
+        elif self.failure is None:
+            self.end(messages.TIMEOUT)
 
     def _check_idle(self) -> None:
         silent = monotonic() - self._last_output
@@ -494,6 +503,8 @@ class Run:
                 self._poller.forget(self.report)
                 os.close(self.report)
                 self.report = -1
+                if self._is_overdue and self.failure is None:
+                    self.end(messages.TIMEOUT)
         return True
 
     def _note_report(self, said: bytes) -> None:
