@@ -14,7 +14,7 @@ folder = sys.path.pop(0)
 sys.path.insert(0, os.path.dirname(folder))
 from standalone.kernel import cgroup  # noqa: E402
 from standalone.kernel.launcher import given_environment  # noqa: E402
-from standalone.kernel.subreaper import become_subreaper  # noqa: E402
+from standalone.kernel.prctl import become_subreaper, go_on_without_parent, hide_from_equals  # noqa: E402
 from standalone.wire.frames import PROTOCOL_VERSION  # noqa: E402
 from standalone.worker.server import Server  # noqa: E402
 
@@ -48,6 +48,8 @@ def main() -> None:
     become_subreaper()
     if not cgroup.enter(group):
         group = ""
+    go_on_without_parent()
+    hide_from_equals()  # last: what is written to /proc/self is written
     Server(int(socket_fd), os.fsencode(cookie), int(parent), given_environment(lc_ctype), group).serve()
 
 

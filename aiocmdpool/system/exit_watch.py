@@ -7,6 +7,9 @@ sent until then never reaches a stranger (cpython#127049).
 - Linux: a pidfd becomes readable at the exit (pidfd_open(2)).
 - macOS and BSD: a kqueue with EVFILT_PROC, itself a descriptor the loop can watch (kqueue(2)).
 - elsewhere, and when there are no descriptors left: a thread in `waitid(WNOWAIT)`.
+
+A child that is traced is dead before its parent may reap it: as a rule the tracer (`strace -D`) sees to that at once,
+and it has a moment for it. If it does not, `on_exit` is called all the same.
 """
 
 import contextlib
@@ -17,7 +20,11 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from aiocmdpool.loops.loop import Loop
+from aiocmdpool.loops.loop import Loop, Timer
+from aiocmdpool.system.reaping import is_reapable
+
+TRACER_PATIENCE = 0.5  # seconds that a tracer has to let go of a dead child
+FIRST_LOOK = 0.001  # seconds; doubles each time
 
 
 class ExitWatch(Protocol):
@@ -51,7 +58,7 @@ def watch_exit(
         fd = _exit_descriptor(pid)
     except OSError:  # ENOSYS (old kernel, sandbox), EMFILE, …: a thread needs no descriptor
         return _ThreadWatch(loop, pid, on_exit)
-    return _DescriptorWatch(loop, fd, on_exit, close)
+    return _DescriptorWatch(loop, pid, fd, on_exit, close)
 
 
 def _exit_descriptor(pid: int) -> int:
@@ -68,20 +75,32 @@ def _exit_descriptor(pid: int) -> int:
 
 
 class _DescriptorWatch:
-    __slots__ = ("_close", "_loop", "_on_exit", "descriptor")
+    __slots__ = ("_close", "_delay", "_loop", "_on_exit", "_pid", "_timer", "descriptor")
 
-    def __init__(self, loop: Loop, fd: int, on_exit: Callable[[], None], close: Callable[[int], None]) -> None:
+    def __init__(
+        self, loop: Loop, pid: int, fd: int, on_exit: Callable[[], None], close: Callable[[int], None]
+    ) -> None:
         self._loop = loop
+        self._pid = pid
+        self._delay = FIRST_LOOK
+        self._timer: Timer | None = None
         self.descriptor = fd
         self._on_exit = on_exit
         self._close = close
         loop.add_reader(fd, self._exited)
 
     def _exited(self) -> None:
+        if self._delay < TRACER_PATIENCE and not is_reapable(self._pid):
+            self._loop.remove_reader(self.descriptor)  # it stays readable
+            self._timer = self._loop.call_later(self._delay, self._exited)
+            self._delay *= 2
+            return
         self.close()
         self._on_exit()
 
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self.descriptor >= 0:
             self._loop.remove_reader(self.descriptor)
             self._close(self.descriptor)

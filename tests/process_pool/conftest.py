@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aiocmdpool.backends.workers import worker as worker_module
+from aiocmdpool.backends.workers import heartbeat
 from aiocmdpool.backends.workers.process_pool import ProcessPool
 
 from .support import PATIENCE
@@ -30,4 +30,4 @@ async def new_pool() -> AsyncIterator[Callable[..., ProcessPool]]:
 @pytest.fixture
 def quick_beats(monkeypatch) -> None:
     """Look at busy workers more often than every second."""
-    monkeypatch.setattr(worker_module, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT", 0.05)

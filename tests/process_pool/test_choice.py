@@ -177,7 +177,7 @@ async def test_an_idle_pool_does_nothing_at_all(new_pool):
                 found += re.findall(r"ctxt_switches:\s*(\d+)", file.read())
         return found
 
-    await until(lambda: pool._workers[0]._heartbeat is None and pool._workers[1]._heartbeat is None)
+    await until(lambda: pool._workers[0]._heartbeat.timer is None and pool._workers[1]._heartbeat.timer is None)
     before, cpu = wakeups(), time.process_time()
     await asyncio.sleep(0.3)
     assert wakeups() == before

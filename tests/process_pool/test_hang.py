@@ -68,7 +68,7 @@ async def test_a_worker_that_goes_on_in_time_is_kept(new_pool, ready, release, q
     [running] = in_background(pool, hold(ready, release))
     [(_, worker)] = await pairs(ready, 1)
     os.kill(worker, signal.SIGSTOP)
-    await until(lambda: pool._workers[0]._silent_beats > 3)
+    await until(lambda: pool._workers[0]._heartbeat.silent_beats > 3)
     os.kill(worker, signal.SIGCONT)
     release.send()
     assert (await running).stdout == b"held\n"

@@ -17,7 +17,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
-from aiocmdpool.backends.workers import worker as worker_module
+from aiocmdpool.backends.workers import heartbeat
 from aiocmdpool.commands.errors import ExecuteError, IoError, PoolClosed, QueueFull, TaskCancelled, WorkerLost
 from aiocmdpool.pool.command_pool import CommandPool
 
@@ -210,7 +210,7 @@ def starve(chance: random.Random) -> None:
 
 def main() -> None:
     terms = Terms(**json.load(sys.stdin))
-    worker_module.HEARTBEAT = 0.1  # seconds
+    heartbeat.HEARTBEAT = 0.1  # seconds
     with asyncio.Runner(loop_factory=LOOPS[terms.loop]) as runner:
         runner.run(asyncio.sleep(0))  # what a loop makes once for the process is no leak
     asyncio.set_event_loop(None)

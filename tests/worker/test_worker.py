@@ -12,6 +12,7 @@ import pytest
 from contract.support import FOREVER, assert_dead, is_dead, is_gone, outcome
 
 import aiocmdpool.standalone
+from aiocmdpool.backends.workers import heartbeat
 from aiocmdpool.backends.workers import pending as pending_module
 from aiocmdpool.backends.workers import process as program_module
 from aiocmdpool.backends.workers import worker as worker_module
@@ -69,7 +70,7 @@ async def workers(monkeypatch) -> AsyncIterator[Workers]:
 @pytest.fixture
 def quick_beats(monkeypatch) -> None:
     """Look at busy workers more often than every second."""
-    monkeypatch.setattr(worker_module, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT", 0.05)
 
 
 async def greeted(worker: Worker) -> None:

@@ -19,6 +19,7 @@ from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.standalone.kernel.roundup import Roundup
 from aiocmdpool.system.hunt import is_marked, look_for, pipe_holders
 from aiocmdpool.system.launch import launch
+from aiocmdpool.system.reaping import reap_later, try_reap
 from aiocmdpool.system.run_mark import new_mark
 from aiocmdpool.system.start_failure import preparation_failure
 from aiocmdpool.system.stdio import ChildStdio
@@ -60,6 +61,7 @@ class Program:
         self._number_is_ours = True
         self._tree: set[tuple[int, int]] = set()
         _living.add(self)
+        self._tracer = -1
         self._exit: tuple[int | None, resource.struct_rusage | None] = None, None
         self._left: dict[int, procs.Process] = {}
         self._roundup: Roundup | None = None
@@ -100,7 +102,7 @@ class Program:
 
         Raises:
             IoError: It was never the program that ran: a setting could not be applied before.
-            ChildError: Somebody else took the status, or holds it.
+            ChildError: Somebody else took the status, or a tracer holds it.
         """
         group = self.pid
         status, used = self._reap()
@@ -115,6 +117,12 @@ class Program:
             return Exit(report.pid or group, code, Usage(user, system, self._max_rss(peak)))
         if status is None and self._signalled is not None:  # the signal hit the launcher, too, or before it was ready
             return Exit(report.pid or group, -self._signalled, None)
+        if self._tracer >= 0:
+            raise ChildError(
+                f"{self._command.display()}: process {group} has ended, but a process that traces it (pid {self._tracer}) "
+                "holds its exit status; end the tracer, or have it detach",
+                command=self._command,
+            )
         if status is None or used is None:
             raise ChildError(
                 f"{self._command.display()}: its exit status was taken by other code in this process; look for "
@@ -131,13 +139,16 @@ class Program:
     def _reap(self) -> tuple[int | None, "resource.struct_rusage | None"]:
         """Reap it, once; its wait status and usage, `None` where somebody else has them.
 
-        SIGCHLD is ignored, or somebody called waitpid(-1).
+        SIGCHLD is ignored, or somebody called waitpid(-1), or a tracer holds them.
         """
         if not self._is_reaped:
             self._is_reaped = True
             with contextlib.suppress(ChildProcessError):
-                _, status, used = os.wait4(self.pid, 0)
-                self._exit = status, used
+                if (reaped := try_reap(self.pid)) is not None:
+                    self._exit = reaped
+                else:
+                    self._tracer = procs.tracer_of(self.pid)
+                    reap_later(self.pid)
         return self._exit
 
     # -- what it left -----------------------------------------------------------------------------------------------

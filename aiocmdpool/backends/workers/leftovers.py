@@ -14,8 +14,10 @@ from aiocmdpool.commands.result import KillTier
 from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.system.hunt import kill_marked
+from aiocmdpool.system.reaping import reap_later, try_reap
 
 LEAVE_TIMEOUT = 2.0  # seconds a worker has to leave once its pipes are closed; it ends its programs in less than one
+KILL_TIMEOUT = 2.0  # seconds a worker has to die once it is killed; after that, the kernel or a tracer holds it
 
 
 class Remains:
@@ -54,15 +56,28 @@ class Remains:
         while self._descriptors:
             os.close(self._descriptors.pop())
         self._passing.close()
-        deadline = time.monotonic() + LEAVE_TIMEOUT
-        with contextlib.suppress(ChildProcessError):  # somebody else reaps in here
-            while os.waitpid(self.pid, os.WNOHANG)[0] == 0:
-                if time.monotonic() > deadline:
+        try:
+            if not self._leaves_within(LEAVE_TIMEOUT):
+                with contextlib.suppress(PermissionError):  # this process was root when it started the worker
                     os.kill(self.pid, signal.SIGKILL)
-                    os.waitpid(self.pid, 0)
-                    break
-                time.sleep(0.005)
+                if not self._leaves_within(KILL_TIMEOUT):
+                    self.outlived()
+        except (ChildProcessError, ProcessLookupError):  # somebody else reaps in here: it is gone
+            pass
         self.sweep([], [])
+
+    def _leaves_within(self, seconds: float) -> bool:
+        """Reap the worker within so many seconds; whether that worked. Blocks."""
+        deadline = time.monotonic() + seconds
+        while try_reap(self.pid) is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def outlived(self) -> None:
+        """The worker does not die, or is dead and held by a tracer: see to it when it lets that happen."""
+        reap_later(self.pid, lambda: self.sweep([], []))
 
     def sweep(self, leaders: list[int], numbers: list[int]) -> KillTier | None:
         """Kill whatever the dead worker has left behind. Blocks.

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ExecuteError
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.standalone.wire import messages
 
@@ -18,6 +19,18 @@ Answer = tuple[messages.Exit, list[int]] | Exception
 
 class RequestNotSent(Exception):
     """The worker was lost before any byte of the request had left: another one can run the command."""
+
+
+class WorkerUnfit(Exception):
+    """A worker could not start a command for a reason of its own; it never ran, and another one may run it.
+
+    Attributes:
+        error: What the command ends with if nobody can.
+    """
+
+    def __init__(self, error: ExecuteError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Pending:

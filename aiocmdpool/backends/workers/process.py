@@ -13,11 +13,13 @@ from collections.abc import Callable
 
 import aiocmdpool.standalone
 from aiocmdpool.backends.workers.connection import Connection
+from aiocmdpool.backends.workers.fitness import fitness_of
 from aiocmdpool.backends.workers.leftovers import Remains
 from aiocmdpool.backends.workers.request import current_directory
 from aiocmdpool.commands.command import OutputPolicy
 from aiocmdpool.commands.errors import WorkerLost
 from aiocmdpool.standalone.kernel import cgroup
+from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.standalone.kernel.launcher import lc_ctype_of
 from aiocmdpool.standalone.wire.frames import PROTOCOL_VERSION
 from aiocmdpool.system.capture import Capture
@@ -25,9 +27,14 @@ from aiocmdpool.system.environment import current_environment
 from aiocmdpool.system.exit_watch import watch_exit
 from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.pipes import PipeReader
+from aiocmdpool.system.reaping import reap_the_unreaped, try_reap
 
 FOLDER = str(pathlib.Path(aiocmdpool.standalone.__path__[0]))
 STDERR_TAIL = 8192  # bytes kept of what a worker writes to stderr
+HOLDERS = {
+    "Z": "it is dead, and a process that traces it holds what is left",
+    "D": "the kernel holds it (state D): it waits for a device or a file system that does not answer",
+}
 
 
 class WorkerProgram:
@@ -38,7 +45,7 @@ class WorkerProgram:
         niceness: Added to that of this process.
         received: Called with each frame.
         lost: Called, once, with a reason when the connection is lost.
-        exited: Called, once, when the process has exited; it is reaped by then.
+        exited: Called, once, when the process has exited; it is reaped by then, unless a tracer holds it.
 
     Raises:
         WorkerLost: It could not be started.
@@ -55,12 +62,17 @@ class WorkerProgram:
         if not sys.executable:
             raise WorkerLost("workers need a Python interpreter, and sys.executable is empty")
         self.cookie = secrets.token_hex(8)
+        reap_the_unreaped()
+        self.fitness = fitness_of()  # what the worker inherits
         self.environment = dict(current_environment())
         self.home = current_directory()
         parent_group = cgroup.own_directory()
         self.group = cgroup.make(parent_group, self.cookie) if parent_group else ""
         self._exited = exited
+        self._refused = ""
+        self.exited = False
         self.returncode: int | None = None
+        """How it exited; `None` also if somebody else has taken that, or holds it."""
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
             try:
                 passing, other = socket.socketpair()
@@ -122,21 +134,43 @@ class WorkerProgram:
         Until `_on_exit` has reaped it the pid is its own, except in a host that ignores SIGCHLD or reaps the children
         of others: there only the pidfd is sure to mean this process.
         """
-        if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
+        if not self.exited:
+            try:
                 if self._pidfd >= 0:
                     signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 else:
                     os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+            except PermissionError:  # this process has dropped root; without its pipes, the worker leaves by itself
+                self._refused = "; this process may not signal it any more"
 
     def _on_exit(self) -> None:
-        try:
-            _, status = os.waitpid(self.pid, 0)
-            self.returncode = os.waitstatus_to_exitcode(status)
-        except ChildProcessError:  # the host ignores SIGCHLD, or reaps what is not its own
-            self.returncode = -1
+        self.exited = True
+        with contextlib.suppress(ChildProcessError):  # the host ignores SIGCHLD, or reaps what is not its own
+            if (reaped := try_reap(self.pid)) is not None:
+                self.returncode = os.waitstatus_to_exitcode(reaped[0])
+            else:  # a tracer holds what is left of it
+                self.remains.outlived()
         self._reader.read_rest()
         self._exited()
+
+    def is_runnable(self) -> bool:
+        """Whether it waits for nothing but CPU time."""
+        state = procs.state_of(self.pid)
+        return state is not None and state[0] == "R"
+
+    def write_off(self) -> str:
+        """Go on as if it had exited, though SIGKILL has not ended it; returns what holds it, empty if it is dead.
+
+        It is swept and reaped when it does exit.
+        """
+        state = procs.state_of(self.pid)
+        self._watch.close()
+        self._on_exit()
+        if state is None:
+            return ""
+        return HOLDERS.get(state[0], f"it is still there (state {state[0]})") + self._refused
 
     def last_words(self) -> str:
         """The end of what it wrote to stderr, for an error message."""

@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from aiocmdpool.asyncio_api.api import AsyncioSubprocesses
 from aiocmdpool.backends.workers.leftovers import Unclosed
-from aiocmdpool.backends.workers.pending import RequestNotSent
+from aiocmdpool.backends.workers.pending import RequestNotSent, WorkerUnfit
 from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics as ProcessPoolStatistics  # offered here, too
 from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands import validate
@@ -113,7 +113,7 @@ class ProcessPool(AsyncioSubprocesses):
             ExecuteError: See `CommandExecutor.execute`.
         """
         self._check(command)
-        attempts, failures = 0, self._failures
+        attempts, failures, unfit_before = 0, self._failures, False
         while True:
             if self._closed:
                 message = f"{command.display()}: the process pool was closed before it started"
@@ -125,6 +125,11 @@ class ProcessPool(AsyncioSubprocesses):
             try:
                 result = await worker.execute(command, control)
             except RequestNotSent:
+                continue
+            except WorkerUnfit as unfit:
+                if unfit_before:
+                    raise unfit.error from None
+                unfit_before = True
                 continue
             except WorkerLost:
                 attempts += 1
@@ -176,13 +181,16 @@ class ProcessPool(AsyncioSubprocesses):
         self._respawn = None
         while not self._closed and len(self._workers) < self._size:
             try:
-                worker = Worker(self._niceness, self._hang_after, self._on_gone)
+                self._start_worker()
             except WorkerLost as error:
                 self._note_failure(str(error))
                 return
-            self._workers.append(worker)
-            self._unclosed.workers.add(worker.remains)
         self._wake()
+
+    def _start_worker(self) -> None:
+        worker = Worker(self._niceness, self._hang_after, self._on_gone, self._replace_unfit)
+        self._workers.append(worker)
+        self._unclosed.workers.add(worker.remains)
 
     def _on_gone(self, worker: Worker) -> None:
         """A worker is dead and what it ran is settled."""
@@ -247,16 +255,31 @@ class ProcessPool(AsyncioSubprocesses):
             and resident_memory(worker.pid) > self._max_worker_memory
         )
         if old or large:
-            self._recycled += 1
-            level, why = (logging.WARNING, "its memory") if large else (logging.INFO, "its age")
-            facts = {"worker_pid": worker.pid, "completed": worker.completed}
-            _log.log(level, "worker %d is replaced because of %s", worker.pid, why, extra=facts)
-            self._workers.remove(worker)
-            self._leaving.add(worker)
-            closer = asyncio.get_running_loop().create_task(worker.aclose(), name=f"aiocmdpool-recycle-{worker.pid}")
-            self._closers.add(closer)
-            closer.add_done_callback(self._closers.discard)
+            self._let_go(worker, *((logging.WARNING, "its memory") if large else (logging.INFO, "its age")))
             self._fill_up()
+
+    def _replace_unfit(self, worker: Worker, why: str) -> bool:
+        """Replace a worker that has lost what it needs, if another one can be started; whether that was so."""
+        if self._closed or worker not in self._workers:
+            return False
+        try:
+            self._start_worker()
+        except WorkerLost as error:  # better a bad one than none
+            _log.warning("worker %d is kept, although %s: %s", worker.pid, why, error, extra={"worker_pid": worker.pid})
+            return False
+        self._let_go(worker, logging.WARNING, why)
+        return True
+
+    def _let_go(self, worker: Worker, level: int, why: str) -> None:
+        """Give a worker no more commands; it finishes what it has."""
+        self._recycled += 1
+        facts = {"worker_pid": worker.pid, "completed": worker.completed}
+        _log.log(level, "worker %d is replaced: %s", worker.pid, why, extra=facts)
+        self._workers.remove(worker)
+        self._leaving.add(worker)
+        closer = asyncio.get_running_loop().create_task(worker.aclose(), name=f"aiocmdpool-recycle-{worker.pid}")
+        self._closers.add(closer)
+        closer.add_done_callback(self._closers.discard)
 
     # -- lifecycle --------------------------------------------------------------------------------------------------
 
@@ -277,7 +300,7 @@ class ProcessPool(AsyncioSubprocesses):
         if self._loop is not None and self._loop.is_closed():  # nobody is left to tell
             self._workers.clear()
             self._leaving.clear()
-            await anyio.to_thread.run_sync(self._unclosed.end)
+            await anyio.to_thread.run_sync(self._unclosed.end, limiter=anyio.CapacityLimiter(1))
             return
         if self._respawn is not None:
             self._respawn.cancel()

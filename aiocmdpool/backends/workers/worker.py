@@ -6,18 +6,22 @@ execute ── START ──▶ worker program ──▶ EXIT or FAILED ── re
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 
 import anyio.to_thread
 
 from aiocmdpool.backends.workers.connection import CLOSED_PIPE
-from aiocmdpool.backends.workers.pending import Answer, Pending, RequestNotSent
+from aiocmdpool.backends.workers.fitness import SHORTAGES, STARTS_IN_A_ROW, SYMPTOMS
+from aiocmdpool.backends.workers.heartbeat import Heartbeat
+from aiocmdpool.backends.workers.leftovers import KILL_TIMEOUT
+from aiocmdpool.backends.workers.pending import Answer, Pending, RequestNotSent, WorkerUnfit
 from aiocmdpool.backends.workers.process import WorkerProgram
 from aiocmdpool.backends.workers.reply import failure_of, read_handed_over, result_of, timed_out_in_silence
 from aiocmdpool.backends.workers.request import Request
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError, TaskCancelled, WorkerLost
-from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.result import CommandResult, KillTier
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.standalone.kernel import cgroup
@@ -26,8 +30,8 @@ from aiocmdpool.standalone.wire import frames, messages
 from aiocmdpool.system.leftovers_log import warn_of_leftovers
 from aiocmdpool.system.start_failure import stream_failure
 
-HEARTBEAT = 1.0  # seconds between looks at a busy worker; an idle one is left alone
 PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its death is no sign of a broken start
+STARVED_LOOKS = 5  # at a killed worker that still waits for CPU time to die, `KILL_TIMEOUT` apart
 CLOSE_TIMEOUT = 2.0  # seconds an idle worker has to leave by itself
 
 
@@ -38,20 +42,27 @@ class Worker:
         niceness: Added to that of this process, for the worker and what it starts.
         hang_after: Seconds without any sign of life, while it has work, after which it counts as hung and is killed.
         gone: Called with this worker, once, when it is dead and everything it ran is settled.
+        unfit: Called with this worker and a reason when another one should take its place; whether one does.
 
     Raises:
         WorkerLost: It could not be started.
     """
 
-    def __init__(self, niceness: int, hang_after: float, gone: Callable[["Worker"], None]) -> None:
+    def __init__(
+        self,
+        niceness: int,
+        hang_after: float,
+        gone: Callable[["Worker"], None],
+        unfit: Callable[["Worker", str], bool] = lambda worker, why: False,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._gone = gone
-        self._hang_after = hang_after
+        self._unfit = unfit
         self._pending: dict[int, Pending] = {}
         self._last_number = 0
-        self._heartbeat: asyncio.TimerHandle | None = None
-        self._heard = False
-        self._silent_beats = 0
+        self._failed_starts = 0  # in a row, for want of something
+        self._retired = False
+        self._last_wait: asyncio.TimerHandle | None = None  # for its death
         self.lost_because: str | None = None
         self._idle: asyncio.Future[None] | None = None
         self._started_at = self._loop.time()
@@ -64,6 +75,16 @@ class Worker:
         self._program = WorkerProgram(self._loop, niceness, self._received, self._lose, self._on_exit)
         self.pid = self._program.pid
         self.remains = self._program.remains
+        self._heartbeat = Heartbeat(
+            self._loop,
+            self.pid,
+            hang_after,
+            self._program.fitness,
+            self._pending,
+            lambda frame: self._program.connection.send(0, frame),
+            self._lose,
+            self._retire,
+        )
 
     @property
     def in_flight(self) -> int:
@@ -78,7 +99,7 @@ class Worker:
     @property
     def usable(self) -> bool:
         """Whether it takes commands."""
-        return self.lost_because is None and not self._closing
+        return self.lost_because is None and not self._closing and not self._retired
 
     # -- one command ------------------------------------------------------------------------------------------------
 
@@ -92,6 +113,7 @@ class Worker:
             IoError: It could not be started.
             RequestNotSent: The worker was lost before it could know of it.
             WorkerLost: The worker was lost, and the command may have run.
+            WorkerUnfit: The worker could not start it, for a reason of its own, and is being replaced.
         """
         if self._program.connection.congested:
             await self._program.connection.drained()
@@ -113,7 +135,7 @@ class Worker:
             result = await _result(command, entry.answer)
         except Exception as error:
             if cancelled is not None:
-                raise cancelled from error
+                raise cancelled from (error.error if isinstance(error, WorkerUnfit) else error)
             raise
         self.completed += 1
         if cancelled is not None:
@@ -146,8 +168,8 @@ class Worker:
         except OSError as error:
             raise stream_failure(command, error) from None
         entry = self._pending[number] = Pending(command, control, self._loop.create_future())
-        if self._heartbeat is None:
-            self._heartbeat = self._loop.call_later(HEARTBEAT, self._beat)
+        if self._heartbeat.timer is None:
+            self._heartbeat.start()
         if not request.descriptors:
             program.connection.send(number, request.frame)
         else:
@@ -183,7 +205,7 @@ class Worker:
     # -- frames -----------------------------------------------------------------------------------------------------
 
     def _received(self, kind: int, number: int, payload: bytes) -> None:
-        self._heard = True
+        self._heartbeat.heard = True
         if kind in (frames.EXIT, frames.FAILED):
             entry = self._pending[number]
             if entry.answer is not None:
@@ -197,14 +219,17 @@ class Worker:
                 entry.control.started(entry.started_pid, lambda signal: self._signal(number, signal))
         elif kind == frames.HELLO:
             self.ready = True
-        elif kind != frames.PONG:
+        elif kind == frames.PONG:
+            self._heartbeat.answered(number, payload)
+        else:
             raise frames.ProtocolError(f"a frame of kind {kind}, which only a parent sends")
 
     def _answer(self, kind: int, number: int, payload: bytes) -> Answer:
         """What an EXIT or FAILED frame says, with the descriptors that belong to it."""
         command = self._pending[number].command
         if kind == frames.FAILED:
-            return failure_of(command, payload)
+            return self._failure(command, payload)
+        self._failed_starts = 0
         answer = messages.unpack_exit(payload)
         handed_over = messages.handed_over(payload)
         if not handed_over:
@@ -215,27 +240,31 @@ class Worker:
             message = f"{command.display()}: it has run, but its large output could not be received: {error.strerror}"
             return IoError(message, errno=error.errno, command=command)
 
-    def _beat(self) -> None:
-        """A look at a busy worker. Beats are counted, not seconds: a loop that was blocked itself proves nothing."""
-        if not self._pending or self.lost_because is not None:
-            self._heartbeat = None
-            return
-        self._heartbeat = self._loop.call_later(HEARTBEAT, self._beat)
-        if self._heard:
-            self._heard = False
-            self._silent_beats = 0
-        else:
-            self._silent_beats += 1
-            if self._silent_beats == 1:
-                self._program.connection.send(0, frames.encode(frames.PING, 0))
-            if self._silent_beats * HEARTBEAT > self._hang_after:
-                self._lose(f"it has not answered for {self._hang_after:g} s: hung, or stopped")
-                return
-        now = self._loop.time()
-        for entry in self._pending.values():
-            if entry.overdue(now):
-                self._lose(f"it did not keep the deadline of {entry.command.display()}")
-                return
+    def _failure(self, command: CommandConfig, payload: bytes) -> Exception:
+        """The error in a FAILED frame, told apart where the worker itself is the reason."""
+        error = failure_of(command, payload)
+        number, stage = messages.unpack_failed(payload)
+        if number in SYMPTOMS and stage != "output":  # with that one it has run
+            self._note_failed_start(number, command)
+            if self._retired:
+                return WorkerUnfit(error)
+        return error
+
+    def _note_failed_start(self, number: int, command: CommandConfig) -> None:
+        """A start failed for a reason that may be the worker's own: look at what it has, and count."""
+        why = self._heartbeat.unfit()
+        if not why and number in SHORTAGES and not command.needs_preparing:
+            self._failed_starts += 1
+            if self._failed_starts >= STARTS_IN_A_ROW:
+                self._failed_starts = 0
+                why = f"{STARTS_IN_A_ROW} starts in a row failed there: {os.strerror(number)}"
+        if why:
+            self._retire(why)
+
+    def _retire(self, why: str) -> None:
+        """The worker is not what it was: have it replaced, and take no more commands, if another one can be started."""
+        if self.usable and self._unfit(self, why):
+            self._retired = True
 
     # -- its end ----------------------------------------------------------------------------------------------------
 
@@ -243,26 +272,36 @@ class Worker:
         """The worker is of no use any more: make sure it is dead; the rest follows its exit."""
         if self.lost_because is None:
             self.lost_because = why
+            self._heartbeat.stop()
             self._unsent = self._program.connection.unsent()
             self._program.connection.close()
             self._program.kill()
+            self._last_wait = self._loop.call_later(KILL_TIMEOUT, self._write_off)
+
+    def _write_off(self, looks: int = STARVED_LOOKS) -> None:
+        """It does not die, or nobody tells: settle what it has without it. Where CPU time is short, dying takes long."""
+        if looks and self._program.is_runnable():
+            self._last_wait = self._loop.call_later(KILL_TIMEOUT, self._write_off, looks - 1)
+            return
+        held = self._program.write_off()
+        if held:
+            self.lost_because = f"{self.lost_because}; {held}"
 
     def _on_exit(self) -> None:
         self._program.connection.read_rest()
         if self.lost_because is None:
             self._lose(CLOSED_PIPE)
+        if self._last_wait is not None:
+            self._last_wait.cancel()
         self._burying = self._loop.create_task(self._bury(), name=f"aiocmdpool-bury-{self.pid}")
 
     async def _bury(self) -> None:
         """Kill what the dead worker left behind, then settle what it had been given."""
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
-            self._heartbeat = None
         tier = None
         try:
             if self._pending or not cgroup.remove(self._program.group):
                 leaders = [entry.started_pid for entry in self._pending.values() if entry.started_pid]
-                tier = await anyio.to_thread.run_sync(self._program.remains.sweep, leaders, list(self._pending))
+                tier = await self._sweep(leaders)
         finally:
             self._program.close()
             cause = self.cause_of_death()
@@ -280,6 +319,15 @@ class Worker:
                     )
             self.ended.set_result(None)
             self._gone(self)
+
+    async def _sweep(self, leaders: list[int]) -> KillTier | None:
+        """Kill what it left, in a thread; never behind callers who hold all of anyio's own."""
+        numbers = list(self._pending)
+        try:
+            limiter = anyio.CapacityLimiter(1)
+            return await anyio.to_thread.run_sync(self.remains.sweep, leaders, numbers, limiter=limiter)
+        except RuntimeError:  # no more threads in this process: rather hold up the loop than leave anything
+            return self.remains.sweep(leaders, numbers)
 
     def cause_of_death(self) -> str:
         """Why it is lost, for people, with what it said last."""

@@ -180,6 +180,27 @@ def group_of(pid: int) -> int:
         return 0
 
 
+def state_of(pid: int) -> "tuple[str, float, int] | None":
+    """The state of a process, dead or alive, the seconds of CPU time it has had, and when it started (in ticks).
+
+    `None` if it is not to be seen: it is reaped, or /proc does not show it (`hidepid`).
+    """
+    try:
+        _, fields = _stat_of(pid)
+    except OSError:
+        return None
+    return fields[0].decode(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(fields[19])
+
+
+def tracer_of(pid: int) -> int:
+    """The pid of the process that traces this one, dead or alive; 0 if there is none, or it is not to be seen."""
+    try:
+        _, _, rest = _read(f"/proc/{pid}/status").partition(b"\nTracerPid:")
+        return int(rest.split(None, 1)[0])
+    except (OSError, IndexError):
+        return 0
+
+
 def _stat_of(pid: int) -> "tuple[bytes, list[bytes]]":
     """The name, and what follows it: proc_pid_stat(5), from the third field on."""
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:

@@ -18,11 +18,11 @@ HELLO = 1  # worker -> parent: version, first thing
 START = 2  # parent -> worker: run a command
 CANCEL = 3  # parent -> worker: end it; the payload is the reason
 CLOSE = 4  # parent -> worker: no more requests; leave when all are done
-PING = 5  # parent -> worker: are you there?
+PING = 5  # parent -> worker: are you there, and what do you hold?
 STARTED = 6  # worker -> parent: it runs, with this pid; only for commands that live a while
 EXIT = 7  # worker -> parent: it is over
 FAILED = 8  # worker -> parent: it could not be started
-PONG = 9  # worker -> parent: here
+PONG = 9  # worker -> parent: here, with the ids of the requests it holds; the id is that of the PING
 SIGNAL = 10  # parent -> worker: signal a program; the payload is the number
 
 KINDS = frozenset(range(HELLO, SIGNAL + 1))

@@ -289,6 +289,16 @@ def unpack_pid(payload: bytes) -> int:
     return pid
 
 
+def pack_held(numbers: "list[int]") -> bytes:
+    """The payload of PONG: the ids of the requests that have been read and not been answered."""
+    return struct.pack(f"!{len(numbers)}I", *numbers)
+
+
+def unpack_held(payload: bytes) -> "tuple[int, ...]":
+    """The ids in a PONG payload."""
+    return struct.unpack(f"!{len(payload) // 4}I", payload)
+
+
 def handed_over(payload: bytes) -> int:
     """How many descriptors come with an EXIT payload."""
     return (payload[1] & STDOUT_HANDED_OVER != 0) + (payload[1] & STDERR_HANDED_OVER != 0)

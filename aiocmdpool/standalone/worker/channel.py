@@ -75,6 +75,10 @@ class Channel:
             del self._waiting[0]
         self._poller.forget(self._socket.fileno())
 
+    def held(self) -> "list[int]":
+        """The requests whose replies wait for descriptors to leave: other frames overtake them."""
+        return [int.from_bytes(message, "big") for message, _, _ in self._waiting]
+
     def receive_descriptors(self, number: int, count: int) -> "list[int]":
         """The descriptors that came with a request. They were sent before it, so they are there."""
         self._socket.setblocking(True)

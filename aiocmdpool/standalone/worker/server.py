@@ -143,9 +143,14 @@ class Server:
         elif kind == frames.PING:
             for run in self._leaders.values():
                 self._strays.remember_tree(run)
-            self._channel.send(frames.encode(frames.PONG, number))
+            self._channel.send(frames.encode(frames.PONG, number, messages.pack_held(self._held())))
         elif kind == frames.CLOSE:
             self._closing = True
+
+    def _held(self) -> "list[int]":
+        """The ids of the requests whose answer is not on its way."""
+        waiting = [request.number for request in (*self._requests, *self._postponed)]
+        return [*waiting, *self._runs, *self._channel.held()]
 
     def _start(self, request: Waiting) -> None:
         number, start = request.number, request.start

@@ -18,6 +18,8 @@ sock = socket.socket(fileno=int(sys.argv[2]))
 cookie = sys.argv[3]
 _decoder = frames.FrameDecoder()
 _received: list = []
+held: dict = {}
+"""The ids of all requests taken so far: what it says that it holds. (Of those answered, nobody minds.)"""
 
 
 def write(data: bytes) -> None:
@@ -37,7 +39,15 @@ def take() -> tuple:
         if not data:
             sys.exit(0)
         _received.extend(_decoder.feed(data))
-    return _received.pop(0)
+    kind, number, payload = _received.pop(0)
+    if kind == frames.START:
+        held[number] = None
+    return kind, number, payload
+
+
+def pong(number: int) -> bytes:
+    """The frame that answers a ping."""
+    return encode(frames.PONG, number, messages.pack_held(list(held)))
 
 
 def start() -> int:
@@ -47,7 +57,7 @@ def start() -> int:
         if kind == frames.START:
             return number
         if kind == frames.PING:
-            write(encode(frames.PONG, number))
+            write(pong(number))
 
 
 def result(number: int, **fields) -> bytes:
@@ -84,7 +94,7 @@ def serve() -> None:
         if kind == frames.START:
             write(result(number))
         elif kind == frames.PING:
-            write(encode(frames.PONG, number))
+            write(pong(number))
         elif kind == frames.CLOSE:
             sys.exit(0)
 
@@ -94,7 +104,7 @@ def answer_pings() -> None:
     while True:
         kind, number, _ = take()
         if kind == frames.PING:
-            write(encode(frames.PONG, number))
+            write(pong(number))
 
 
 def be_silent() -> None:

@@ -1,0 +1,39 @@
+"""What a process can ask of the kernel for itself with prctl(2); only Linux can do that."""
+
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> bool:
+    """Make orphaned descendants come to this process rather than to init; whether they do."""
+    return _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def hide_from_equals() -> bool:
+    """Keep other processes of this user from tracing this one, and from opening its memory and descriptors in /proc.
+
+    Privileged ones still can. What it forks is hidden as well, until that executes a program (begin_new_exec in the
+    kernel's fs/exec.c). From here on the files in /proc/self belong to root (proc_pid(5)): an ordinary user can read
+    those that everybody can, and write none, so what is to be written there comes before.
+    """
+    return _prctl(PR_SET_DUMPABLE, 0)
+
+
+def go_on_without_parent() -> bool:
+    """Have this process continued if it is stopped when its parent dies, so that it can see that.
+
+    SIGCONT and nothing stronger: the signal also comes when the *thread* that started this process ends.
+    """
+    return _prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
+def _prctl(option: int, argument: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    return int(ctypes.CDLL(None).prctl(option, argument, 0, 0, 0)) == 0
