@@ -1,6 +1,7 @@
 """Hosts that end in every way there is, and hosts that use a pool where it does not belong."""
 
 import ast
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 from typing import Any
 
+import psutil
 import pytest
 from contract.support import HOST_DEADLINE, host_environment, is_dead
 
@@ -52,6 +54,26 @@ def test_nothing_outlives_a_host(ready, release, loop, scenario, programs, statu
         release.send()
         assert host.wait(HOST_DEADLINE) == status
         assert_all_die(pids)
+
+
+@loops
+def test_nothing_outlives_a_killed_host_whose_workers_are_stopped(ready, release, loop):
+    """They go on when it dies, and so see that."""
+    argv = argv_of_host("is_killed", loop, ready.path, release.path)
+    with subprocess.Popen(argv, env=host_environment(), stderr=subprocess.DEVNULL) as host:
+        pids = [int(ready.wait_blocking()) for _ in range(10)]
+        workers = psutil.Process(host.pid).children()
+        assert len(workers) == 2
+        for worker in workers:
+            worker.suspend()
+        release.send()
+        assert host.wait(HOST_DEADLINE) == -signal.SIGKILL
+        try:
+            assert_all_die(pids)
+        finally:
+            for worker in workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.resume()
 
 
 def assert_all_die(pids: list[int]) -> None:

@@ -279,7 +279,7 @@ class Worker:
             self._last_wait = self._loop.call_later(KILL_TIMEOUT, self._write_off)
 
     def _write_off(self, looks: int = STARVED_LOOKS) -> None:
-        """It does not die, or nobody tells: settle what it has without it. (Dying takes long where CPU time is short.)"""
+        """It does not die, or nobody tells: settle what it has without it. Dying itself takes CPU time, though."""
         if looks and self._program.is_runnable():
             self._last_wait = self._loop.call_later(KILL_TIMEOUT, self._write_off, looks - 1)
             return
