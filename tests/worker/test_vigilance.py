@@ -111,6 +111,7 @@ async def test_a_worker_is_asked_before_it_counts_as_hung(workers, monkeypatch):
     monkeypatch.setattr(heartbeat, "HEARTBEAT", 0.3)
     script = "hello(); number = start(); _, ping, _ = take(); write(pong(ping) + result(number)); serve()"
     worker = workers(script, hang_after=0.1)
+    await greeted(worker)
     assert (await worker.execute(COMMAND)).stdout == b"fake"
 
 
@@ -136,9 +137,8 @@ async def test_what_the_worker_holds_is_not_lost_with_it(workers, ready, release
         kept = start()
         del held[lost]
         say({ready.path!r})
-        while take()[0] != frames.PING:
-            pass
-        write(pong(1))
+        kind, ping, _ = take()
+        write(pong(ping))
         open({release.path!r}).readline()
         write(result(kept))
         answer_pings()
