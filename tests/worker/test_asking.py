@@ -5,11 +5,11 @@ import contextlib
 import subprocess
 import sys
 
-from contract.support import host_environment
+from contract.support import HOST_DEADLINE, host_environment
 
 from aiocmdpool.standalone.wire import frames, messages
 
-from .support import PATIENCE, PROGRAMS, is_idle, wait_until
+from .support import PROGRAMS, is_idle, wait_until
 
 
 def held(parent) -> list[int]:
@@ -57,7 +57,7 @@ def test_it_holds_what_waits_for_descriptors_to_leave(parent):
         wait_until(lambda: is_idle(parent.pid))
         left = held(parent)
         answered |= replies_before_now(parent)
-        assert sorted(answered) + left == list(range(first + 100))
+        assert sorted([*answered, *left]) == list(range(first + 100))
         if left:
             return
     raise AssertionError("the socket takes everything")
@@ -74,7 +74,8 @@ def replies_before_now(parent) -> set[int]:
 
 def test_other_processes_of_its_user_cannot_look_into_it_but_into_its_commands():
     argv = [sys.executable, str(PROGRAMS / "look_into.py")]
-    host = subprocess.run(argv, env=host_environment(), capture_output=True, text=True, timeout=PATIENCE, check=True)
+    options = {"stdout": subprocess.PIPE, "text": True, "timeout": HOST_DEADLINE}
+    host = subprocess.run(argv, env=host_environment(), check=True, **options)
     (worker, spawned, forked), (leaked, same) = map(ast.literal_eval, host.stdout.splitlines())
     assert worker == ["stat"]
     assert {"environ", "fd", "maps", "mem", "stat"} <= set(spawned) == set(forked)
