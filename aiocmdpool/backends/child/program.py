@@ -119,8 +119,8 @@ class Program:
             return Exit(report.pid or group, -self._signalled, None)
         if self._tracer >= 0:
             raise ChildError(
-                f"{self._command.display()}: process {group} has ended, but a process that traces it (pid {self._tracer}) "
-                "holds its exit status; end the tracer, or have it detach",
+                f"{self._command.display()}: process {group} has ended, but a process that traces it (pid "
+                f"{self._tracer}) holds its exit status; end the tracer, or have it detach",
                 command=self._command,
             )
         if status is None or used is None:
