@@ -11,7 +11,7 @@ from contract.support import host_environment, sh
 from pool.support import named
 
 from aiocmdpool import CommandConfig, ProcessPool
-from aiocmdpool.backends.workers import process_pool
+from aiocmdpool.backends.workers import crew
 from aiocmdpool.observability import task_log
 
 from .support import hold, settled
@@ -109,7 +109,7 @@ async def test_an_exception_that_is_none_of_ours_is_a_warning_with_its_traceback
 
 @pytest.mark.parametrize(("limit", "level"), [("recycle_after", logging.INFO), ("max_worker_memory", logging.WARNING)])
 async def test_a_worker_that_is_replaced(caplog, limit, level, monkeypatch):
-    monkeypatch.setattr(process_pool, "LOOK_AT_MEMORY_EVERY", 1)
+    monkeypatch.setattr(crew, "LOOK_AT_MEMORY_EVERY", 1)
     async with ProcessPool(1, **{limit: 1}) as pool:
         await pool.execute(sh("exit 0"))
         assert pool.statistics().recycled == 1

@@ -8,8 +8,8 @@ import signal
 import pytest
 from contract.support import assert_dead, helper, is_gone
 
+from aiocmdpool.backends.workers import crew
 from aiocmdpool.backends.workers import process as program_module
-from aiocmdpool.backends.workers import process_pool
 from aiocmdpool.backends.workers import worker as worker_module
 from aiocmdpool.backends.workers.process_pool import ProcessPool
 from aiocmdpool.commands.command import CommandConfig
@@ -242,10 +242,10 @@ async def test_commands_that_wait_for_room_in_a_stopped_worker_are_told_as_well(
 
 async def test_commands_that_wait_for_a_worker_are_told_as_well(new_pool, monkeypatch):
     monkeypatch.setattr(program_module, "FOLDER", "/no/such/folder")
-    monkeypatch.setattr(process_pool, "BACK_OFF", 30.0)
+    monkeypatch.setattr(crew, "BACK_OFF", 30.0)
     pool = new_pool(1)
     running = in_background(pool, *[CommandConfig("true")] * 5)
-    await until(lambda: len(pool._waiters) == 5)
+    await until(lambda: len(pool._crew._waiters) == 5)
     await pool.aclose()
     for end in running:
         error = await end

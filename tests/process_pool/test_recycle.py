@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from contract.support import is_gone, pattern
 
-from aiocmdpool.backends.workers import process_pool
+from aiocmdpool.backends.workers import crew
 from aiocmdpool.commands.command import CommandConfig
 
 from .support import hold, in_background, pairs, sh, until
@@ -90,7 +90,7 @@ async def test_cancelled_commands_do_not_keep_a_replaced_worker(new_pool, ready,
 
 
 async def test_a_worker_that_has_grown_too_large_is_replaced(new_pool, monkeypatch):
-    monkeypatch.setattr(process_pool, "LOOK_AT_MEMORY_EVERY", 5)
+    monkeypatch.setattr(crew, "LOOK_AT_MEMORY_EVERY", 5)
     pool = new_pool(1, max_worker_memory=1)
     workers = [int((await pool.execute(sh("echo $PPID"))).stdout) for _ in range(12)]
     assert [workers.count(worker) for worker in dict.fromkeys(workers)] == [5, 5, 2]
@@ -98,7 +98,7 @@ async def test_a_worker_that_has_grown_too_large_is_replaced(new_pool, monkeypat
 
 
 async def test_a_worker_of_a_usual_size_is_not_replaced(new_pool, monkeypatch):
-    monkeypatch.setattr(process_pool, "LOOK_AT_MEMORY_EVERY", 1)
+    monkeypatch.setattr(crew, "LOOK_AT_MEMORY_EVERY", 1)
     pool = new_pool(1, max_worker_memory=500_000_000)
     workers = {int((await pool.execute(sh("echo $PPID"))).stdout) for _ in range(5)}
     assert len(workers) == 1
@@ -107,4 +107,4 @@ async def test_a_worker_of_a_usual_size_is_not_replaced(new_pool, monkeypatch):
 
 @pytest.mark.one_loop
 async def test_the_memory_of_what_is_not_there_is_none():
-    assert process_pool.resident_memory(2**22 + 1) == 0
+    assert crew.resident_memory(2**22 + 1) == 0

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from contract.support import assert_dead, helper, is_gone
 
+from aiocmdpool.backends.workers import crew
 from aiocmdpool.backends.workers import process as program_module
-from aiocmdpool.backends.workers import process_pool
 from aiocmdpool.backends.workers import worker as worker_module
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import WorkerLost
@@ -209,8 +209,8 @@ def broken(monkeypatch, tmp_path) -> Path:
     source = f"import sys\nopen({str(marks)!r}, 'a').write('x')\nsys.exit('the disk is on fire')\n"
     (folder / "__main__.py").write_text(source)
     monkeypatch.setattr(program_module, "FOLDER", str(folder))
-    monkeypatch.setattr(process_pool, "BACK_OFF", 0.02)
-    monkeypatch.setattr(process_pool, "BACK_OFF_LIMIT", 0.2)
+    monkeypatch.setattr(crew, "BACK_OFF", 0.02)
+    monkeypatch.setattr(crew, "BACK_OFF_LIMIT", 0.2)
     return marks
 
 
@@ -249,7 +249,7 @@ async def test_a_pool_recovers_when_workers_can_live_again(new_pool, broken, mon
 
 
 async def test_without_an_interpreter_commands_fail_with_the_cause(new_pool, monkeypatch):
-    monkeypatch.setattr(process_pool, "BACK_OFF", 0.01)
+    monkeypatch.setattr(crew, "BACK_OFF", 0.01)
     pool = new_pool(1)
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     async with asyncio.timeout(PATIENCE):
@@ -262,7 +262,7 @@ async def test_without_an_interpreter_commands_fail_with_the_cause(new_pool, mon
 
 
 async def test_a_host_without_descriptors_is_told_and_recovers(new_pool, monkeypatch):
-    monkeypatch.setattr(process_pool, "BACK_OFF", 0.01)
+    monkeypatch.setattr(crew, "BACK_OFF", 0.01)
     pool = new_pool(1)
     await pool.execute(CommandConfig("true"))
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -283,7 +283,7 @@ async def test_a_host_without_descriptors_is_told_and_recovers(new_pool, monkeyp
 
 async def test_a_closed_pool_starts_no_workers_any_more(new_pool, monkeypatch):
     """Deaths before had each asked for a new one."""
-    monkeypatch.setattr(process_pool, "BACK_OFF", 0.05)
+    monkeypatch.setattr(crew, "BACK_OFF", 0.05)
     pool = new_pool(3)
     await pool.start()
     kill(*pool.statistics().pids)

@@ -101,15 +101,19 @@ class Unclosed:
 
     That is never before its loop is closed: as long as the loop reads from a worker, it keeps the pool alive. At the
     end of this process there is nothing to do but to complain: the workers miss it, and end what they run.
+
+    Args:
+        owner: What holds the workers; it is garbage no sooner than the pool.
+        name: That of the pool's class, for the complaint.
     """
 
-    def __init__(self, pool: object) -> None:
+    def __init__(self, owner: object, name: str) -> None:
         self.workers: set[Remains] = set()
-        self._name = type(pool).__name__
+        self._name = name
         self._host = os.getpid()
         self._complained = False
         _all_unclosed.add(self)
-        weakref.finalize(pool, self.forgotten).atexit = False
+        weakref.finalize(owner, self.forgotten).atexit = False
 
     def forgotten(self) -> None:
         """The pool is garbage."""

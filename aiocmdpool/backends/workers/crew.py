@@ -1,0 +1,202 @@
+"""`Crew`: who the workers of a pool are; started, replaced when they die, retired when they have done enough.
+
+choose ── the least loaded of `workers`
+a worker dies ────────────── started anew, with back-off if it keeps dying
+a worker is recycled ──────── moves to `leaving`: it finishes what it has, and a new one is started
+"""
+
+import asyncio
+import logging
+import os
+
+from aiocmdpool.backends.workers.leftovers import Unclosed
+from aiocmdpool.backends.workers.worker import Worker
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import WorkerLost
+from aiocmdpool.commands.run_control import Place
+
+BACK_OFF = 0.1  # seconds before a worker that died early is replaced; doubles each time
+BACK_OFF_LIMIT = 1.0  # seconds; for so long, at most, a command waits for a worker only to hear that there is none
+GIVE_UP_AFTER = 3  # workers in a row that died before they were ready
+LOOK_AT_MEMORY_EVERY = 100  # commands
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+_log = logging.getLogger("aiocmdpool.process_pool")
+
+
+class Crew:
+    """The workers of one pool. Belongs to one loop.
+
+    Args:
+        size: How many workers there are to be.
+        niceness: See `ProcessPool`, as for the others.
+        recycle_after: Commands after which a worker is replaced; `None` for never.
+        max_worker_memory: Resident bytes above which a worker is replaced; `None` for never.
+        hang_after: Seconds without a sign of life after which a worker with work counts as hung.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        niceness: int,
+        recycle_after: int | None,
+        max_worker_memory: int | None,
+        hang_after: float,
+    ) -> None:
+        self.size = size
+        self.workers: list[Worker] = []
+        """Those that take commands."""
+        self.leaving: set[Worker] = set()
+        """Those that finish what they have."""
+        self.failures = self.lost = self.recycled = 0
+        self.recycles = recycle_after is not None or max_worker_memory is not None
+        """Whether `maybe_recycle` is to be asked after each command."""
+        self.unclosed = Unclosed(self, "ProcessPool")
+        self._niceness = niceness
+        self._recycle_after = recycle_after
+        self._max_worker_memory = max_worker_memory
+        self._hang_after = hang_after
+        self._waiters: list[asyncio.Future[None]] = []  # for a worker
+        self._respawn: asyncio.TimerHandle | None = None
+        self._closers: set[asyncio.Task[object]] = set()
+        self._last_failure = ""
+        self._closed = False
+
+    def choose(self, place: Place | None = None) -> Worker | None:
+        """Return the least loaded worker, or that of the first run in a place; `None` if there is none now."""
+        if place is not None and isinstance(place.chosen, Worker) and place.chosen.usable:
+            return place.chosen
+        if len(self.workers) < self.size and self._respawn is None:
+            self._fill_up()
+        best = None
+        for worker in self.workers:
+            if worker.usable and (best is None or worker.in_flight < best.in_flight):
+                best = worker
+        if place is not None:
+            place.chosen = best
+        return best
+
+    async def worker_started(self, command: CommandConfig, failures: int) -> None:
+        """Wait until there may be a worker.
+
+        Args:
+            command: What waits, for the message.
+            failures: How many there had been when the command came. Each is worth another try: what was wrong may have
+                passed since.
+
+        Raises:
+            WorkerLost: One after the other dies early.
+        """
+        if self.failures >= max(GIVE_UP_AFTER, failures + 1):
+            message = f"{command.display()}: no worker can be started ({self.failures} in a row): {self._last_failure}"
+            raise WorkerLost(message, command=command)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def close(self) -> None:
+        """Start no workers any more; whoever waits for one looks again. Harmless when repeated."""
+        self._closed = True
+        if self._respawn is not None:
+            self._respawn.cancel()
+        self._wake()
+
+    # -- started and replaced ---------------------------------------------------------------------------------------
+
+    def _fill_up(self) -> None:
+        self._respawn = None
+        while not self._closed and len(self.workers) < self.size:
+            try:
+                self._start_worker()
+            except WorkerLost as error:
+                self._note_failure(str(error))
+                return
+        self._wake()
+
+    def _start_worker(self) -> None:
+        worker = Worker(self._niceness, self._hang_after, self._on_gone, self._replace_unfit)
+        self.workers.append(worker)
+        self.unclosed.workers.add(worker.remains)
+
+    def _on_gone(self, worker: Worker) -> None:
+        """Replace a worker that is dead; what it ran is settled."""
+        self.unclosed.workers.discard(worker.remains)
+        self.leaving.discard(worker)
+        if worker not in self.workers:
+            return
+        self.workers.remove(worker)
+        if self._closed:
+            return
+        self.lost += 1
+        facts = {"worker_pid": worker.pid, "completed": worker.completed}
+        _log.warning("worker %d was lost: %s", worker.pid, worker.cause_of_death(), extra=facts)
+        if worker.proven:
+            self.failures = 0
+            self._fill_up()
+        else:
+            self._note_failure(f"worker {worker.pid} died early: {worker.cause_of_death()}")
+
+    def _note_failure(self, why: str) -> None:
+        self.failures += 1
+        self._last_failure = why
+        if self._respawn is not None:
+            self._respawn.cancel()
+        delay = min(BACK_OFF * 2 ** (self.failures - 1), BACK_OFF_LIMIT)
+        self._respawn = asyncio.get_running_loop().call_later(delay, self._fill_up)
+        _log.warning("the next worker is started in %g s: %s", delay, why, extra={"failures": self.failures})
+        if self.failures >= GIVE_UP_AFTER:
+            self._wake()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # -- retired ----------------------------------------------------------------------------------------------------
+
+    def maybe_recycle(self, worker: Worker) -> None:
+        """Replace a worker that has done enough, or has grown too large; it finishes what it has."""
+        if self._closed or worker not in self.workers or not worker.usable:
+            return
+        old = self._recycle_after is not None and worker.completed + worker.in_flight >= self._recycle_after
+        large = (
+            self._max_worker_memory is not None
+            and worker.completed % LOOK_AT_MEMORY_EVERY == 0
+            and resident_memory(worker.pid) > self._max_worker_memory
+        )
+        if old or large:
+            self._retire(worker, *((logging.WARNING, "its memory") if large else (logging.INFO, "its age")))
+            self._fill_up()
+
+    def _replace_unfit(self, worker: Worker, why: str) -> bool:
+        """Replace a worker that has lost what it needs, if another one can be started; whether that was so."""
+        if self._closed or worker not in self.workers:
+            return False
+        try:
+            self._start_worker()
+        except WorkerLost as error:  # better a bad one than none
+            _log.warning("worker %d is kept, although %s: %s", worker.pid, why, error, extra={"worker_pid": worker.pid})
+            return False
+        self._retire(worker, logging.WARNING, why)
+        return True
+
+    def _retire(self, worker: Worker, level: int, why: str) -> None:
+        """Give a worker no more commands; it leaves when it has finished what it has."""
+        self.recycled += 1
+        facts = {"worker_pid": worker.pid, "completed": worker.completed}
+        _log.log(level, "worker %d is replaced: %s", worker.pid, why, extra=facts)
+        self.workers.remove(worker)
+        self.leaving.add(worker)
+        closer = asyncio.get_running_loop().create_task(worker.aclose(), name=f"aiocmdpool-recycle-{worker.pid}")
+        self._closers.add(closer)
+        closer.add_done_callback(self._closers.discard)
+
+
+def resident_memory(pid: int) -> int:
+    """Return the resident bytes of a process; 0 where that cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * PAGE
+    except OSError:
+        return 0
