@@ -175,6 +175,11 @@ class Connection:
         """Whether more is queued than the worker takes."""
         return self._unsent_size > HIGH_WATER or len(self._held) > 0
 
+    @property
+    def sends_in_this_turn(self) -> bool:
+        """Whether something goes out at the end of this turn of the loop."""
+        return self._flushing and self._unsent_size > 0
+
     async def drained(self) -> None:
         """Wait until the queue has gone out, or the connection is lost."""
         while self.congested and not self.closed:

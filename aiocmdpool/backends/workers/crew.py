@@ -14,6 +14,7 @@ from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import WorkerLost
 from aiocmdpool.commands.run_control import Place
+from aiocmdpool.system.identity import Identity
 
 BACK_OFF = 0.1  # seconds before a worker that died early is replaced; doubles each time
 BACK_OFF_LIMIT = 1.0  # seconds; for so long, at most, a command waits for a worker only to hear that there is none
@@ -52,6 +53,8 @@ class Crew:
         self.recycles = recycle_after is not None or max_worker_memory is not None
         """Whether `maybe_recycle` is to be asked after each command."""
         self.unclosed = Unclosed(self, "ProcessPool")
+        self._identity: Identity | None = None
+        """What all `workers` were started under."""
         self._niceness = niceness
         self._recycle_after = recycle_after
         self._max_worker_memory = max_worker_memory
@@ -68,12 +71,21 @@ class Crew:
             return place.chosen
         if len(self.workers) < self.size and self._respawn is None:
             self._fill_up()
+        best = self._least_loaded()
+        if best is not None and self._has_changed(thoroughly=not best.sends_in_this_turn):
+            self._follow()
+            if self._respawn is None:
+                self._fill_up()
+            best = self._least_loaded()
+        if place is not None:
+            place.chosen = best
+        return best
+
+    def _least_loaded(self) -> Worker | None:
         best = None
         for worker in self.workers:
             if worker.usable and (best is None or worker.in_flight < best.in_flight):
                 best = worker
-        if place is not None:
-            place.chosen = best
         return best
 
     async def worker_started(self, command: CommandConfig, failures: int) -> None:
@@ -103,8 +115,22 @@ class Crew:
 
     # -- started and replaced ---------------------------------------------------------------------------------------
 
+    def _has_changed(self, thoroughly: bool = True) -> bool:
+        """Whether a worker started now would not be what the others are."""
+        return self._identity is None or self._identity.has_changed(thoroughly)
+
+    def _follow(self) -> None:
+        """Retire all workers, because this process is not any more what they were started under."""
+        if self.workers:
+            _log.info("user, umask, limits or the like of this process have changed: all workers are replaced")
+        for worker in list(self.workers):
+            self._retire(worker)
+        self._identity = Identity()
+
     def _fill_up(self) -> None:
         self._respawn = None
+        if self._has_changed():
+            self._follow()
         while not self._closed and len(self.workers) < self.size:
             try:
                 self._start_worker()
@@ -166,7 +192,7 @@ class Crew:
             and resident_memory(worker.pid) > self._max_worker_memory
         )
         if old or large:
-            self._retire(worker, *((logging.WARNING, "its memory") if large else (logging.INFO, "its age")))
+            self._replace(worker, *((logging.WARNING, "its memory") if large else (logging.INFO, "its age")))
             self._fill_up()
 
     def _replace_unfit(self, worker: Worker, why: str) -> bool:
@@ -178,14 +204,18 @@ class Crew:
         except WorkerLost as error:  # better a bad one than none
             _log.warning("worker %d is kept, although %s: %s", worker.pid, why, error, extra={"worker_pid": worker.pid})
             return False
-        self._retire(worker, logging.WARNING, why)
+        self._replace(worker, logging.WARNING, why)
         return True
 
-    def _retire(self, worker: Worker, level: int, why: str) -> None:
-        """Give a worker no more commands; it leaves when it has finished what it has."""
+    def _replace(self, worker: Worker, level: int, why: str) -> None:
+        """Note that a worker is replaced, and why, and retire it."""
         self.recycled += 1
         facts = {"worker_pid": worker.pid, "completed": worker.completed}
         _log.log(level, "worker %d is replaced: %s", worker.pid, why, extra=facts)
+        self._retire(worker)
+
+    def _retire(self, worker: Worker) -> None:
+        """Give a worker no more commands; it leaves when it has finished what it has."""
         self.workers.remove(worker)
         self.leaving.add(worker)
         closer = asyncio.get_running_loop().create_task(worker.aclose(), name=f"aiocmdpool-recycle-{worker.pid}")

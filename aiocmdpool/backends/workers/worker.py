@@ -101,6 +101,11 @@ class Worker:
         """Whether it takes commands."""
         return self.lost_because is None and not self._closing and not self._retired
 
+    @property
+    def sends_in_this_turn(self) -> bool:
+        """Whether a request has been put on its way to it in this turn of the loop."""
+        return self._program.connection.sends_in_this_turn
+
     # -- one command ------------------------------------------------------------------------------------------------
 
     async def execute(self, command: CommandConfig, control: RunControl | None = None) -> CommandResult:

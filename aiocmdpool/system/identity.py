@@ -1,0 +1,87 @@
+"""What programs inherit of the process that starts them, beside environment and directory; and whether that changed.
+
+Resident workers were started under the identity that this process had then. A host that drops root, or changes its
+umask, later must not have its commands run under what it has given up.
+
+Looking has a price, so it is done at three depths, measured on a 2-core machine:
+
+- before each command (0.3 µs): the effective user and the umask;
+- before the first command of a turn of the loop (1.2 µs): all user and group ids, the groups, and the CPUs;
+- every `LIMITS_EVERY` seconds, if there are commands (30 µs): resource limits, niceness, root directory, capabilities.
+"""
+
+import os
+import resource
+import time
+
+LIMITS_EVERY = 0.05  # seconds
+
+_LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+_PRIVILEGES = (b"Cap", b"NoNewPrivs", b"Seccomp")  # how the lines that show them begin (proc_pid_status(5))
+
+
+class Identity:
+    """The identity of the calling thread when this was made: of what it starts, that is."""
+
+    __slots__ = ("_ids", "_limits", "_limits_due", "_umask", "_user")
+
+    def __init__(self) -> None:
+        self._user = os.geteuid()
+        self._umask = current_umask()
+        self._ids = _ids()
+        self._limits = _limits()
+        self._limits_due = time.monotonic() + LIMITS_EVERY
+
+    def has_changed(self, thoroughly: bool = True) -> bool:
+        """Whether programs started now would not be what those were that were started then.
+
+        Args:
+            thoroughly: Look at more than the effective user and the umask.
+        """
+        if os.geteuid() != self._user:
+            return True
+        # Setting the umask is the only quick way to read it. To set what it is already disturbs no other thread.
+        umask = os.umask(self._umask)
+        if umask != self._umask:
+            os.umask(umask)
+            return True
+        return thoroughly and (_ids() != self._ids or self._limits_have_changed())
+
+    def _limits_have_changed(self) -> bool:
+        now = time.monotonic()
+        if now < self._limits_due:
+            return False
+        self._limits_due = now + LIMITS_EVERY
+        return _limits() != self._limits
+
+
+def current_umask() -> int:
+    """The umask of this process."""
+    for line in _status():
+        if line.startswith(b"Umask:"):  # Linux 4.7
+            return int(line.split()[1], 8)
+    umask = os.umask(0o077)  # for a moment the strictest: no other thread is to make a file that is open to all
+    os.umask(umask)
+    return umask
+
+
+def _ids() -> tuple[object, ...]:
+    users, groups = (os.getresuid(), os.getresgid()) if hasattr(os, "getresuid") else (os.getuid(), os.getgid())
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    return users, groups, os.getgroups(), cpus
+
+
+def _limits() -> tuple[object, ...]:
+    root = os.stat("/")
+    privileges = [line for line in _status() if line.startswith(_PRIVILEGES)]
+    limits = [resource.getrlimit(number) for number in _LIMITS]
+    return limits, os.getpriority(os.PRIO_PROCESS, 0), root.st_dev, root.st_ino, privileges
+
+
+def _status() -> list[bytes]:
+    """What the kernel says of the calling thread; nothing where there is no /proc, as after a chroot."""
+    try:
+        with open("/proc/thread-self/status", "rb", buffering=0) as file:
+            return file.read().split(b"\n")
+    except OSError:
+        return []

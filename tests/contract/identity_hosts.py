@@ -1,0 +1,112 @@
+"""Hosts that change what they are: `python -m contract.identity_hosts SCENARIO BACKEND LOOP [ARG]`.
+
+Each prints Python literals: what programs of the backend saw, and what a child of the host itself does.
+"""
+
+import asyncio
+import ctypes
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from aiocmdpool.system import identity
+
+from .backends import BACKENDS
+from .loops import LOOPS
+from .support import outcome, sh
+
+LOOK = (
+    "umask; id; grep Cpus_allowed_list /proc/self/status; ulimit -c; nice; grep -E '^(CapPrm|NoNew)' /proc/self/status"
+)
+NOBODY = 54321  # has nothing else on this machine
+
+
+def become_nobody() -> None:
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def drop_root() -> None:
+    """Become somebody else for good, who may still read everything: the interpreter may be at home with root."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    keep_capabilities, raise_ambient, capset = 8, (47, 2), {"x86_64": 126, "aarch64": 91}[platform.machine()]
+    dac_read_search = 2
+    libc.prctl(keep_capabilities, 1, 0, 0, 0)
+    become_nobody()
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    only = 1 << dac_read_search
+    if libc.syscall(capset, header, (ctypes.c_uint32 * 6)(only, only, only)) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+    libc.prctl(*raise_ambient, dac_read_search, 0, 0)
+
+
+def forbid_new_privileges() -> None:
+    no_new_privs = 38
+    ctypes.CDLL(None).prctl(no_new_privs, 1, 0, 0, 0)
+
+
+CHANGES: dict[str, Callable[[], object]] = {
+    "umask": lambda: os.umask(0o027),
+    "cpus": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
+    "limits": lambda: resource.setrlimit(resource.RLIMIT_CORE, (4096, resource.getrlimit(resource.RLIMIT_CORE)[1])),
+    "niceness": lambda: os.nice(3),
+    "privileges": forbid_new_privileges,
+    "groups": lambda: os.setgroups([NOBODY]),
+    "group": lambda: os.setgid(NOBODY),
+    "user": become_nobody,
+    "root": drop_root,
+}
+
+
+async def changes(make: Callable[[], Any], *names: str) -> None:
+    """Change some things; what programs see before, after, and what they should see."""
+    identity.LIMITS_EVERY = 0.0
+    async with make() as backend:
+        print(repr((await backend.execute(sh(LOOK))).text()))
+        for name in names:
+            CHANGES[name]()
+        for end in await asyncio.gather(*(backend.execute(sh(LOOK)) for _ in range(4))):
+            print(repr(end.text()))
+    print(repr(subprocess.run(["sh", "-c", LOOK], check=True, stdout=subprocess.PIPE, text=True).stdout))
+
+
+async def locks_itself_in(make: Callable[[], Any], room: str) -> None:
+    """Nothing is in there, so no command can run; it must not run out here either."""
+    identity.LIMITS_EVERY = 0.0
+    async with make() as backend:
+        await backend.execute(sh("true"))
+        os.chroot(room)
+        error = await outcome(backend.execute(sh("echo I am out")))
+        print(repr(type(error).__name__))
+
+
+async def drops_root_while_commands_run(make: Callable[[], Any], ready: str, release: str) -> None:
+    """What runs as root goes on, and cannot be signalled from here any more; nor can the worker that it runs in."""
+    with open(ready) as started, open(release, "w") as go:
+        async with make() as backend:
+            held = asyncio.ensure_future(backend.execute(sh('echo $PPID >"$1"; read x <"$2"; id -u', ready, release)))
+            worker = int(await asyncio.to_thread(started.readline))
+            stubborn = sh("trap '' TERM; echo $$ >\"$1\"; while :; do sleep 60; done", ready, grace=0.1)
+            ended = asyncio.ensure_future(outcome(backend.execute(stubborn)))
+            program = int(await asyncio.to_thread(started.readline))
+            drop_root()
+            print(int((await backend.execute(sh("id -u"))).stdout))
+            print("go", file=go, flush=True)
+            print(int((await held).stdout))
+        print(repr(type(await ended).__name__))
+        print([os.path.exists(f"/proc/{pid}") for pid in (worker, program)])
+
+
+def main() -> None:
+    name, backend, loop, *args = sys.argv[1:]
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(globals()[name](BACKENDS[backend], *args))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""A host that changes what it is (user, umask, CPUs, limits, …) between two commands: issue 11, 7."""
+
+import ast
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from .support import HOST_DEADLINE, host_environment
+
+loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes the privilege to become somebody else")
+
+PER_THREAD = ("niceness", "privileges", "cpus", "root")  # the last because of its capabilities
+
+
+def see(scenario: str, backend: str, loop: str, *args: object) -> list[Any]:
+    """What a host prints, which must end well and without a word on stderr."""
+    argv = [sys.executable, "-W", "error", "-m", "contract.identity_hosts", scenario, backend, loop, *map(str, args)]
+    host = subprocess.run(
+        argv, check=False, env=host_environment(), text=True, timeout=HOST_DEADLINE, capture_output=True
+    )
+    assert (host.returncode, host.stderr) == (0, "")
+    return [ast.literal_eval(line) for line in host.stdout.splitlines()]
+
+
+def assert_followed(before: str, *seen: str) -> None:
+    *after, expected = seen
+    assert expected != before
+    assert set(after) == {expected}
+
+
+def skip_unless_of_the_process(backend: str, change: str) -> None:
+    if backend == "thread" and change in PER_THREAD:
+        pytest.skip("Linux keeps it for each thread, and programs are started by threads that were there before")
+
+
+@loops
+@pytest.mark.parametrize("change", ["umask", "limits", "niceness", "privileges"])
+def test_commands_run_as_what_the_host_has_become(backend_name, loop, change):
+    skip_unless_of_the_process(backend_name, change)
+    assert_followed(*see("changes", backend_name, loop, change))
+
+
+@loops
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs a CPU to give up")
+def test_commands_run_on_the_cpus_that_the_host_has_left(backend_name, loop):
+    skip_unless_of_the_process(backend_name, "cpus")
+    assert_followed(*see("changes", backend_name, loop, "cpus"))
+
+
+@only_root
+@loops
+@pytest.mark.parametrize("change", ["groups", "group", "root", "user"])
+def test_commands_run_with_the_user_and_groups_that_the_host_has_left(backend_name, loop, change):
+    skip_unless_of_the_process(backend_name, change)
+    if (backend_name, change) == ("process_pool", "user"):
+        pytest.skip("whom the host becomes may not be allowed to read the interpreter, which workers need: `root` is")
+    assert_followed(*see("changes", backend_name, loop, change))
+
+
+@only_root
+@loops
+def test_a_host_that_drops_root_with_all_that_belongs_to_it_is_followed(backend_name, loop):
+    skip_unless_of_the_process(backend_name, "root")
+    names = ["umask", "cpus", "limits", "niceness", "groups", "root", "privileges"]
+    assert_followed(*see("changes", backend_name, loop, *names))
+
+
+@only_root
+@loops
+def test_a_host_that_has_locked_itself_in_runs_nothing_outside(backend_name, loop, tmp_path):
+    assert see("locks_itself_in", backend_name, loop, tmp_path)[0] in ("IoError", "WorkerLost")
+
+
+@only_root
+@loops
+def test_a_host_that_drops_root_while_commands_run_has_them_finish_and_end(loop, ready, release):
+    seen = see("drops_root_while_commands_run", "process_pool", loop, ready.path, release.path)
+    assert seen == [54321, 0, "TaskCancelled", [False, False]]
