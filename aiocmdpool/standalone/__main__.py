@@ -1,4 +1,4 @@
-"""The worker: `python -I -S <this folder> VERSION SOCKET_FD COOKIE PARENT_PID NICENESS LC_CTYPE GROUP`.
+"""The worker: `python -I -S <this folder> VERSION SOCKET_FD COOKIE PARENT_PID NICENESS LC_CTYPE GROUP GUARDIAN`.
 
 Frames come on stdin and leave on stdout. It starts programs for its parent, many at once, and sees to it that nothing
 of them is left. It never imports the rest of the package, nor asyncio: it is up in a few milliseconds and stays small.
@@ -12,6 +12,7 @@ import sys
 # path, so that nothing of this package can be taken for a module of the standard library.
 folder = sys.path.pop(0)
 sys.path.insert(0, os.path.dirname(folder))
+from standalone import guardian  # noqa: E402
 from standalone.kernel import cgroup  # noqa: E402
 from standalone.kernel.launcher import given_environment  # noqa: E402
 from standalone.kernel.prctl import become_subreaper, go_on_without_parent, hide_from_equals  # noqa: E402
@@ -33,6 +34,22 @@ def give_way(niceness: int) -> None:
         return  # there are no such groups here
 
 
+def meet_guardian(pipes: "list[int]") -> int:
+    """Start the guardian, if this is the worker to do so; the pipe for notes to it, or -1.
+
+    Args:
+        pipes: That pipe, if there is to be a guardian, and what `guardian.start` takes, if it is missing.
+    """
+    for fd in pipes:
+        os.set_inheritable(fd, False)
+    notes, *start = pipes or [-1]
+    if start:
+        guardian.start(*start)
+        for fd in start:
+            os.close(fd)
+    return notes
+
+
 def main() -> None:
     """Read the command line and serve."""
     version, *settings = sys.argv[1:]  # their number and meaning are a part of the protocol
@@ -41,8 +58,9 @@ def main() -> None:
             f"protocol {version} is asked for, and the files on disk speak {PROTOCOL_VERSION}: the package was "
             "upgraded while the host was running; restart the host"
         )
-    socket_fd, cookie, parent, niceness, lc_ctype, group = settings
+    socket_fd, cookie, parent, niceness, lc_ctype, group, pipes = settings
     os.set_inheritable(int(socket_fd), False)
+    notes = meet_guardian([int(fd) for fd in pipes.split(",") if fd])
     if int(niceness):
         give_way(int(niceness))
     become_subreaper()
@@ -50,7 +68,7 @@ def main() -> None:
         group = ""
     go_on_without_parent()
     hide_from_equals()  # last: what is written to /proc/self is written
-    Server(int(socket_fd), os.fsencode(cookie), int(parent), given_environment(lc_ctype), group).serve()
+    Server(int(socket_fd), os.fsencode(cookie), int(parent), given_environment(lc_ctype), group, notes).serve()
 
 
 if __name__ == "__main__":

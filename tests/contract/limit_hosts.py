@@ -5,6 +5,7 @@ What limits the host limits its worker as well. Each tells its test what it saw 
 
 import asyncio
 import contextlib
+import math
 import os
 import resource
 import sys
@@ -17,12 +18,14 @@ import psutil
 
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
 from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.system import identity
 
 from .backends import BACKENDS
 from .loops import LOOPS
 from .support import outcome, sh
 
 SPARE = 9  # descriptors: more than any start needs
+identity.LIMITS_EVERY = math.inf  # a host that comes to its limits has not changed them
 SOON = 0.05  # seconds for which a limit stays
 
 

@@ -58,7 +58,7 @@ class FakeParent:
         given = options.get("env", os.environ)
         settings = [str(version), str(theirs.fileno()), self.cookie, str(parent or os.getpid()), str(niceness)]
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", *interpreter, FOLDER, *settings, lc_ctype_of(given), group],
+            [sys.executable, "-I", "-S", *interpreter, FOLDER, *settings, lc_ctype_of(given), group, ""],
             stdin=requests_end,
             stdout=replies_end,
             stderr=errors_end,

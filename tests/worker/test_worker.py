@@ -17,6 +17,7 @@ from aiocmdpool.backends.workers import pending as pending_module
 from aiocmdpool.backends.workers import process as program_module
 from aiocmdpool.backends.workers import worker as worker_module
 from aiocmdpool.backends.workers.connection import HIGH_WATER
+from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.pending import RequestNotSent
 from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands.command import CommandConfig
@@ -39,12 +40,13 @@ class Workers:
         self._monkeypatch = monkeypatch
         self.made: list[Worker] = []
         self.gone: list[Worker] = []
+        self.guardian = Guardian(lambda: None)
         monkeypatch.setattr(program_module, "FOLDER", str(PROGRAMS / "bad_worker"))
         monkeypatch.setenv("BAD_WORKER_CODEC", PACKAGE)
 
     def __call__(self, script: str, *, hang_after: float = FOREVER) -> Worker:
         self._monkeypatch.setenv("BAD_WORKER", textwrap.dedent(script))
-        worker = Worker(0, hang_after, self.gone.append)
+        worker = Worker(0, hang_after, self.gone.append, self.guardian)
         self.made.append(worker)
         return worker
 
@@ -63,6 +65,9 @@ async def workers(monkeypatch) -> AsyncIterator[Workers]:
     async with asyncio.timeout(PATIENCE):
         for worker in workers.made:
             await worker.ended
+    for worker in workers.made:
+        workers.guardian.gone(worker.pid)
+    workers.guardian.retire()
     assert sorted(map(id, workers.gone)) == sorted(map(id, workers.made))  # told once, of each
     assert all(is_gone(worker.pid) for worker in workers.made)
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 
+from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.leftovers import Unclosed
 from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands.command import CommandConfig
@@ -18,6 +19,7 @@ from aiocmdpool.system.identity import Identity
 
 BACK_OFF = 0.1  # seconds before a worker that died early is replaced; doubles each time
 BACK_OFF_LIMIT = 1.0  # seconds; for so long, at most, a command waits for a worker only to hear that there is none
+GUARDIAN_AFTER = 1.0  # seconds before another guardian is started, for one that has died
 GIVE_UP_AFTER = 3  # workers in a row that died before they were ready
 LOOK_AT_MEMORY_EVERY = 100  # commands
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -55,6 +57,8 @@ class Crew:
         self.unclosed = Unclosed(self, "ProcessPool")
         self._identity: Identity | None = None
         """What all `workers` were started under."""
+        self._guardian: Guardian | None = None  # of all `workers`
+        self._new_guardian: asyncio.TimerHandle | None = None
         self._niceness = niceness
         self._recycle_after = recycle_after
         self._max_worker_memory = max_worker_memory
@@ -109,9 +113,23 @@ class Crew:
     def close(self) -> None:
         """Start no workers any more; whoever waits for one looks again. Harmless when repeated."""
         self._closed = True
-        if self._respawn is not None:
-            self._respawn.cancel()
+        for timer in (self._respawn, self._new_guardian):
+            if timer is not None:
+                timer.cancel()
+        if self._guardian is not None:
+            self._guardian.retire()
         self._wake()
+
+    def abandon(self) -> None:
+        """End the workers, whose loop is closed: nobody is left to tell. Blocks."""
+        guardians = {worker.guardian for worker in (*self.workers, *self.leaving)}
+        if self._guardian is not None:
+            guardians.add(self._guardian)
+        self.workers.clear()
+        self.leaving.clear()
+        self.unclosed.end()
+        for guardian in guardians:
+            guardian.abandon()
 
     # -- started and replaced ---------------------------------------------------------------------------------------
 
@@ -125,7 +143,9 @@ class Crew:
             _log.info("user, umask, limits or the like of this process have changed: all workers are replaced")
         for worker in list(self.workers):
             self._retire(worker)
-        self._identity = Identity()
+        if self._guardian is not None:
+            self._guardian.retire()
+        self._identity, self._guardian = Identity(), Guardian(self._on_guardian_gone)
 
     def _fill_up(self) -> None:
         self._respawn = None
@@ -140,12 +160,14 @@ class Crew:
         self._wake()
 
     def _start_worker(self) -> None:
-        worker = Worker(self._niceness, self._hang_after, self._on_gone, self._replace_unfit)
+        assert self._guardian is not None
+        worker = Worker(self._niceness, self._hang_after, self._on_gone, self._guardian, self._replace_unfit)
         self.workers.append(worker)
         self.unclosed.workers.add(worker.remains)
 
     def _on_gone(self, worker: Worker) -> None:
         """Replace a worker that is dead; what it ran is settled."""
+        worker.guardian.gone(worker.pid)
         self.unclosed.workers.discard(worker.remains)
         self.leaving.discard(worker)
         if worker not in self.workers:
@@ -178,6 +200,20 @@ class Crew:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _on_guardian_gone(self) -> None:
+        """Have another one soon. A new worker brings it along."""
+        if self._new_guardian is not None:
+            self._new_guardian.cancel()
+        self._new_guardian = asyncio.get_running_loop().call_later(GUARDIAN_AFTER, self._bring_guardian)
+
+    def _bring_guardian(self) -> None:
+        self._new_guardian = None
+        if self._guardian is None or not self._guardian.is_missing or len(self.workers) < self.size:
+            return  # those that are still to be started bring it
+        _log.warning("the guardian of the workers was lost: a worker is replaced to bring another")
+        self._retire(min(self.workers, key=lambda worker: worker.in_flight))
+        self._fill_up()
 
     # -- retired ----------------------------------------------------------------------------------------------------
 

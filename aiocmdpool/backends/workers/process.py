@@ -14,6 +14,7 @@ from collections.abc import Callable
 import aiocmdpool.standalone
 from aiocmdpool.backends.workers.connection import Connection
 from aiocmdpool.backends.workers.fitness import fitness_of
+from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.leftovers import Remains
 from aiocmdpool.backends.workers.request import current_directory
 from aiocmdpool.commands.command import OutputPolicy
@@ -43,6 +44,7 @@ class WorkerProgram:
     Args:
         loop: Where it is watched.
         niceness: Added to that of this process.
+        guardian: Told of the process.
         received: Called with each frame.
         lost: Called, once, with a reason when the connection is lost.
         exited: Called, once, when the process has exited; it is reaped by then, unless a tracer holds it.
@@ -55,6 +57,7 @@ class WorkerProgram:
         self,
         loop: asyncio.AbstractEventLoop,
         niceness: int,
+        guardian: Guardian,
         received: Callable[[int, int, bytes], None],
         lost: Callable[[str], None],
         exited: Callable[[], None],
@@ -79,16 +82,17 @@ class WorkerProgram:
                 undo.callback(passing.close)
                 passing_end = above_standard(other.detach())
                 theirs.callback(os.close, passing_end)
+                watched_by = guardian.descriptors(theirs)
                 requests_end, requests = _pipe(theirs, undo)
                 replies, replies_end = _pipe(undo, theirs)
                 errors, errors_end = _pipe(undo, theirs)
                 popen = subprocess.Popen(
-                    self._argv(passing_end, niceness),
+                    self._argv(passing_end, niceness, watched_by),
                     stdin=requests_end,
                     stdout=replies_end,
                     stderr=errors_end,
                     env=dict(os.environ),  # exactly what requests are compared with; C libraries may have set more
-                    pass_fds=(passing_end,),
+                    pass_fds=(passing_end, *watched_by),
                     start_new_session=True,
                 )
             except OSError as error:
@@ -96,6 +100,7 @@ class WorkerProgram:
                 raise WorkerLost(f"a worker could not be started: {error}") from error
             undo.pop_all()
         self.pid = popen.pid
+        guardian.started(self.pid, os.fsencode(self.cookie), self.group)
         popen.returncode = 0  # it is reaped below; `Popen` is not to wait for it, nor to complain that nobody has
         self._pidfd = -1
         if hasattr(os, "pidfd_open"):
@@ -117,7 +122,7 @@ class WorkerProgram:
         self._watch = watch_exit(loop, self.pid, self._on_exit, self.remains.close)
         self.remains.add(self._watch.descriptor)
 
-    def _argv(self, socket_fd: int, niceness: int) -> list[str]:
+    def _argv(self, socket_fd: int, niceness: int, watched_by: list[int]) -> list[str]:
         numbers = [
             str(socket_fd),
             self.cookie,
@@ -125,6 +130,7 @@ class WorkerProgram:
             str(niceness),
             lc_ctype_of(dict(os.environ)),
             self.group,
+            ",".join(map(str, watched_by)),
         ]
         return [sys.executable, "-I", "-S", FOLDER, str(PROTOCOL_VERSION), *numbers]
 

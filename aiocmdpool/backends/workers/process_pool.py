@@ -163,9 +163,7 @@ class ProcessPool(AsyncioSubprocesses):
             self._check_owner()
         self._closed = True
         if self._loop is not None and self._loop.is_closed():  # nobody is left to tell
-            self._workers.clear()
-            self._leaving.clear()
-            await anyio.to_thread.run_sync(self._crew.unclosed.end, limiter=anyio.CapacityLimiter(1))
+            await anyio.to_thread.run_sync(self._crew.abandon, limiter=anyio.CapacityLimiter(1))
             return
         self._crew.close()
         if not drain:

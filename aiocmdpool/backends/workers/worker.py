@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from aiocmdpool.backends.workers.connection import CLOSED_PIPE
 from aiocmdpool.backends.workers.fitness import SHORTAGES, STARTS_IN_A_ROW, SYMPTOMS
+from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.heartbeat import Heartbeat
 from aiocmdpool.backends.workers.leftovers import KILL_TIMEOUT
 from aiocmdpool.backends.workers.pending import Answer, Pending, RequestNotSent, WorkerUnfit
@@ -42,6 +43,7 @@ class Worker:
         niceness: Added to that of this process, for the worker and what it starts.
         hang_after: Seconds without any sign of life, while it has work, after which it counts as hung and is killed.
         gone: Called with this worker, once, when it is dead and everything it ran is settled.
+        guardian: Told of it when it starts; or started by it, if it is missing.
         unfit: Called with this worker and a reason when another one should take its place; whether one does.
 
     Raises:
@@ -53,11 +55,13 @@ class Worker:
         niceness: int,
         hang_after: float,
         gone: Callable[["Worker"], None],
+        guardian: Guardian,
         unfit: Callable[["Worker", str], bool] = lambda worker, why: False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._gone = gone
         self._unfit = unfit
+        self.guardian = guardian
         self._pending: dict[int, Pending] = {}
         self._last_number = 0
         self._failed_starts = 0  # in a row, for want of something
@@ -72,7 +76,7 @@ class Worker:
         self.completed = 0
         self.ready = False
         """Whether it has said hello."""
-        self._program = WorkerProgram(self._loop, niceness, self._received, self._lose, self._on_exit)
+        self._program = WorkerProgram(self._loop, niceness, guardian, self._received, self._lose, self._on_exit)
         self.pid = self._program.pid
         self.remains = self._program.remains
         self._heartbeat = Heartbeat(

@@ -57,10 +57,17 @@ class Server:
         parent: The pid of the parent.
         environment: That of the parent when it started this worker.
         group: The directory of the control group that this worker is alone in, or empty.
+        notes: The pipe to the guardian; -1 is none.
     """
 
     def __init__(
-        self, socket_fd: int, cookie: bytes, parent: int, environment: "dict[bytes, bytes]", group: str
+        self,
+        socket_fd: int,
+        cookie: bytes,
+        parent: int,
+        environment: "dict[bytes, bytes]",
+        group: str,
+        notes: int = -1,
     ) -> None:
         self._poller = Poller(self._broken)
         self._timers = Timers(self._broken)
@@ -70,7 +77,7 @@ class Server:
         self._postponed: dict[Waiting, Timer] = {}  # those that could not be started, for now
         self._runs: dict[int, Run] = {}  # by request id, until the reply
         self._leaders: dict[int, Run] = {}  # by pid, until reaped
-        self._strays = Strays(cookie, self._leaders)
+        self._strays = Strays(cookie, self._leaders, notes)
         self._settling: set[Run] = set()  # reaped, and not yet replied
         self._young: deque[tuple[float, Run]] = deque()  # not watched yet, oldest first
         self._group = group

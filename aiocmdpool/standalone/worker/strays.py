@@ -11,6 +11,7 @@ dies with the first of the two.
 import os
 import time
 
+from ..guardian import tell_left
 from ..kernel import processes as procs
 
 UNDECIDED = -2
@@ -44,11 +45,13 @@ class Strays:
     Args:
         cookie: That of this worker.
         leaders: Its programs, by pid, until they are reaped; kept up to date by the worker.
+        notes: The pipe to the guardian, which is told what may stay; -1 is none.
     """
 
-    def __init__(self, cookie: bytes, leaders: "dict[int, Run]") -> None:
+    def __init__(self, cookie: bytes, leaders: "dict[int, Run]", notes: int = -1) -> None:
         self._cookie = cookie
         self._leaders = leaders
+        self._notes = notes
         self._children = procs.Children()
         self.visible = self._children.visible
         """Whether the kernel shows children, and so strays."""
@@ -199,6 +202,7 @@ class Strays:
     def leave_alone(self, pid: int) -> None:
         """Let a process live that a detached run has left."""
         self._left_alone.add(pid)
+        tell_left(self._notes, pid)
 
     def reaped(self, pid: int) -> None:
         """Forget a child that was no program and is no more."""
@@ -225,7 +229,8 @@ class Strays:
         """Note that a run has been replied to."""
         if run.detaches:
             # Those that are children still: whoever counts and is none would hide a stray from `more_than`.
-            self._left_alone |= run.left_alone & set(map(int, self._children.more_than(0)))
+            for pid in run.left_alone & set(map(int, self._children.more_than(0))):
+                self.leave_alone(pid)
             self._detached.add(run.number)
             for pid, doubtful in list(self._doubtful.items()):
                 if run in doubtful.suspects:  # it may be what that run was allowed to leave
