@@ -34,17 +34,19 @@ def give_way(niceness: int) -> None:
         return  # there are no such groups here
 
 
-def meet_guardian(pipes: "list[int]") -> int:
+def meet_guardian(pipes: "list[int]", host: int, socket_fd: int) -> int:
     """Start the guardian, if this is the worker to do so; the pipe for notes to it, or -1.
 
     Args:
-        pipes: That pipe, if there is to be a guardian, and what `guardian.start` takes, if it is missing.
+        pipes: That pipe, if there is to be a guardian, and the two that `guardian.start` takes, if it is missing.
+        host: The pid of the host.
+        socket_fd: What the guardian must not keep.
     """
     for fd in pipes:
         os.set_inheritable(fd, False)
     notes, *start = pipes or [-1]
     if start:
-        guardian.start(*start)
+        guardian.start(*start, host, (notes, socket_fd))
         for fd in start:
             os.close(fd)
     return notes
@@ -60,7 +62,7 @@ def main() -> None:
         )
     socket_fd, cookie, parent, niceness, lc_ctype, group, pipes = settings
     os.set_inheritable(int(socket_fd), False)
-    notes = meet_guardian([int(fd) for fd in pipes.split(",") if fd])
+    notes = meet_guardian([int(fd) for fd in pipes.split(",") if fd], int(parent), int(socket_fd))
     if int(niceness):
         give_way(int(niceness))
     become_subreaper()

@@ -5,8 +5,8 @@
     worker ──┘
 
 It reads notes, and does nothing. Whoever writes holds the pipe open until it dies, and hands it on to no program: so
-the end of the pipe comes when host and workers are dead, and only then. If nobody has said that all is well by then,
-it sweeps up. The first worker forks it as soon as it starts: by then Python is up, which takes twenty times as long.
+its end comes when host and workers are dead. If nobody has said that all is well by then, it sweeps up. The first
+worker forks it as soon as it starts: by then Python is up, which takes ten times as long.
 
 Notes are lines, each shorter than PIPE_BUF, so that those of several writers do not mix (pipe(7)):
 
@@ -17,6 +17,7 @@ Notes are lines, each shorter than PIPE_BUF, so that those of several writers do
 """
 
 import os
+import select
 import signal
 import time
 
@@ -109,12 +110,14 @@ class Notes:
                 del self.left[pid]
 
 
-def start(notes: int, alive: int) -> None:
+def start(notes: int, alive: int, host: int, others: "tuple[int, ...]" = ()) -> None:
     """Fork a guardian, and return in the caller. It is no child of this process, which must not be a subreaper yet.
 
     Args:
         notes: The reading end of the pipe.
         alive: A pipe to the host. The guardian says its pid there, and lets go of it when it dies.
+        host: The pid of the host.
+        others: The descriptors of this process, beside the standard streams, that the guardian must not keep.
     """
     try:
         middle = os.fork()
@@ -126,25 +129,22 @@ def start(notes: int, alive: int) -> None:
     try:
         os.setsid()
         if os.fork() == 0:
-            _let_go_of_all_but(notes, alive)
-            _guard()
+            _let_go(others)
+            _guard(notes, alive, host)
     finally:
         os._exit(0)
 
 
-def _let_go_of_all_but(notes: int, alive: int) -> None:
-    """Keep nothing of this process but two pipes, which become 3 and 4."""
+def _let_go(others: "tuple[int, ...]") -> None:
+    """Keep nothing of this process, nor of its place in the world."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     os.chdir("/")
-    notes, alive = os.dup2(notes, 100), os.dup2(alive, 101)  # out of the way of each other
-    os.dup2(notes, 3, inheritable=False)
-    os.dup2(alive, 4, inheritable=False)
-    os.closerange(5, 256)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    os.close(null)
+    for fd in (null, *others):
+        os.close(fd)
     try:
         with open("/proc/self/comm", "w") as name:  # for people who look at processes
             name.write("cmdpool-guard")
@@ -152,20 +152,67 @@ def _let_go_of_all_but(notes: int, alive: int) -> None:
         return
 
 
-def _guard() -> None:
-    """Read notes to the end."""
-    os.write(4, b"%d\n" % os.getpid())
-    notes = Notes()
-    while data := os.read(3, 65536):
+def _guard(pipe: int, alive: int, host: int) -> None:
+    """Read notes until nobody is left who could write one, and sweep up if nobody has said that all is well."""
+    try:
+        os.write(alive, b"%d\n" % os.getpid())
+    except OSError:  # nobody listens: the host is dead already
+        host = -1
+    notes, lives = Notes(), Lives()
+    if host > 0:
+        lives.watch(host)
+    while lives.wait(pipe):
+        data = os.read(pipe, 65536)
+        if not data:
+            break
         notes.feed(data)
         if notes.all_is_well:
             return
+        for pid in notes.workers:
+            lives.watch(pid)
     sweep(notes)
+
+
+class Lives:
+    """The lives of the host and of workers, as pidfds show them.
+
+    The pipe alone might not end: a program that hangs in the middle of its `exec`, on a file system that does not
+    answer, still has it open. Where there are no pidfds (before Linux 5.3), its end has to do.
+    """
+
+    def __init__(self) -> None:
+        self._pidfds: dict[int, int] = {}  # by pid, of those that live
+        self._are_all_known = True
+
+    def watch(self, pid: int) -> None:
+        """Know when a process dies. Harmless when repeated."""
+        if pid in self._pidfds:
+            return
+        try:
+            self._pidfds[pid] = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        except (OSError, AttributeError):
+            self._are_all_known = False
+
+    def wait(self, pipe: int) -> bool:
+        """Wait until there is something to read in a pipe, or until nobody lives any more; whether there is."""
+        while True:
+            poll = select.poll()
+            for fd in (pipe, *self._pidfds.values()):
+                poll.register(fd, select.POLLIN)
+            are_over = self._are_all_known and not self._pidfds
+            ready = [fd for fd, _ in poll.poll(0 if are_over else None)]
+            if pipe in ready or are_over:
+                return pipe in ready
+            for pid, fd in list(self._pidfds.items()):
+                if fd in ready:
+                    os.close(fd)
+                    del self._pidfds[pid]
 
 
 def sweep(notes: Notes) -> None:
     """End whatever the workers that were noted have left, but for what may stay. Blocks."""
-    _hurry()
     for worker in notes.workers.values():
         if worker.group:
             cgroup.kill(worker.group)
@@ -182,6 +229,7 @@ def sweep(notes: Notes) -> None:
     while time.monotonic() < deadline:
         roundup = Roundup(belongs, lambda process: notes.left.get(process.pid) == process.started)
         while roundup.step() and time.monotonic() < deadline:
+            _hurry()
             time.sleep(LOOK_AGAIN_AFTER)
         if not roundup.found or roundup.left:
             return

@@ -5,6 +5,7 @@ Each says to a named pipe who its workers are, then its guardian; its programs s
 
 import asyncio
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -76,6 +77,14 @@ async def has_a_fork(ready: str) -> None:
         say(ready, "fork", os.getpid())
         time.sleep(60)
         os._exit(0)
+    await asyncio.Event().wait()
+
+
+async def has_a_child_that_holds_the_pipe(ready: str) -> None:
+    """As a program does that hangs in its `exec`."""
+    pool = await busy(ready)
+    child = subprocess.Popen(["sleep", "60"], pass_fds=[pool._crew._guardian._handles.notes])
+    say(ready, "fork", child.pid)
     await asyncio.Event().wait()
 
 

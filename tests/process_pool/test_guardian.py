@@ -106,8 +106,9 @@ def test_it_needs_no_privilege(ready, loop):
 
 
 @loops
-def test_a_fork_of_the_host_does_not_keep_the_guardian_waiting(ready, loop):
-    with running("has_a_fork", loop, ready) as host:
+@pytest.mark.parametrize("scenario", ["has_a_fork", "has_a_child_that_holds_the_pipe"])
+def test_whoever_has_inherited_the_pipe_does_not_keep_the_guardian_waiting(ready, loop, scenario):
+    with running(scenario, loop, ready) as host:
         host.listen(until_told="fork")
         try:
             host.is_killed()
@@ -177,6 +178,25 @@ async def test_programs_do_not_hold_its_pipe(new_pool):
         held = (await pool.execute(sh("ls -l /proc/$$/fd", **options))).text()
         notes = os.readlink(f"/proc/self/fd/{pool._crew._guardian._handles.notes}")
         assert notes not in held
+
+
+@pytest.mark.one_loop("asyncio", "uvloop")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # 3.12 warns of forks with threads
+async def test_a_fork_of_the_host_lets_go_of_the_pipe(new_pool):
+    """Where there are no pidfds, the guardian waits for its end."""
+    pool = new_pool(1)
+    await pool.start()
+    handles = pool._crew._guardian._handles
+    notes = handles.notes
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.fstat(notes)
+            os._exit(1)
+        except OSError:
+            os._exit(0 if handles.notes < 0 else 2)
+    assert os.waitpid(pid, 0)[1] == 0
+    os.fstat(notes)
 
 
 # -- what it decides -------------------------------------------------------------------------------------------------

@@ -93,6 +93,8 @@ class Guardian:
 
     def _note(self, note: bytes) -> None:
         """Write a note, behind those that found no room while nobody was reading."""
+        if self._handles.notes < 0:
+            return  # abandoned, or this is a fork of the host
         self._unwritten.append(note)
         with contextlib.suppress(BlockingIOError):
             while self._unwritten:
