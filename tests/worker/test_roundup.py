@@ -22,23 +22,23 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user, who
 
 BECOME_NOBODY = """
 import os
+nobody = 100_000 + os.getpid()
 os.setgroups([])
-os.setresgid(54321, 54321, 54321)
-os.setresuid(54321, 54321, 54321)
-"""  # who has nothing else on this machine
+os.setresgid(nobody, nobody, nobody)
+os.setresuid(nobody, nobody, nobody)
+"""  # who has nothing else on this machine: zombies of others count as well
 BOMB = f"""
 import os, resource, signal, sys, time
 {BECOME_NOBODY}
 resource.setrlimit(resource.RLIMIT_NPROC, (int(sys.argv[1]),) * 2)
 signal.alarm(30)
-os.write(1, b"ready")
-os.close(1)
 while True:
     try:
         if os.fork() == 0:
             signal.alarm(30)
             if sys.argv[2] == "session":
                 os.setsid()
+            os.write(1, b"ready")
     except OSError:
         time.sleep(0)
 """
