@@ -19,7 +19,8 @@ from aiocmdpool.system.identity import Identity
 
 BACK_OFF = 0.1  # seconds before a worker that died early is replaced; doubles each time
 BACK_OFF_LIMIT = 1.0  # seconds; for so long, at most, a command waits for a worker only to hear that there is none
-GUARDIAN_AFTER = 1.0  # seconds before another guardian is started, for one that has died
+GUARDIAN_AFTER = 0.1  # seconds before another guardian is started, for one that has died; doubles each time
+GUARDIAN_AFTER_LIMIT = 30.0  # seconds
 GIVE_UP_AFTER = 3  # workers in a row that died before they were ready
 LOOK_AT_MEMORY_EVERY = 100  # commands
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -55,9 +56,11 @@ class Crew:
         self.recycles = recycle_after is not None or max_worker_memory is not None
         """Whether `maybe_recycle` is to be asked after each command."""
         self.unclosed = Unclosed(self, "ProcessPool")
-        self._identity: Identity | None = None
+        self._identity = Identity()
         """What all `workers` were started under."""
-        self._guardian: Guardian | None = None  # of all `workers`
+        self._guardian = Guardian(self._on_guardian_gone)
+        """That of all `workers`."""
+        self._guardian_after = GUARDIAN_AFTER
         self._new_guardian: asyncio.TimerHandle | None = None
         self._niceness = niceness
         self._recycle_after = recycle_after
@@ -76,7 +79,7 @@ class Crew:
         if len(self.workers) < self.size and self._respawn is None:
             self._fill_up()
         best = self._least_loaded()
-        if best is not None and self._has_changed(thoroughly=not best.sends_in_this_turn):
+        if best is not None and self._identity.has_changed(quick_look=best.sends_in_this_turn):
             self._follow()
             if self._respawn is None:
                 self._fill_up()
@@ -116,15 +119,12 @@ class Crew:
         for timer in (self._respawn, self._new_guardian):
             if timer is not None:
                 timer.cancel()
-        if self._guardian is not None:
-            self._guardian.retire()
+        self._guardian.retire()
         self._wake()
 
     def abandon(self) -> None:
         """End the workers, whose loop is closed: nobody is left to tell. Blocks."""
-        guardians = {worker.guardian for worker in (*self.workers, *self.leaving)}
-        if self._guardian is not None:
-            guardians.add(self._guardian)
+        guardians = {self._guardian, *(worker.guardian for worker in (*self.workers, *self.leaving))}
         self.workers.clear()
         self.leaving.clear()
         self.unclosed.end()
@@ -133,23 +133,18 @@ class Crew:
 
     # -- started and replaced ---------------------------------------------------------------------------------------
 
-    def _has_changed(self, thoroughly: bool = True) -> bool:
-        """Whether a worker started now would not be what the others are."""
-        return self._identity is None or self._identity.has_changed(thoroughly)
-
     def _follow(self) -> None:
         """Retire all workers, because this process is not any more what they were started under."""
         if self.workers:
             _log.info("user, umask, limits or the like of this process have changed: all workers are replaced")
         for worker in list(self.workers):
             self._retire(worker)
-        if self._guardian is not None:
-            self._guardian.retire()
+        self._guardian.retire()
         self._identity, self._guardian = Identity(), Guardian(self._on_guardian_gone)
 
     def _fill_up(self) -> None:
         self._respawn = None
-        if self._has_changed():
+        if self._identity.has_changed():
             self._follow()
         while not self._closed and len(self.workers) < self.size:
             try:
@@ -205,11 +200,12 @@ class Crew:
         """Have another one soon. A new worker brings it along."""
         if self._new_guardian is not None:
             self._new_guardian.cancel()
-        self._new_guardian = asyncio.get_running_loop().call_later(GUARDIAN_AFTER, self._bring_guardian)
+        self._new_guardian = asyncio.get_running_loop().call_later(self._guardian_after, self._bring_guardian)
+        self._guardian_after = min(2 * self._guardian_after, GUARDIAN_AFTER_LIMIT)
 
     def _bring_guardian(self) -> None:
         self._new_guardian = None
-        if self._guardian is None or not self._guardian.is_missing or len(self.workers) < self.size:
+        if not self._guardian.is_missing or len(self.workers) < self.size:
             return  # those that are still to be started bring it
         _log.warning("the guardian of the workers was lost: a worker is replaced to bring another")
         self._retire(min(self.workers, key=lambda worker: worker.in_flight))

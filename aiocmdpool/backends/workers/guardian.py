@@ -24,7 +24,7 @@ class Guardian:
     """
 
     def __init__(self, died: Callable[[], None]) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None  # that of the first worker
         self._died = died
         self._workers: dict[int, bytes] = {}  # the notes of those that live, by pid
         self._unwritten: deque[bytes] = deque()
@@ -58,6 +58,7 @@ class Guardian:
         handles.alive, alive_end = os.pipe()
         theirs.callback(os.close, alive_end)
         os.set_blocking(handles.alive, False)
+        self._loop = asyncio.get_running_loop()
         self._loop.add_reader(handles.alive, self._heard)
         return [handles.notes, handles.notes_end, alive_end]
 
@@ -85,8 +86,7 @@ class Guardian:
     def _leave_if_idle(self) -> None:
         if self._retired and not self._workers and self._handles.notes >= 0:
             self._note(guardian.BYE)
-            if self._handles.alive >= 0:
-                self._loop.remove_reader(self._handles.alive)
+            self._unwatch()
             self._handles.close()
             if self.pid:
                 _reap(self.pid)
@@ -114,7 +114,7 @@ class Guardian:
                 for note in self._workers.values():
                     self._note(note)
             return
-        self._loop.remove_reader(self._handles.alive)
+        self._unwatch()
         os.close(self._handles.alive)
         self._handles.alive = -1
         if self.pid:
@@ -123,6 +123,10 @@ class Guardian:
         self._is_another = True
         if not self._retired:
             self._died()
+
+    def _unwatch(self) -> None:
+        if self._loop is not None and self._handles.alive >= 0:
+            self._loop.remove_reader(self._handles.alive)
 
     def __repr__(self) -> str:
         return f"<Guardian {self.pid or 'missing'} of {len(self._workers)} workers>"

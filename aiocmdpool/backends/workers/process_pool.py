@@ -42,6 +42,10 @@ class ProcessPool(AsyncioSubprocesses):
     Workers start on first use, or on entering `async with`. Any number of commands may be in flight; a `CommandPool` in
     front bounds them. Concurrency: belongs to one loop.
 
+    Commands run as what this process is when they are given to a worker, not as what it was when the workers started:
+    when its user, groups or umask have changed, the workers are replaced first. CPUs, limits, niceness, capabilities
+    and the root directory are compared every 0.05 s.
+
     Args:
         workers: How many. `None`: the number of CPUs this process may use.
         niceness: Added to that of this process for the workers, and inherited by what they start. With 10, a loop that
