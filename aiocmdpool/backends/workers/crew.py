@@ -3,6 +3,8 @@
 choose ── the least loaded of `workers`
 a worker dies ────────────── started anew, with back-off if it keeps dying
 a worker is recycled ──────── moves to `leaving`: it finishes what it has, and a new one is started
+this process has changed ──── all of them do: user, umask, limits and the like are those of a worker's start
+the guardian dies ─────────── one of them does: a new worker brings another
 """
 
 import asyncio
