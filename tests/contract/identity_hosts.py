@@ -83,6 +83,7 @@ async def locks_itself_in(make: Callable[[], Any], room: str) -> None:
         os.chroot(room)
         error = await outcome(backend.execute(sh("echo I am out")))
         print(repr(type(error).__name__))
+        print(repr(str(error)))
 
 
 async def drops_root_while_commands_run(make: Callable[[], Any], ready: str, release: str) -> None:

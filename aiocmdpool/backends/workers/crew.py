@@ -25,6 +25,10 @@ GUARDIAN_AFTER = 0.1  # seconds before another guardian is started, for one that
 GUARDIAN_AFTER_LIMIT = 30.0  # seconds
 GIVE_UP_AFTER = 3  # workers in a row that died before they were ready
 LOOK_AT_MEMORY_EVERY = 100  # commands
+CHANGED = (
+    "; this process has changed its user, root directory or limits since the pool was started, and workers need a "
+    "Python that they may run there"
+)
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 _log = logging.getLogger("aiocmdpool.process_pool")
@@ -60,6 +64,7 @@ class Crew:
         self.unclosed = Unclosed(self, "ProcessPool")
         self._identity = Identity()
         """What all `workers` were started under."""
+        self._has_followed = False
         self._guardian = Guardian(self._on_guardian_gone)
         """That of all `workers`."""
         self._guardian_after = GUARDIAN_AFTER
@@ -138,6 +143,7 @@ class Crew:
     def _follow(self) -> None:
         """Retire all workers, because this process is not any more what they were started under."""
         if self.workers:
+            self._has_followed = True
             _log.info("user, umask, limits or the like of this process have changed: all workers are replaced")
         for worker in list(self.workers):
             self._retire(worker)
@@ -152,7 +158,7 @@ class Crew:
             try:
                 self._start_worker()
             except WorkerLost as error:
-                self._note_failure(str(error))
+                self._note_failure(f"{error}{CHANGED if self._has_followed else ''}")
                 return
         self._wake()
 
