@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(folder))
 from standalone import guardian  # noqa: E402
 from standalone.kernel import cgroup  # noqa: E402
 from standalone.kernel.launcher import given_environment  # noqa: E402
+from standalone.kernel.oom import yield_memory_first  # noqa: E402
 from standalone.kernel.prctl import become_subreaper, go_on_without_parent, hide_from_equals  # noqa: E402
 from standalone.wire.frames import PROTOCOL_VERSION  # noqa: E402
 from standalone.worker.server import Server  # noqa: E402
@@ -54,6 +55,7 @@ def meet_guardian(pipes: "list[int]", host: int, socket_fd: int) -> int:
 
 def main() -> None:
     """Read the command line and serve."""
+    yield_memory_first("self")  # before anything else: a process that is not dumpable may not write there
     version, *settings = sys.argv[1:]  # their number and meaning are a part of the protocol
     if version != str(PROTOCOL_VERSION):
         sys.exit(

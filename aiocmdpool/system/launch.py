@@ -14,6 +14,7 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError
 from aiocmdpool.commands.run_control import ChildSetup
 from aiocmdpool.standalone.kernel.launcher import lc_ctype_of
+from aiocmdpool.standalone.kernel.oom import yield_memory_first
 from aiocmdpool.system.environment import environment_of
 from aiocmdpool.system.start_failure import start_failure
 from aiocmdpool.system.stdio import ChildStdio
@@ -101,6 +102,7 @@ def launch(command: CommandConfig, stdio: ChildStdio, mark: bytes, setup: ChildS
     finally:
         if status_fd >= 0:
             os.close(status_fd)
+    yield_memory_first(str(popen.pid))
     return Launched(popen, report_fd)
 
 
