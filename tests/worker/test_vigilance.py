@@ -72,6 +72,9 @@ async def workers(monkeypatch) -> AsyncIterator[Workers]:
             await worker.ended
         while not all(is_gone(worker.pid) for worker in workers.made):
             await asyncio.sleep(0.005)
+    for worker in workers.made:
+        workers.guardian.gone(worker.pid)
+    workers.guardian.retire()
 
 
 @pytest.fixture(autouse=True)
