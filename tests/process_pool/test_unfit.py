@@ -92,7 +92,7 @@ async def test_a_crippled_worker_is_kept_where_no_other_can_be_started(new_pool,
         raise WorkerLost("as the test wants")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pool, "_start_worker", refuse)
+        patch.setattr(pool._crew, "_start_worker", refuse)
         assert isinstance(await outcome(pool.execute(FINE)), IoError)
         assert pool.statistics().pids == (worker,)
     assert (await pool.execute(FINE)).stdout == b"fine\n"
