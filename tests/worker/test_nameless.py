@@ -120,13 +120,16 @@ def test_a_stray_that_ends_by_itself_is_forgotten(parent, ready, release):
     assert let_go(parent, 1, one).leaked == []
 
 
-def test_what_a_detached_run_may_have_left_is_left_alone(parent, ready, release):
-    """It can be of that run, and then it is a daemon that may live."""
+def test_what_a_detached_run_has_left_is_below_a_shim_and_left_alone(parent, ready, release):
+    """It carries neither group nor session nor mark of its run; its descent alone says that it may live."""
     one = hold(parent, 1)
     script = f"{STRAY}; exit 0"
     parent.start(2, "sh", "-c", script, "sh", ready.path, release.path, flags=messages.DETACH)
-    stray = pid_of_stray(parent, ready)
-    assert parent.result(2).leaked == []
+    stray = int(ready.wait_blocking())
+    result = parent.result(2)
+    [(shim, _)] = result.leaked
+    assert result.flags & messages.LEFT_ALONE
+    assert psutil.Process(stray).ppid() == shim
     let_go(parent, 1, one)
     make_it_look(parent, 10)
     make_it_look(parent, 11)
@@ -134,4 +137,4 @@ def test_what_a_detached_run_may_have_left_is_left_alone(parent, ready, release)
         assert not is_dead(stray)
     finally:
         os.kill(stray, signal.SIGKILL)
-    assert_all_die(stray)
+    assert_all_die(stray, shim)  # a shim stays for as long as anything is below it

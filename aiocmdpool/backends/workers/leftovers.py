@@ -13,7 +13,7 @@ import weakref
 from aiocmdpool.commands.result import KillTier
 from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel import processes as procs
-from aiocmdpool.system.hunt import kill_marked
+from aiocmdpool.system.hunt import is_marked, round_up
 from aiocmdpool.system.reaping import reap_later, try_reap
 
 LEAVE_TIMEOUT = 2.0  # seconds a worker has to leave once its pipes are closed; it ends its programs in less than one
@@ -37,6 +37,7 @@ class Remains:
         self.group = group
         self._descriptors = set(descriptors) - {-1}
         self._passing = passing
+        self._left_alone: set[tuple[int, int]] = set()  # pid and start
 
     def add(self, fd: int) -> None:
         """One more descriptor."""
@@ -64,7 +65,7 @@ class Remains:
                     self.outlived()
         except (ChildProcessError, ProcessLookupError):  # somebody else reaps in here: it is gone
             pass
-        self.sweep([], [])
+        self.sweep([])
 
     def _leaves_within(self, seconds: float) -> bool:
         """Reap the worker within so many seconds; whether that worked. Blocks."""
@@ -77,21 +78,32 @@ class Remains:
 
     def outlived(self) -> None:
         """The worker does not die, or is dead and held by a tracer: see to it when it lets that happen."""
-        reap_later(self.pid, lambda: self.sweep([], []))
+        reap_later(self.pid, lambda: self.sweep([]))
 
-    def sweep(self, leaders: list[int], numbers: list[int]) -> KillTier | None:
+    def leave_alone(self, pid: int) -> None:
+        """Note the shim of a detached command that has left something: what is below it stays."""
+        shim = procs.look_at(pid)
+        if shim is not None:
+            self._left_alone = {key for key in self._left_alone if procs.is_alive(*key)} | {(pid, shim.started)}
+
+    def sweep(self, leaders: list[int]) -> KillTier | None:
         """Kill whatever the dead worker has left behind. Blocks.
 
         Args:
             leaders: The pids of programs known to have run.
-            numbers: The requests without an answer; what others were allowed to leave behind is left alone.
         """
         tier = None
         if self.group and not cgroup.remove(self.group) and cgroup.kill(self.group):
             tier = KillTier.CGROUP
-        prefix = procs.mark_prefix(self.cookie)
-        detached = {procs.detached_mark(self.cookie, number) for number in numbers}
-        if kill_marked(lambda mark: mark.startswith(prefix) or mark in detached, leaders):
+        # The number of its session is nobody else's while a member lives; if all are gone, it may be by now.
+        session = self.pid if procs.look_at(self.pid) is None else -1
+
+        def belongs(process: procs.Process) -> bool | None:
+            if process.session == session or process.group in leaders:
+                return True
+            return is_marked(process.pid, lambda mark: procs.number_in([mark], self.cookie) >= 0)
+
+        if round_up(belongs, lambda process: (process.pid, process.started) in self._left_alone):
             tier = tier or KillTier.DESCENDANTS
         return tier
 

@@ -110,9 +110,9 @@ def silence(command: CommandConfig, held: str) -> str:
 
 
 def timed_out_in_silence(command: CommandConfig, reply: messages.Exit, result: CommandResult) -> CommandTimeout | None:
-    """Return the error for a program that never ran because a place did not answer in time; `None` for others."""
+    """Return the error for a program that timed out before it ran, because a place did not answer; or `None`."""
     held = next((name for name, bit in messages.HELD.items() if reply.flags & bit), None)
-    if held is None or reply.reason != messages.TIMEOUT:
+    if held is None:
         return None
     return CommandTimeout(f"{command.display()}: {silence(command, held)} ({command.timeout:g} s)", result=result)
 

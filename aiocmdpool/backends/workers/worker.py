@@ -240,6 +240,10 @@ class Worker:
             return self._failure(command, payload)
         self._failed_starts = 0
         answer = messages.unpack_exit(payload)
+        if answer.flags & messages.LEFT_ALONE:
+            for pid, _ in answer.leaked:
+                self.remains.leave_alone(pid)
+            answer.leaked = []
         handed_over = messages.handed_over(payload)
         if not handed_over:
             return answer, []
@@ -331,12 +335,11 @@ class Worker:
 
     async def _sweep(self, leaders: list[int]) -> KillTier | None:
         """Kill what it left, in a thread; never behind callers who hold all of anyio's own."""
-        numbers = list(self._pending)
         try:
             limiter = anyio.CapacityLimiter(1)
-            return await anyio.to_thread.run_sync(self.remains.sweep, leaders, numbers, limiter=limiter)
+            return await anyio.to_thread.run_sync(self.remains.sweep, leaders, limiter=limiter)
         except RuntimeError:  # no more threads in this process: rather hold up the loop than leave anything
-            return self.remains.sweep(leaders, numbers)
+            return self.remains.sweep(leaders)
 
     def cause_of_death(self) -> str:
         """Why it is lost, for people, with what it said last."""
@@ -380,6 +383,6 @@ async def _result(command: CommandConfig, answer: Answer | None) -> CommandResul
     result = result_of(command, reply)
     if result.leaked:
         warn_of_leftovers(result)
-    if reply.flags >= min(messages.HELD.values()) and (error := timed_out_in_silence(command, reply, result)):
+    if reply.reason == messages.TIMEOUT and (error := timed_out_in_silence(command, reply, result)):
         raise error
     return result

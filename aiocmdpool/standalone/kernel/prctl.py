@@ -31,6 +31,11 @@ def go_on_without_parent() -> bool:
     return _prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
 
 
+def hear_of_parents_death(number: int) -> bool:
+    """Have the kernel send this process a signal when its parent, a process of one thread, dies."""
+    return _prctl(PR_SET_PDEATHSIG, number)
+
+
 def _prctl(option: int, argument: int) -> bool:
     if sys.platform != "linux":
         return False

@@ -93,6 +93,12 @@ def look_at(pid: int) -> "Process | None":
     return Process(pid, name, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), fields[0])
 
 
+def is_alive(pid: int, started: int) -> bool:
+    """Whether the process with a pid and a start lives."""
+    now = look_at(pid)
+    return now is not None and now.started == started
+
+
 def started_since(process: Process, moment: float) -> bool:
     """Whether a process was started after a moment of the monotonic clock, as far as ticks tell."""
     if process.started == UNSEEN:
@@ -278,28 +284,17 @@ class Children:
         return data.split() if data.count(b" ") > count else []
 
 
-def mark_prefix(cookie: bytes) -> bytes:
-    """How the marks of all runs of one worker start, but for those that may leave processes behind."""
-    return cookie + b":"
-
-
 def run_mark(cookie: bytes, number: int) -> bytes:
     """What the environment of everything that a run starts holds."""
     return b"%s:%d" % (cookie, number)
 
 
-def detached_mark(cookie: bytes, number: int) -> bytes:
-    """The same for a run that may leave processes behind."""
-    return b"%s+%d" % (cookie, number)
-
-
 def number_in(marks: "list[bytes]", cookie: bytes) -> int:
     """Return the number of the run of a worker that marks name, or -1. Whoever wrote them may be hostile."""
     for mark in marks:
-        for separator in (b":", b"+"):
-            given, _, number = mark.rpartition(separator)
-            if given == cookie and number.isdigit() and len(number) <= MARK_DIGITS:
-                return int(number)
+        given, _, number = mark.rpartition(b":")
+        if given == cookie and number.isdigit() and len(number) <= MARK_DIGITS:
+            return int(number)
     return -1
 
 

@@ -53,6 +53,11 @@ class Roundup:
         self.left: list[procs.Process] = []
         self.untouchable: set[int] = set()
 
+    @property
+    def members(self) -> "list[procs.Process]":
+        """All that have been found so far."""
+        return list(self._members.values())
+
     def step(self) -> bool:
         """Take one look; stop what runs, or kill all if nothing does. Whether another step is of use."""
         self._looks += 1

@@ -9,9 +9,11 @@ import errno
 import os
 import resource
 import signal
+import sys
 
 from ..kernel import launcher, places
-from ..wire.messages import Start
+from ..wire.messages import DETACH, Start
+from .shim import supervise
 from .streams import StreamFailure, Streams
 
 
@@ -24,8 +26,11 @@ def become_program(
     reset: "list[int]",
     limits: "tuple[int, int] | None",
     asked: "list[bytes] | None",
+    worker: int,
 ) -> None:
     """Prepare this process and `exec`; never returns.
+
+    What may leave daemons behind becomes a child of this process, which stays as its shim.
 
     Args:
         request: What to run.
@@ -36,14 +41,52 @@ def become_program(
         reset: Signals that the program gets with their default action.
         limits: On its descriptors, soft and hard, if they are not those of this process.
         asked: Directories to ask whether they are local, with the program; `None` if that is known.
+        worker: Pid of the parent.
     """
-    stage = "pass_fds"
+
+    def start(report: int) -> None:
+        _prepare(request, settings, environment, streams, handed_over, report, reset, limits, asked)
+
     try:
         settings = dict(os.fsdecode(item).split("=", 1) for item in request.settings)
         if "new_session" in settings:
             os.setsid()
         else:
             os.setpgid(0, 0)
+        if needs_shim(request):
+            if "cgroup" in settings:
+                launcher.leave_control_group(settings.pop("cgroup"))
+            supervise(worker, status, start)
+        start(status)
+    except OSError as failure:
+        os.write(status, b"error cgroup %d\n" % (failure.errno or errno.EIO))
+    finally:
+        os._exit(127)
+
+
+def needs_shim(request: Start) -> bool:
+    """Whether a program gets a shim for a parent. Not with a terminal: the leader of a session has to control that."""
+    return (
+        sys.platform == "linux"
+        and bool(request.flags & DETACH)
+        and not any(setting.startswith(b"terminal=") for setting in request.settings)
+    )
+
+
+def _prepare(
+    request: Start,
+    settings: "dict[str, str]",
+    environment: "dict[bytes, bytes]",
+    streams: Streams,
+    handed_over: "list[int]",
+    status: int,
+    reset: "list[int]",
+    limits: "tuple[int, int] | None",
+    asked: "list[bytes] | None",
+) -> None:
+    """Prepare this process and `exec`; on failure say why and end."""
+    stage = "pass_fds"
+    try:
         targets = [int(fd) for fd in settings.get("pass_fds", "").split(",") if fd]
         given = handed_over[len(handed_over) - len(targets) :]
         # Who is held for long must not hold the pipes of others open.

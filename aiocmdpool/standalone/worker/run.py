@@ -20,6 +20,7 @@ from ..loop.timers import Timer, Timers
 from ..wire import messages
 from ..wire.messages import Exit, Start
 from .output import Output
+from .shim import ENDED
 from .spawn import Spawner
 from .strays import Strays
 
@@ -29,9 +30,21 @@ if TYPE_CHECKING:
 
 MAXRSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1  # getrusage(2) counts kilobytes on Linux, bytes on macOS
 START_PATIENCE = 0.5  # seconds a deadline waits for a child that is about to become the program
+MANY = 10_000  # descendants
 NAMED = 20  # processes in a message
 
 monotonic = time.monotonic
+
+
+class ShimUsage:
+    """What a shim has said of a `struct_rusage`."""
+
+    __slots__ = ("ru_maxrss", "ru_stime", "ru_utime")
+
+    def __init__(self, user: bytes, system: bytes, max_rss: bytes) -> None:
+        self.ru_utime = float(user)
+        self.ru_stime = float(system)
+        self.ru_maxrss = int(max_rss)
 
 
 class Run:
@@ -52,6 +65,7 @@ class Run:
     """
 
     __slots__ = (
+        "_began",
         "_deadline",
         "_doomed",
         "_ending",
@@ -68,6 +82,8 @@ class Run:
         "_outputs",
         "_places",
         "_poller",
+        "_program",
+        "_program_pid",
         "_reason",
         "_released",
         "_roundup",
@@ -81,7 +97,9 @@ class Run:
         "_usage",
         "_watched",
         "done",
+        "exit_said",
         "failure",
+        "has_shim",
         "left_alone",
         "number",
         "pid",
@@ -109,6 +127,8 @@ class Run:
         self.started_at = monotonic()
         spawned = spawner.start(request, number, descriptors)
         self.pid = spawned.pid
+        """Of its process group: that of the program, or of the shim that is the program's parent."""
+        self.has_shim = spawned.has_shim
         self.report = spawned.report
         self.failure: tuple[int, str] | None = None
         """Why there is no result: errno and stage. A forked child could not become the program, or see `break_off`."""
@@ -133,6 +153,11 @@ class Run:
         self._roundup: Roundup | None = None
         self._more_may_come = False
         self.left_alone: set[int] = set()
+        self._program: procs.Process | None = None  # below the shim
+        self._program_pid = 0
+        self._began = False  # whether the shim has said so
+        self.exit_said: tuple[int, ShimUsage] | None = None
+        """Wait status and usage, as the shim has told them."""
         self._number_kept = True  # whether nobody else can have been given the number of its group
         self._tier = messages.NOTHING
         self._spawner = spawner
@@ -192,6 +217,26 @@ class Run:
         else:
             self._idle = self._timers.add(self.request.idle_timeout - silent, self._check_idle, self)
 
+    @property
+    def program_pid(self) -> int:
+        """The pid of the program itself."""
+        return self._program_pid if self.has_shim else self.pid
+
+    @property
+    def announces(self) -> bool:
+        """Whether the parent waits to hear that the program runs."""
+        return self.request.flags & messages.ANNOUNCE != 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a forked child has become the program."""
+        return self._began or self.report < 0
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether its program has exited, and that has been noted."""
+        return self._ending.exited_at >= 0
+
     def may_be_older_than(self, process: procs.Process) -> bool:
         """Whether a process can have been started by this run, by its age."""
         return procs.started_since(process, self.started_at)
@@ -209,6 +254,8 @@ class Run:
             return
         self._reason = reason
         self._tier = messages.GROUP
+        if self.has_shim:
+            os.kill(self.pid, ENDED)  # not reaped as long as the run is not over
         if not self.note_exec():  # it has not become the program yet: something in the file system does not answer
             self._held = self._stage
         self._ending.end(grace, held=bool(self._held))
@@ -249,8 +296,7 @@ class Run:
                 self._signal_all(self.request.stop_signal)
                 self._signal_all(signal.SIGCONT)  # a stopped program sees the other only when it goes on
             elif act == ending.KILL:
-                self._strays.remember_tree(self)
-                self._signal_all(signal.SIGKILL)
+                self._kill_group()
             elif act == ending.ASK_LEFT:
                 self._ask_left()
             else:
@@ -296,9 +342,20 @@ class Run:
         if not self.signal_group(number):
             self.send_signal(number)
 
+    def _kill_group(self) -> None:
+        self._strays.remember_tree(self)
+        if not self.has_shim:
+            self._signal_all(signal.SIGKILL)
+            return
+        for process in procs.descendants(self.pid, MANY):  # the shim is to reap them
+            process.kill()
+
     def send_signal(self, number: int) -> None:
         """Signal the program alone; harmless once it has been reaped."""
-        if self._ending.exited_at < 0:
+        if self.has_shim:
+            if self._program is not None:
+                self._program.signal(number)
+        elif self._ending.exited_at < 0:
             try:
                 os.kill(self.pid, number)
             except PermissionError:  # it runs as somebody else
@@ -354,7 +411,7 @@ class Run:
         self._more_may_come = more_may_come
         self._left = self._all_left(strays)
         if self.detaches:
-            self.left_alone.update(process.pid for process in strays)
+            self.left_alone.update({self.pid} if self.has_shim else (process.pid for process in strays))
             self._left = []
             self._more_may_come = False
         elif not self._released and self._strays.doubts:
@@ -373,6 +430,9 @@ class Run:
         return self.request.flags & messages.DETACH != 0
 
     def _all_left(self, strays: "list[procs.Process]") -> "list[procs.Process]":
+        if self.has_shim:
+            known = {process.pid for process in strays}
+            return strays + [each for each in procs.descendants(self.pid, MANY) if each.pid not in known]
         # What its leader leaves in the group becomes a child of this process, so without strays nothing is left of the
         # group, and killing it costs one call; but a look at processes needs descriptors, and there may be none.
         if (strays or self._more_may_come or not self._strays.visible) and self.signal_group(0):
@@ -396,7 +456,7 @@ class Run:
     def _sweep(self) -> None:
         """Kill what is left; what is there again, or still, after that may multiply, and is rounded up."""
         # Right after the reaping only: later the number of the group may be somebody else's.
-        if self._number_kept or not self._strays.visible:
+        if (self._number_kept or not self._strays.visible) and not self.has_shim:
             self._number_kept = False
             self.signal_group(signal.SIGKILL)
         self._note_left()
@@ -455,7 +515,7 @@ class Run:
             floor: The peak memory of this worker as getrusage(2) counts it. A child starts with that figure and keeps
                 it across `exec` (bun#43305), so only a larger one is the program's own.
         """
-        usage, flags = self._usage, messages.HELD.get(self._held, 0)
+        usage, flags = self._usage, messages.HELD.get(self._held, 0) | messages.LEFT_ALONE * self.detaches
         out = self.stdout.result() if self.stdout is not None else b""
         err = self.stderr.result() if self.stderr is not None else b""
         if self.stdout is not None:
@@ -469,15 +529,21 @@ class Run:
             flags,
             self._tier,
             os.waitstatus_to_exitcode(self._status),
-            self.pid,
+            self.program_pid,
             self._ending.exited_at - self.started_at,
             usage.ru_utime,
             usage.ru_stime,
             usage.ru_maxrss * MAXRSS_UNIT if usage.ru_maxrss > floor else 0,
             out,
             err,
-            list(self._leaked.items()) if self._reason == messages.EXITED else [],
+            self._leaked_or_left(),
         )
+
+    def _leaked_or_left(self) -> "list[tuple[int, bytes]]":
+        """What it has left: that has been killed, or is left alone."""
+        if self.detaches:
+            return [(pid, b"") for pid in self.left_alone]
+        return list(self._leaked.items()) if self._reason == messages.EXITED else []
 
     def spools(self) -> "list[int]":
         """The memory files that hold large output, in the order stdout, stderr."""
@@ -496,7 +562,7 @@ class Run:
             try:
                 said = os.read(self.report, 4096)
             except BlockingIOError:
-                return False
+                return self._began
             if said:
                 self._note_report(said)
             else:
@@ -514,6 +580,15 @@ class Run:
                 self.failure = int(words[1]), words[0].decode()
             elif what == b"at":
                 self._stage = words[0].decode()
+            elif what == b"pid":
+                self._program = procs.look_at(int(words[0]))
+                self._program_pid = int(words[0])
+            elif what == b"began":
+                self._began = True
+                if self._is_overdue and self.failure is None:
+                    self.end(messages.TIMEOUT)
+            elif what == b"exit":
+                self.exit_said = int(words[0]), ShimUsage(*words[1:])
             elif what == b"local":
                 self._spawner.note_local(self._places)
 

@@ -184,7 +184,7 @@ class Server:
         self._runs[number] = self._leaders[run.pid] = run
         if run.report >= 0:
             self._poller.watch(run.report, lambda _: self._note_exec(run), owner=run)
-        elif start.flags & messages.ANNOUNCE:
+        elif run.announces:
             self._announce(run)
         if start.argv[0] in self._loud:  # it would fill its pipe and wait
             run.watch()
@@ -236,16 +236,22 @@ class Server:
             if not run.done:
                 run.watch()
                 self._strays.remember_tree(run)
-                if not run.request.flags & messages.ANNOUNCE:
+                if not (run.announces or run.has_shim):
                     self._announce(run)
 
     def _note_exec(self, run: Run) -> None:
         """A forked child has something to say: that it has become the program, or could not."""
-        if run.report >= 0 and run.note_exec() and run.failure is None and run.request.flags & messages.ANNOUNCE:
+        if run.report < 0:
+            return
+        had_begun = run.has_begun
+        if run.note_exec() and not had_begun and run.failure is None and (run.announces or run.has_shim):
             self._announce(run)
+        if run.exit_said is not None and not run.has_exited:
+            self._settling.add(run)
+            run.exited(*run.exit_said, [], False)
 
     def _announce(self, run: Run) -> None:
-        self._channel.send(frames.encode(frames.STARTED, run.number, messages.pack_pid(run.pid)))
+        self._channel.send(frames.encode(frames.STARTED, run.number, messages.pack_pid(run.program_pid)))
 
     # -- exits ------------------------------------------------------------------------------------------------------
 
@@ -276,6 +282,11 @@ class Server:
                 continue
             self._settling.add(run)
             try:
+                if run.has_shim:  # which has said before how the program ended, unless it was killed
+                    self._note_exec(run)
+                if run.has_exited:
+                    run.settle_down(strays.get(run, []), self._strays.more_may_come(run))
+                    continue
                 run.exited(status, usage, strays.get(run, []), self._strays.more_may_come(run))
             except Exception as error:
                 self._broken(run, error)
@@ -323,6 +334,8 @@ class Server:
         """A run is over."""
         self._settling.discard(run)
         del self._runs[run.number]
+        if run.has_shim and run.detaches and self._leaders.pop(run.pid, None) is not None:
+            self._strays.leave_alone(run.pid)  # it stays as long as anything is left below it
         self._strays.over(run)
         if not self._runs and not self._leaders:
             self._strays.kill()

@@ -10,9 +10,9 @@ import signal
 
 from ..kernel import launcher
 from ..kernel.places import Places
-from ..kernel.processes import COOKIE, detached_mark, run_mark
+from ..kernel.processes import COOKIE, run_mark
 from ..wire.messages import DETACH, Start
-from .forked import become_program
+from .forked import become_program, needs_shim
 from .streams import StreamFailure, Streams
 
 
@@ -33,9 +33,11 @@ class StartFailure(Exception):
 class Spawned:
     """A started program, and the worker's ends of its pipes (-1 where there is none)."""
 
-    __slots__ = ("key", "pid", "report", "stderr", "stdout")
+    __slots__ = ("has_shim", "key", "pid", "report", "stderr", "stdout")
 
-    def __init__(self, pid: int, streams: Streams, report: int = -1, key: object = None) -> None:
+    def __init__(
+        self, pid: int, streams: Streams, report: int = -1, key: object = None, has_shim: bool = False
+    ) -> None:
         self.pid = pid
         self.stdout = streams.stdout_pipe
         self.stderr = streams.stderr_pipe
@@ -43,6 +45,8 @@ class Spawned:
         """Where a forked child reports how far it is, and why it could not go on; closed by its `exec`."""
         self.key = key
         """For `Spawner.note_local`, when the child reports that its places are local."""
+        self.has_shim = has_shim
+        """Whether the pid is that of a shim, the parent of the program."""
 
 
 class Spawner:
@@ -97,7 +101,7 @@ class Spawner:
         directories = _directories(request, environment)
         key = request.argv[0], *directories
         if self._places.are_local(key):
-            if request.settings:
+            if request.settings or request.flags & DETACH:
                 return self._fork(request, environment, handed_over, key, None)
             try:
                 return self._spawn(request, environment, handed_over)
@@ -120,8 +124,7 @@ class Spawner:
                 environment[name] = value
             else:
                 environment.pop(name, None)
-        mark = detached_mark if request.flags & DETACH else run_mark
-        environment[COOKIE] = self._outer + mark(self._cookie, number)
+        environment[COOKIE] = self._outer + run_mark(self._cookie, number)
         return environment
 
     def _spawn(self, request: Start, environment: "dict[bytes, bytes]", handed_over: "list[int]") -> Spawned:
@@ -206,9 +209,9 @@ class Spawner:
                 streams.close_theirs()
         if pid == 0:
             limits = self._limits[0] if self._limits is not None else None
-            become_program(request, environment, streams, handed_over, status, self._reset, limits, asked)
+            become_program(request, environment, streams, handed_over, status, self._reset, limits, asked, self._pid)
         os.set_blocking(report, False)
-        return Spawned(pid, streams, report, key)
+        return Spawned(pid, streams, report, key, needs_shim(request))
 
 
 def _directories(request: Start, environment: "dict[bytes, bytes]") -> "list[bytes]":

@@ -56,7 +56,6 @@ class Strays:
         self.visible = self._children.visible
         """Whether the kernel shows children, and so strays."""
         self._left_alone: set[int] = set()  # pids of what a detached run was allowed to leave
-        self._detached: set[int] = set()  # numbers of the detached runs that have left something that lives
         self._descendants: dict[tuple[int, int], Run] = {}  # by pid and start: seen below a program while it lived
         self._trees: dict[Run, list[tuple[int, int]]] = {}  # the same, by run
         self._doubtful: dict[int, _Doubtful] = {}  # by pid
@@ -118,8 +117,6 @@ class Strays:
         elif suspects:
             with_first = len(suspects) == 1 or number in runs
             self._doubtful[pid] = _Doubtful(process, suspects, with_first)
-        elif number in self._detached:
-            self.leave_alone(pid)
         else:
             process.kill()
         return run
@@ -231,12 +228,7 @@ class Strays:
             # Those that are children still: whoever counts and is none would hide a stray from `more_than`.
             for pid in run.left_alone & set(map(int, self._children.more_than(0))):
                 self.leave_alone(pid)
-            self._detached.add(run.number)
-            for pid, doubtful in list(self._doubtful.items()):
-                if run in doubtful.suspects:  # it may be what that run was allowed to leave
-                    del self._doubtful[pid]
-                    self.leave_alone(pid)
-        elif self._doubtful:
+        if self._doubtful:
             self.release(run)
         for key in self._trees.pop(run, ()):
             self._descendants.pop(key, None)
@@ -247,14 +239,6 @@ class Strays:
         for pid in map(int, self._children.more_than(len(self._left_alone))):
             if pid in self._left_alone:
                 continue
-            if self._detached:
-                number = self._number_of(pid)
-                if number in self._detached:
-                    self.leave_alone(pid)
-                    continue
-                if number == UNDECIDED:
-                    self.undecided = True
-                    continue
             refused += not procs.kill_child(pid) or pid in unkillable
         return refused
 
