@@ -53,6 +53,14 @@ async def test_a_busy_worker_whose_limits_are_lowered_is_replaced_and_finishes_w
     await assert_replaced(pool, worker)
 
 
+async def test_a_worker_that_runs_a_short_command_now_and_then_is_looked_at_as_well(new_pool, quick_beats):
+    pool = new_pool(1)
+    worker = await ready_worker(pool)
+    resource.prlimit(worker, resource.RLIMIT_CPU, (1000, 1000))
+    assert (await pool.execute(FINE)).stdout == b"fine\n"
+    await assert_replaced(pool, worker)
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is only one CPU")
 async def test_a_worker_whose_cpus_are_taken_is_replaced(new_pool, ready, release, quick_beats):
     pool = new_pool(1)

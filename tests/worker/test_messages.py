@@ -77,6 +77,17 @@ def test_a_hello_and_a_pid_arrive_as_they_were_sent(version, pid):
     assert messages.unpack_pid(messages.pack_pid(pid)) == pid
 
 
+@given(st.lists(u32))
+def test_the_requests_that_a_worker_holds_arrive_as_they_were_sent(numbers):
+    assert list(messages.unpack_held(messages.pack_held(numbers))) == numbers
+
+
+@given(st.lists(u32), st.integers(1, 3))
+def test_a_cut_list_of_requests_does_not_pass_for_one(numbers, cut):
+    with pytest.raises(struct.error):
+        messages.unpack_held(messages.pack_held([*numbers, 1])[:-cut])
+
+
 def test_many_arguments_and_variables_keep_their_places():
     argv = [b"%d" % number for number in range(10_000)]
     environment = [b"", *(b"V%d=" % number for number in range(1_000))]

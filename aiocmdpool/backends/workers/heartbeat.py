@@ -75,14 +75,13 @@ class Heartbeat:
             self.timer = None
 
     def _beat(self) -> None:
-        if not self._pending:
-            self.timer = None
-            return
-        self.timer = self._loop.call_later(HEARTBEAT, self._beat)
-        if (why := self._hung() or self._overdue()) != "":
-            self._lose(why)
-            return
-        self._ping()
+        self.timer = None
+        if self._pending:
+            self.timer = self._loop.call_later(HEARTBEAT, self._beat)
+            if (why := self._hung() or self._overdue()) != "":
+                self._lose(why)
+                return
+            self._ping()
         if (why := self.unfit()) != "":
             self._retire(why)
 
