@@ -112,6 +112,15 @@ async def test_a_worker_that_gets_no_cpu_is_not_blamed_for_a_deadline(workers, m
     assert isinstance(await running, WorkerLost)
 
 
+async def test_a_worker_that_is_silent_and_not_starved_is_blamed_for_a_deadline(workers, monkeypatch):
+    """That may come long before it counts as hung."""
+    monkeypatch.setattr("aiocmdpool.backends.workers.pending.OVERDUE_AFTER", 0.05)
+    worker = workers("hello(); write(started(start())); be_silent()", hang_after=FOREVER)
+    error = await asyncio.wait_for(outcome(worker.execute(COMMAND.with_options(timeout=0.05, grace=0.05))), PATIENCE)
+    assert isinstance(error, WorkerLost)
+    assert "deadline" in str(error)
+
+
 async def test_a_worker_that_burns_its_cpu_and_does_not_answer_is_hung(workers):
     worker = workers("hello(); start()\nwhile True: pass", hang_after=0.2)
     running = asyncio.ensure_future(outcome(worker.execute(COMMAND)))

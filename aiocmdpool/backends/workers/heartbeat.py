@@ -18,6 +18,7 @@ from aiocmdpool.standalone.wire import frames, messages
 HEARTBEAT = 1.0  # seconds between looks at a busy worker; an idle one is left alone
 STARVED_TIMES = 10  # times `hang_after`, after which a worker that gets no CPU counts as hung as well
 
+RUNNABLE = "R"
 _STATES = {"T": "stopped by a signal", "t": "stopped by a process that traces it", "D": "held by the kernel (state D)"}
 
 
@@ -59,6 +60,7 @@ class Heartbeat:
         self.heard = False
         self.timer: asyncio.TimerHandle | None = None
         self.silent_beats = 0  # since a PING that was not answered
+        self._starved = False  # silent, and waiting for the scheduler
         self._cpu_before = 0.0  # seconds it had had at its last sign of life
         self._pings = 0
         self._asked: frozenset[int] = frozenset()  # the requests without an answer when the last PING was sent
@@ -91,13 +93,15 @@ class Heartbeat:
             self.heard = False
             self.silent_beats = 0
             self._cpu_before = cpu
+            self._starved = False
             return ""
         self.silent_beats += 1
+        self._starved = state == RUNNABLE
         return hung_because(state, cpu - self._cpu_before, self.silent_beats * HEARTBEAT, self._hang_after)
 
     def _overdue(self) -> str:
-        """The deadline that the worker has not kept, though it has had its say."""
-        if self.silent_beats:  # if it is not hung it is starved, and cannot keep any
+        """The deadline that the worker has not kept, though it could."""
+        if self._starved:
             return ""
         now = self._loop.time()
         for entry in self._pending.values():
@@ -155,7 +159,7 @@ def hung_because(state: str, cpu: float, silent: float, hang_after: float) -> st
     """
     if silent <= hang_after:
         return ""
-    if state == "R" and cpu < hang_after and silent <= STARVED_TIMES * hang_after:
+    if state == RUNNABLE and cpu < hang_after and silent <= STARVED_TIMES * hang_after:
         return ""
     return f"it has not answered for {hang_after:g} s: hung" + (
         f", {_STATES[state]}" if state in _STATES else "" if state else ", or stopped"
