@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from aiocmdpool.standalone import guardian
+from aiocmdpool.system.launch import above_standard
 
 REAP_FOR = 0.2  # seconds; it exits in less than a millisecond
 
@@ -51,11 +52,11 @@ class Guardian:
         """
         handles = self._handles
         if handles.notes < 0:
-            handles.notes_end, handles.notes = os.pipe()  # the reading end is kept for a guardian to come
+            handles.notes_end, handles.notes = _pipe()  # the reading end is kept for a guardian to come
             os.set_blocking(handles.notes, False)
         if not self.is_missing:
             return [handles.notes]
-        handles.alive, alive_end = os.pipe()
+        handles.alive, alive_end = _pipe()
         theirs.callback(os.close, alive_end)
         os.set_blocking(handles.alive, False)
         self._loop = asyncio.get_running_loop()
@@ -151,6 +152,21 @@ class Handles:
         if self.notes >= 0:
             os.close(self.notes)
             self.notes = -1
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe whose numbers the standard streams of a child do not replace."""
+    reading, writing = os.pipe()
+    try:
+        reading = above_standard(reading)
+    except OSError:  # no descriptors left
+        os.close(writing)
+        raise
+    try:
+        return reading, above_standard(writing)
+    except OSError:
+        os.close(reading)
+        raise
 
 
 _all_handles: weakref.WeakSet[Handles] = weakref.WeakSet()
