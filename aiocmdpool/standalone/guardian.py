@@ -5,8 +5,8 @@
     worker ──┘
 
 It reads notes, and does nothing. Whoever writes holds the pipe open until it dies, and hands it on to no program: so
-its end comes when host and workers are dead. If nobody has said that all is well by then, it sweeps up. The first
-worker forks it as soon as it starts: by then Python is up, which takes ten times as long.
+its end comes when host and workers are dead. If nobody has said that all is well by then, it sweeps up. A worker
+forks it as soon as it starts: by then Python is up, which takes ten times as long.
 
 Notes are lines, each shorter than PIPE_BUF, so that those of several writers do not mix (pipe(7)):
 

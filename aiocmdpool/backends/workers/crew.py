@@ -65,7 +65,7 @@ class Crew:
         self._identity = Identity()
         """What all `workers` were started under."""
         self._has_followed = False
-        self._guardian = Guardian(self._on_guardian_gone)
+        self._guardian = Guardian(self._on_guardian_gone, size - 1)
         """That of all `workers`."""
         self._guardian_after = GUARDIAN_AFTER
         self._new_guardian: asyncio.TimerHandle | None = None
@@ -148,7 +148,7 @@ class Crew:
         for worker in list(self.workers):
             self._retire(worker)
         self._guardian.retire()
-        self._identity, self._guardian = Identity(), Guardian(self._on_guardian_gone)
+        self._identity, self._guardian = Identity(), Guardian(self._on_guardian_gone, self.size - 1)
 
     def _fill_up(self) -> None:
         self._respawn = None

@@ -22,9 +22,11 @@ class Guardian:
 
     Args:
         died: Called when it has died, or could not be started: the next worker that starts brings another.
+        after: How many workers are started before the one that brings it: the first command is not to wait for that.
     """
 
-    def __init__(self, died: Callable[[], None]) -> None:
+    def __init__(self, died: Callable[[], None], after: int = 0) -> None:
+        self._after = after
         self._loop: asyncio.AbstractEventLoop | None = None  # that of the first worker
         self._died = died
         self._workers: dict[int, bytes] = {}  # the notes of those that live, by pid
@@ -54,7 +56,8 @@ class Guardian:
         if handles.notes < 0:
             handles.notes_end, handles.notes = _pipe()  # the reading end is kept for a guardian to come
             os.set_blocking(handles.notes, False)
-        if not self.is_missing:
+        if not self.is_missing or self._after > 0:
+            self._after -= 1
             return [handles.notes]
         handles.alive, alive_end = _pipe()
         theirs.callback(os.close, alive_end)
