@@ -339,6 +339,13 @@ class Server:
         self._strays.over(run)
         if not self._runs and not self._leaders:
             self._strays.kill()
+        try:
+            self._answer(run)
+        except Exception as error:  # whatever it is, there is an answer
+            self._refuse(run.number, 0, f"worker: {_complain(error)}")
+
+    def _answer(self, run: Run) -> None:
+        """Say how a run ended."""
         self._note_loudness(run)
         self._note_exec(run)
         run.close()
