@@ -61,6 +61,11 @@ class ExecutionConfig:
     """Added to that of this process, for the workers and what they start. With 10, a loop that shares its core with
     them is not held up by them. For PROCESS_POOL only: elsewhere there are only the commands, which have their own."""
 
+    max_output_total: validate.ByteBudget = "auto"
+    """Bytes of captured output that are held at once for all commands, but for 64 KiB a stream. When they are used up,
+    commands that capture wait before they start, and one that writes more ends by its `output_policy`. `None`: no
+    bound. "auto": half of the memory that is free, of the system or its control group, when the first are started."""
+
     def __post_init__(self) -> None:
         validate.instance_of(ExecutionMode)("mode", self.mode)
         validate.whole_number(1, optional=True)("workers", self.workers)
@@ -69,6 +74,7 @@ class ExecutionConfig:
             field = "niceness" if self.workers is None else "workers"
             raise ConfigError(f"{field}: {self.mode!r} has no workers; use ExecutionMode.PROCESS_POOL", field=field)
         validate.whole_number(1, optional=True)("concurrency_limit", self.concurrency_limit)
+        validate.byte_budget("max_output_total", self.max_output_total)
 
     @property
     def concurrency(self) -> int:
@@ -78,10 +84,11 @@ class ExecutionConfig:
 
 def create_backend(config: ExecutionConfig) -> ExecutionBackend:
     """The backend for a configuration, not yet entered."""
+    total = config.max_output_total
     match config.mode:
         case ExecutionMode.PROCESS:
-            return ProcessBackend()
+            return ProcessBackend(max_output_total=total)
         case ExecutionMode.THREAD:
-            return ThreadBackend(config.concurrency)
+            return ThreadBackend(config.concurrency, max_output_total=total)
         case ExecutionMode.PROCESS_POOL:
-            return ProcessPoolBackend(config.workers, niceness=config.niceness)
+            return ProcessPoolBackend(config.workers, niceness=config.niceness, max_output_total=total)

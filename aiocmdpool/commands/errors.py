@@ -74,7 +74,10 @@ class NonZeroExit(ChildError):
 
 
 class OutputLimitExceeded(ChildError):
-    """The program wrote more than `max_output`; it was ended, and the result holds the head of its output."""
+    """The program wrote more than `max_output`, or than was left of its pool's `max_output_total`.
+
+    It was ended, and the result holds the head of its output.
+    """
 
 
 class WorkerLost(ChildError):

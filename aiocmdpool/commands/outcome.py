@@ -22,7 +22,7 @@ def settle(result: CommandResult) -> CommandResult:
 
     Raises:
         CommandTimeout: `timeout` or `idle_timeout` passed.
-        OutputLimitExceeded: `max_output` was reached under `OutputPolicy.FAIL`.
+        OutputLimitExceeded: `max_output`, or `max_output_total` of the pool, was reached under `OutputPolicy.FAIL`.
         TaskCancelled: Somebody else ended it.
         NonZeroExit: It failed and its command said `check`.
     """
@@ -43,11 +43,7 @@ def _error(result: CommandResult) -> ExecuteError:
             message = f"{name}: wrote nothing for its idle_timeout of {command.idle_timeout:g} s{how}"
             return CommandTimeout(message, result=result)
         case EndReason.OUTPUT_LIMIT:
-            message = (
-                f"{name}: wrote more than its max_output of {command.max_output} bytes{how}; raise max_output, "
-                "or keep a part of it with output_policy"
-            )
-            return OutputLimitExceeded(message, result=result)
+            return OutputLimitExceeded(f"{name}: {_too_much(result)}", result=result)
         case EndReason.CLOSED:
             return TaskCancelled(f"{name}: what ran it was closed{how}", result=result)
         case _:
@@ -70,6 +66,20 @@ def unkillable(
     why = "it belongs to another user, or the kernel holds it in uninterruptible sleep"
     message = f"{command.display()}: {what} is still there after SIGKILL: {names}; {why}"
     return ChildError(message, command=command, end_reason=reason)
+
+
+def _too_much(result: CommandResult) -> str:
+    """Which limit on output was passed, and the cure. At its own limit, that much of a stream has been kept."""
+    limit, how = result.command.max_output, f"; ended with {result.status_text()}"
+    if limit is not None and max(len(result.stdout or b""), len(result.stderr or b"")) >= limit:
+        return (
+            f"wrote more than its max_output of {limit} bytes{how}; raise max_output, or keep a part of it with "
+            "output_policy"
+        )
+    return (
+        "wrote more than was left of max_output_total, which it shares with all that its pool or backend runs (its own "
+        f"max_output allows more){how}; raise max_output_total, send the output to a file, or run less at once"
+    )
 
 
 def _last_words(result: CommandResult) -> str:

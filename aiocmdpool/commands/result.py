@@ -21,7 +21,7 @@ class EndReason(enum.Enum):
     QUEUE_TIMEOUT = "queue_timeout"
     """It waited in a queue past its queue deadline and never started."""
     OUTPUT_LIMIT = "output_limit"
-    """It wrote more than `max_output` under `OutputPolicy.FAIL`."""
+    """It wrote more than `max_output`, or than was left of its pool's `max_output_total`, under `OutputPolicy.FAIL`."""
     CANCELLED = "cancelled"
     """Its task, or the await of it, was cancelled."""
     CLOSED = "closed"
@@ -81,7 +81,7 @@ class CommandResult:
     usage: Usage | None = None
     """`None` where it cannot be known exactly; never an estimate."""
     truncated: bool = False
-    """Whether `max_output` cut a captured stream."""
+    """Whether `max_output`, or the pool's `max_output_total`, cut a captured stream."""
     leaked: tuple[LeakedProcess, ...] = ()
     """Processes it left behind, which have been killed; true in a condition where there were any."""
     killed_by: KillTier | None = None

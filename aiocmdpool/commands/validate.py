@@ -10,9 +10,12 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from aiocmdpool.commands.errors import ConfigError
+
+ByteBudget = int | None | Literal["auto"]
+"""Bytes; `None` is no bound, "auto" what the memory of the system suggests."""
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -105,6 +108,13 @@ def whole_number(low: int, high: int | None = None, *, optional: bool = False) -
         return value
 
     return clean
+
+
+def byte_budget(name: str, value: object) -> ByteBudget:
+    """Check a number of bytes, `None` for no bound, or "auto"."""
+    if value is None or value == "auto" or (type(value) is int and value >= 0):
+        return value
+    raise ConfigError(f'{name}: {value!r} is no number of bytes >= 0, None for no bound, or "auto"', field=name)
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False, optional: bool = False) -> Callable[..., Any]:

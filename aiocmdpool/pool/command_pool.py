@@ -153,7 +153,9 @@ class CommandPool(PoolView):
         """
         self._life.check_started(command)
         handle = await self.push_task(command, priority=priority, queue_timeout=queue_timeout)
-        return await handle.result_or_cancel()
+        waiting = handle.result_or_cancel()
+        del handle  # see `TaskHandle.result`
+        return await waiting
 
     def open(
         self,

@@ -9,6 +9,7 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import CommandTimeout, ExecuteError, TaskCancelled
 from aiocmdpool.commands.executor import CommandExecutor, checked_result
 from aiocmdpool.commands.result import CommandResult, EndReason
+from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.observability.observer import PoolObserver
 from aiocmdpool.pool.priority_queue import PoolQueue
 from aiocmdpool.pool.statistics import PoolCounters
@@ -82,6 +83,7 @@ class PoolTasks:
                 del self._active[handle]
                 if not handle.done():  # the runner itself was cancelled there
                     self._settle(handle, TaskStatus.CANCELLED, error=self._cancelled(handle, "its pool was abandoned"))
+            del handle  # it holds the result, and the next task may be long in coming
 
     async def _run(self, executor: CommandExecutor, handle: TaskHandle, runner: "asyncio.Task[None]") -> None:
         """Own one run, whatever the executor does."""
@@ -91,7 +93,7 @@ class PoolTasks:
         error: BaseException | None = None
         try:
             self._observer.started(handle, now)
-            result = checked_result(await _execute(executor, handle), handle.command)
+            result = checked_result(await _execute(executor, handle.command, handle.control), handle.command)
             status = TaskStatus.COMPLETED
         except asyncio.CancelledError as cancellation:
             status, error = TaskStatus.CANCELLED, self._cancellation(handle, cancellation)
@@ -109,6 +111,7 @@ class PoolTasks:
             if not handle.done():  # it was not abandoned
                 self.counters.running -= 1
                 self._settle(handle, status, result, error)
+            del handle, error, result  # the error's traceback refers to this frame, and the error may hold much output
 
     def _start(self, handle: TaskHandle) -> float:
         now = handle.started_at = monotonic()
@@ -231,8 +234,8 @@ class PoolTasks:
         return TaskCancelled(f"{handle.command.display()}: {why}", command=handle.command, end_reason=reason)
 
 
-async def _execute(executor: CommandExecutor, handle: TaskHandle) -> object:
-    if handle.control is None:
-        return await executor.execute(handle.command)
+async def _execute(executor: CommandExecutor, command: CommandConfig, control: RunControl | None) -> object:
+    if control is None:
+        return await executor.execute(command)
     controlled: ControlledExecutor = executor  # type: ignore[assignment]  # what has an `open` is one
-    return await controlled.execute(handle.command, control=handle.control)
+    return await controlled.execute(command, control=control)

@@ -1,5 +1,6 @@
-"""The worker: `python -I -S <this folder> VERSION SOCKET_FD COOKIE PARENT_PID NICENESS LC_CTYPE GROUP GUARDIAN`.
+"""The worker: `python -I -S <this folder> VERSION SOCKET_FD PARENT_PID NICENESS LC_CTYPE GROUP GUARDIAN PAGE`.
 
+The first bytes on the socket are the cookie, which marks what this worker starts: everybody can read a command line.
 Frames come on stdin and leave on stdout. It starts programs for its parent, many at once, and sees to it that nothing
 of them is left. It never imports the rest of the package, nor asyncio: it is up in a few milliseconds and stays small.
 """
@@ -17,7 +18,8 @@ from standalone.kernel import cgroup  # noqa: E402
 from standalone.kernel.launcher import given_environment  # noqa: E402
 from standalone.kernel.oom import yield_memory_first  # noqa: E402
 from standalone.kernel.prctl import become_subreaper, go_on_without_parent, hide_from_equals  # noqa: E402
-from standalone.wire.frames import PROTOCOL_VERSION  # noqa: E402
+from standalone.wire.frames import COOKIE_SIZE, PROTOCOL_VERSION  # noqa: E402
+from standalone.worker import budget  # noqa: E402
 from standalone.worker.server import Server  # noqa: E402
 
 sys.path.pop(0)
@@ -62,17 +64,19 @@ def main() -> None:
             f"protocol {version} is asked for, and the files on disk speak {PROTOCOL_VERSION}: the package was "
             "upgraded while the host was running; restart the host"
         )
-    socket_fd, cookie, parent, niceness, lc_ctype, group, pipes = settings
+    socket_fd, parent, niceness, lc_ctype, group, pipes, page = settings
     os.set_inheritable(int(socket_fd), False)
+    cookie = os.read(int(socket_fd), COOKIE_SIZE)
     notes = meet_guardian([int(fd) for fd in pipes.split(",") if fd], int(parent), int(socket_fd))
     if int(niceness):
         give_way(int(niceness))
+    budget.join(page)
     become_subreaper()
     if not cgroup.enter(group):
         group = ""
     go_on_without_parent()
     hide_from_equals()  # last: what is written to /proc/self is written
-    Server(int(socket_fd), os.fsencode(cookie), int(parent), given_environment(lc_ctype), group, notes).serve()
+    Server(int(socket_fd), cookie, int(parent), given_environment(lc_ctype), group, notes).serve()
 
 
 if __name__ == "__main__":

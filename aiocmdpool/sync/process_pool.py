@@ -5,6 +5,7 @@ from typing import Self
 
 from aiocmdpool.backends.workers import process_pool
 from aiocmdpool.backends.workers.process_pool import ProcessPoolStatistics
+from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.sync.binding import Link
@@ -28,6 +29,7 @@ class ProcessPool:
         recycle_after: int | None = None,
         max_worker_memory: int | None = None,
         hang_after: float = 5.0,
+        max_output_total: validate.ByteBudget = "auto",
     ) -> None:
         self._pool = process_pool.ProcessPool(
             workers,
@@ -35,6 +37,7 @@ class ProcessPool:
             recycle_after=recycle_after,
             max_worker_memory=max_worker_memory,
             hang_after=hang_after,
+            max_output_total=max_output_total,
         )
         self._link = Link(self, self._pool.aclose)
 

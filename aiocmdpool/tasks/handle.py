@@ -113,7 +113,10 @@ class TaskHandle:
         """
         error = self.exception()
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:  # no cycle of the error, its traceback and this frame: the error may hold much output
+                del error, self
         assert self._result is not None
         return self._result
 
@@ -149,7 +152,10 @@ class TaskHandle:
                 yield from waiter
             finally:
                 self._drop(waiter)
-        return self.result()
+        try:
+            return self.result()
+        finally:
+            del self  # see `result`
 
     async def result_or_cancel(self) -> CommandResult:
         """Await it on behalf of a caller to whom the task belongs.
@@ -162,6 +168,8 @@ class TaskHandle:
             self.cancel()
             await self.wait_settled()
             raise cancellation from self.exception()  # which has the output so far
+        finally:
+            del self  # see `result`
 
     async def wait_settled(self) -> asyncio.CancelledError | None:
         """Wait until the task is settled, through cancellations; see `waiting.wait_through`."""

@@ -55,7 +55,10 @@ class SegTaskHandle(TaskHandle):
             asyncio.InvalidStateError: It is not settled yet, and this thread runs an event loop, which must not block.
         """
         self._wait(timeout)
-        return super().result()
+        try:
+            return super().result()
+        finally:
+            del self  # see `TaskHandle.result`
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the error, or `None` if there is a result; otherwise as `result`."""

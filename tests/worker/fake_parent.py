@@ -36,6 +36,7 @@ class FakeParent:
         interpreter: Options for Python.
         requests: The ends of the pipe on which it gets its requests, if not of one made here.
         group: The directory of a control group that it is to enter.
+        page: Its page in a ledger.
         options: For `subprocess.Popen`.
     """
 
@@ -48,17 +49,19 @@ class FakeParent:
         interpreter: tuple[str, ...] = (),
         requests: tuple[int, int] | None = None,
         group: str = "",
+        page: str = "",
         **options: Any,
     ) -> None:
         self.passing, theirs = socket.socketpair()
         requests_end, self.requests = requests or os.pipe()
         self.replies, replies_end = os.pipe()
         self.errors, errors_end = os.pipe()
-        self.cookie = os.urandom(8).hex()
+        self.cookie = os.urandom(frames.COOKIE_SIZE // 2).hex()
+        self.passing.send(self.cookie.encode())
         given = options.get("env", os.environ)
-        settings = [str(version), str(theirs.fileno()), self.cookie, str(parent or os.getpid()), str(niceness)]
+        settings = [str(version), str(theirs.fileno()), str(parent or os.getpid()), str(niceness)]
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", *interpreter, FOLDER, *settings, lc_ctype_of(given), group, ""],
+            [sys.executable, "-I", "-S", *interpreter, FOLDER, *settings, lc_ctype_of(given), group, "", page],
             stdin=requests_end,
             stdout=replies_end,
             stderr=errors_end,

@@ -2,13 +2,15 @@
 
 import errno
 import os
+import struct
 from collections.abc import Callable
 
 import pytest
 from contract.support import pattern
 
+from aiocmdpool.standalone.wire import messages
 from aiocmdpool.standalone.wire.messages import FAIL, KEEP_HEAD, KEEP_TAIL
-from aiocmdpool.standalone.worker import output
+from aiocmdpool.standalone.worker import budget, output
 from aiocmdpool.standalone.worker.output import INLINE, Output
 
 UNLIMITED = -1
@@ -58,8 +60,9 @@ def kept(stream: Output) -> bytes:
     inline = stream.result()
     if stream.spool < 0:
         return inline
-    assert inline == b""
-    return os.pread(stream.spool, 1 << 30, 0)
+    size, start = messages.unpack_spool(inline)
+    assert os.fstat(stream.spool).st_size == size
+    return os.pread(stream.spool, size - start, start) + os.pread(stream.spool, start, 0)
 
 
 @pytest.mark.parametrize("policy", [FAIL, KEEP_HEAD, KEEP_TAIL])
@@ -100,8 +103,52 @@ def test_at_the_limit_the_tail_is_kept(capture, limit, beyond):
 
 def test_the_tail_is_held_in_bounded_memory(capture):
     stream = capture(pattern(3_000_000), 10_000, KEEP_TAIL, chunk=5_000)
-    assert len(stream._tail) <= 20_000
+    assert sum(map(len, stream._chunks)) <= 20_000
     assert len(kept(stream)) == 10_000
+
+
+@pytest.fixture
+def ledger(tmp_path, monkeypatch) -> Callable[[], int]:
+    """A budget of 300,000 bytes, and another worker that has put in 100,000; call it for what this one has put in."""
+    file = os.open(tmp_path / "ledger", os.O_RDWR | os.O_CREAT)
+    os.pwrite(file, struct.pack("=4q", 300_000, 0, 100_000, 0), 0)
+    monkeypatch.setattr(budget, "ledger", file)
+    monkeypatch.setattr(budget, "own_word", 3)
+    yield lambda: struct.unpack("=4q", os.pread(file, 32, 0))[3]
+    os.close(file)
+
+
+@pytest.mark.parametrize("limit", [UNLIMITED, 200_001, 1_000_000])
+@pytest.mark.parametrize("policy", [FAIL, KEEP_HEAD, KEEP_TAIL])
+def test_what_is_left_of_the_budget_is_the_limit(capture, ledger, limit, policy):
+    data = pattern(500_000)
+    stream = capture(data, limit, policy)
+    assert kept(stream) == (data[-200_000:] if policy == KEEP_TAIL else data[:200_000])
+    assert (stream.truncated, stream.exceeded) == (True, policy == FAIL)
+    assert ledger() == 200_000
+
+
+@pytest.mark.parametrize("policy", [FAIL, KEEP_HEAD, KEEP_TAIL])
+def test_where_nothing_is_left_what_fits_into_the_reply_is_kept(capture, ledger, policy):
+    budget.add(190_000)
+    data = pattern(500_000)
+    stream = capture(data, UNLIMITED, policy)
+    assert stream.spool == -1
+    assert kept(stream) == (data[-INLINE:] if policy == KEEP_TAIL else data[:INLINE])
+    assert (stream.truncated, stream.exceeded) == (True, policy == FAIL)
+    assert ledger() == 190_000
+
+
+@pytest.mark.parametrize("policy", [FAIL, KEEP_HEAD, KEEP_TAIL])
+def test_its_own_limit_is_kept_below_that_of_the_budget(capture, ledger, policy):
+    assert len(kept(capture(pattern(500_000), 150_000, policy))) == 150_000
+    assert ledger() == 150_000
+
+
+def test_a_tail_takes_no_more_than_its_limit_of_memory(capture, ledger):
+    stream = capture(pattern(3_000_000), 100_000, KEEP_TAIL)
+    assert os.fstat(stream.spool).st_size == 100_000
+    assert kept(stream) == pattern(3_000_000)[-100_000:]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 4096])
@@ -175,7 +222,6 @@ def test_a_spool_that_cannot_be_opened_is_told(capture, monkeypatch, number):
     stream = capture(pattern(INLINE + 1))
     assert stream.error == number
     tail = capture(pattern(2 * INLINE), INLINE + 1, KEEP_TAIL)
-    assert tail.result() == b""
     assert tail.error == number
 
 
@@ -211,17 +257,8 @@ def test_closing_is_harmless_when_repeated(splicing):
 def test_a_spool_without_memory_files_is_a_file_without_a_name(monkeypatch):
     monkeypatch.delattr(os, "memfd_create", raising=False)
     spool = output.open_spool()
-    output.write_all(spool, b"abc")
+    os.write(spool, b"abc")
     assert os.pread(spool, 10, 0) == b"abc"
     assert os.fstat(spool).st_nlink == 0
     assert not os.get_inheritable(spool)
-    os.close(spool)
-
-
-def test_writing_all_goes_on_after_a_short_write(monkeypatch):
-    write, spool = os.write, output.open_spool()
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:3]))
-    output.write_all(spool, b"0123456789")
-    monkeypatch.undo()
-    assert os.pread(spool, 20, 0) == b"0123456789"
     os.close(spool)

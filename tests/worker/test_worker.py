@@ -18,6 +18,7 @@ from aiocmdpool.backends.workers import process as program_module
 from aiocmdpool.backends.workers import worker as worker_module
 from aiocmdpool.backends.workers.connection import HIGH_WATER
 from aiocmdpool.backends.workers.guardian import Guardian
+from aiocmdpool.backends.workers.ledger import Ledger
 from aiocmdpool.backends.workers.pending import RequestNotSent
 from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands.command import CommandConfig
@@ -46,7 +47,7 @@ class Workers:
 
     def __call__(self, script: str, *, hang_after: float = FOREVER) -> Worker:
         self._monkeypatch.setenv("BAD_WORKER", textwrap.dedent(script))
-        worker = Worker(0, hang_after, self.gone.append, self.guardian)
+        worker = Worker(0, Ledger(None), hang_after, self.gone.append, self.guardian)
         self.made.append(worker)
         return worker
 

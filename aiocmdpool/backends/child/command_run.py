@@ -27,6 +27,7 @@ from aiocmdpool.standalone.kernel.transient import Patience
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.exit_watch import ExitWatch, watch_exit
 from aiocmdpool.system.leftovers_log import warn_of_leftovers
+from aiocmdpool.system.output_budget import Allowance
 from aiocmdpool.system.pipes import PipeFeeder, PipeReader
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.system.stdio import ChildStdio
@@ -51,6 +52,7 @@ class CommandRun:
         loop: Watches pipes, exit and deadlines.
         changed: Called after each fact for which a `Wait` may have waited.
         control: Told of the start.
+        allowance: Asked for what it captures.
 
     Concurrency: all of it happens in the thread of its loop.
     """
@@ -61,9 +63,11 @@ class CommandRun:
         loop: Loop,
         changed: Callable[[], None] = lambda: None,
         control: RunControl | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self._command = command
         self._control = control
+        self._allowance = allowance
         self._loop = loop
         self._changed = changed
         self._reason: EndReason | None = None
@@ -74,8 +78,7 @@ class CommandRun:
         self._readers: list[PipeReader] = []
         self._watch: ExitWatch | None = None
         self._last_output = 0.0
-        self.result: CommandResult | None = None
-        """What it gave, when `steps` has come to its end without an error."""
+        self._result: CommandResult | None = None
 
     def steps(self) -> Steps:
         """The run itself. Closing the generator before its end gives everything back but leaves the program alone.
@@ -92,6 +95,15 @@ class CommandRun:
             self._finish()
         finally:
             self._release()
+
+    def take_result(self) -> CommandResult:
+        """Return what it gave, when `steps` has come to its end without an error; once.
+
+        A run is a part of cycles, so what it kept would stay in memory until the garbage collector comes to it.
+        """
+        result, self._result = self._result, None
+        assert result is not None
+        return result
 
     def end(self, reason: EndReason) -> None:
         """Note why the run ends. The first reason wins."""
@@ -148,7 +160,7 @@ class CommandRun:
         reader = PipeReader(
             self._loop,
             fd,
-            Capture(self._command.max_output, self._command.output_policy),
+            Capture(self._command.max_output, self._command.output_policy, self._allowance),
             on_data=self._on_data,
             on_limit=lambda: self.end(EndReason.OUTPUT_LIMIT),
             on_end=self._changed,
@@ -248,7 +260,7 @@ class CommandRun:
             leaked = ()
         elif not self._command.detach and not self._is_drained():
             leaked = leaked or holders_of(reader.fd for reader in self._readers if reader.fd >= 0)
-        self.result = CommandResult(
+        self._result = CommandResult(
             command=self._command,
             returncode=status.returncode,
             stdout=None if self._stdout is None else self._stdout.result(),
@@ -261,7 +273,8 @@ class CommandRun:
             leaked=leaked,
             killed_by=program.killed_by,
         )
-        warn_of_leftovers(self.result)
+        self._stdout = self._stderr = None
+        warn_of_leftovers(self._result)
 
     def _is_truncated(self) -> bool:
         return any(reader.capture.truncated for reader in self._readers)

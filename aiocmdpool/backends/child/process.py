@@ -10,18 +10,26 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
+from aiocmdpool.backends.child.command_run import not_started
 from aiocmdpool.backends.child.process_run import ProcessRun
-from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import PoolClosed
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.live.wiring import ALL
+from aiocmdpool.system.output_budget import Allowance, OutputBudget
 
 
 class ProcessBackend:
     """Runs each command as a child of this process.
+
+    Args:
+        max_output_total: Bytes of captured output that are held at once for all commands, but for 64 KiB a stream; when
+            they are used up, commands that capture wait before they start, and one that writes more ends by its
+            `output_policy`. `None`: no bound. "auto": half of the memory that is free when larger output first comes.
 
     Concurrency: any number of `execute` calls at once on one loop; several backends on several loops in several
     threads do not disturb each other.
@@ -33,7 +41,8 @@ class ProcessBackend:
         ...     result = await backend.execute(CommandConfig("echo", ["hello"]))
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_output_total: validate.ByteBudget = "auto") -> None:
+        self._output = OutputBudget(validate.byte_budget("max_output_total", max_output_total))
         self._runs: set[ProcessRun] = set()
         self._closed = False
 
@@ -50,12 +59,17 @@ class ProcessBackend:
         """
         if self._closed:
             raise PoolClosed("this backend is closed; make a new one", command=command)
-        run = ProcessRun(command, asyncio.get_running_loop(), control)
-        self._runs.add(run)
-        try:
-            return await run.to_the_end()
-        finally:
-            self._runs.discard(run)
+        if Stdio.CAPTURE in (command.stdout, command.stderr):
+            await self._output.room()
+            if self._closed:
+                raise not_started(command, EndReason.CLOSED)
+        with Allowance(self._output) as allowance:
+            run = ProcessRun(command, asyncio.get_running_loop(), control, allowance)
+            self._runs.add(run)
+            try:
+                return await run.to_the_end()
+            finally:
+                self._runs.discard(run)
 
     def open(
         self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False
@@ -72,6 +86,7 @@ class ProcessBackend:
     async def aclose(self) -> None:
         """End what is running and wait for it. Harmless when repeated."""
         self._closed = True
+        self._output.line.wake()
         for run in self._runs:
             run.end(EndReason.CLOSED)
         if self._runs:

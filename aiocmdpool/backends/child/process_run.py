@@ -10,17 +10,22 @@ from aiocmdpool.commands.outcome import settle
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.waiting import wait_through
+from aiocmdpool.system.output_budget import Allowance
 
 
 class ProcessRun:
     """One run, owned by the coroutine in `to_the_end`."""
 
     def __init__(
-        self, command: CommandConfig, loop: asyncio.AbstractEventLoop, control: RunControl | None = None
+        self,
+        command: CommandConfig,
+        loop: asyncio.AbstractEventLoop,
+        control: RunControl | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self._command = command
         self._loop = loop
-        self._run = CommandRun(command, loop, self._look, control)
+        self._run = CommandRun(command, loop, self._look, control, allowance)
         self._waiting: Wait | None = None
         self._news: asyncio.Future[None] = loop.create_future()
         self._cancelled: asyncio.CancelledError | None = None
@@ -38,8 +43,7 @@ class ProcessRun:
             raise
         finally:
             self.settled.set_result(None)
-        result = self._run.result
-        assert result is not None
+        result = self._run.take_result()
         if self._cancelled is not None:  # the cause carries the result to those who cancelled
             raise self._cancelled from TaskCancelled(f"{self._command.display()}: cancelled", result=result)
         return settle(result)

@@ -15,9 +15,10 @@ from typing import Self
 import anyio
 import anyio.to_thread
 
+from aiocmdpool.backends.child.command_run import not_started
 from aiocmdpool.backends.child.thread_run import ThreadRun
 from aiocmdpool.commands import validate
-from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled
 from aiocmdpool.commands.outcome import settle
 from aiocmdpool.commands.result import CommandResult, EndReason
@@ -27,6 +28,7 @@ from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.live.wiring import ALL
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.system.output_budget import Allowance, OutputBudget
 from aiocmdpool.system.start_failure import start_failure
 
 THREADS = 40  # as many as anyio has by itself
@@ -38,6 +40,9 @@ class ThreadBackend:
     Args:
         threads: How many commands run at once; others wait for a thread, which does not count as run time. They are
             anyio's threads: kept for the next command, and ended when idle or with the loop.
+        max_output_total: Bytes of captured output that are held at once for all commands, but for 64 KiB a stream; when
+            they are used up, commands that capture wait before they start, and one that writes more ends by its
+            `output_policy`. `None`: no bound. "auto": half of the memory that is free when larger output first comes.
 
     Concurrency: any number of `execute` calls at once on one loop; each loop needs a backend of its own.
 
@@ -48,7 +53,8 @@ class ThreadBackend:
         ...     result = await backend.execute(CommandConfig("echo", ["hello"]))
     """
 
-    def __init__(self, threads: int = THREADS) -> None:
+    def __init__(self, threads: int = THREADS, *, max_output_total: validate.ByteBudget = "auto") -> None:
+        self._output = OutputBudget(validate.byte_budget("max_output_total", max_output_total))
         self._threads = validate.whole_number(1)("threads", threads)
         self._limiter: anyio.CapacityLimiter | None = None
         self._runs: dict[ThreadRun, asyncio.Task[None]] = {}
@@ -68,7 +74,15 @@ class ThreadBackend:
         """
         if self._closed:
             raise PoolClosed("this backend is closed; make a new one", command=command)
-        run = self._begin(command, control)
+        if Stdio.CAPTURE in (command.stdout, command.stderr):
+            await self._output.room()
+            if self._closed:
+                raise not_started(command, EndReason.CLOSED)
+        with Allowance(self._output) as allowance:
+            return await self._execute(command, control, allowance)
+
+    async def _execute(self, command: CommandConfig, control: RunControl | None, allowance: Allowance) -> CommandResult:
+        run = self._begin(command, control, allowance)
         try:
             cancelled = await wait_through(run.over, on_cancel=lambda: self._end(run, EndReason.CANCELLED))
         except BaseException:  # nobody awaits this any more: the coroutine is thrown away, or the loop broken off
@@ -86,12 +100,12 @@ class ThreadBackend:
             raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
         return settle(result)
 
-    def _begin(self, command: CommandConfig, control: RunControl | None) -> ThreadRun:
+    def _begin(self, command: CommandConfig, control: RunControl | None, allowance: Allowance) -> ThreadRun:
         """Queue a run for a thread."""
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self._threads)  # belongs to a loop
         loop = asyncio.get_running_loop()
-        run = ThreadRun(command, loop, control)
+        run = ThreadRun(command, loop, control, allowance)
         task = loop.create_task(self._in_a_thread(run), name=f"aiocmdpool-thread-{command.program}")
         task.add_done_callback(lambda done: run.withdraw(_no_thread(command, done)))
         self._runs[run] = task
@@ -123,6 +137,7 @@ class ThreadBackend:
     async def aclose(self) -> None:
         """End what is running and wait for it. Harmless when repeated."""
         self._closed = True
+        self._output.line.wake()
         for run in self._runs:
             self._end(run, EndReason.CLOSED)
         if self._runs:

@@ -22,6 +22,7 @@ from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.blocking_loop import BlockingLoop
 from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.system.output_budget import Allowance
 from aiocmdpool.system.start_failure import start_failure
 
 _running: "set[ThreadRun]" = set()
@@ -65,8 +66,13 @@ class ThreadRun:
     """
 
     def __init__(
-        self, command: CommandConfig, loop: asyncio.AbstractEventLoop, control: RunControl | None = None
+        self,
+        command: CommandConfig,
+        loop: asyncio.AbstractEventLoop,
+        control: RunControl | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
+        self._allowance = allowance
         self._command = command
         self._event_loop = loop
         self._control = control
@@ -116,8 +122,9 @@ class ThreadRun:
                 raise error
             finally:
                 del error  # its traceback refers to this run
-        assert self._result is not None
-        return self._result
+        result, self._result = self._result, None  # an idle thread keeps its last call, hence this run
+        assert result is not None
+        return result
 
     # -- the thread's side ------------------------------------------------------------------------------------------
 
@@ -156,7 +163,7 @@ class ThreadRun:
 
     def _run(self, loop: BlockingLoop) -> None:
         relay = None if self._control is None else _Relay(self._control, self._event_loop, loop)
-        run = CommandRun(self._command, loop, control=relay)
+        run = CommandRun(self._command, loop, control=relay, allowance=self._allowance)
         try:
             with self._lock:
                 self._loop, self._tell = loop, run
@@ -165,7 +172,7 @@ class ThreadRun:
             with contextlib.closing(run.steps()) as steps:
                 for wait in steps:
                     loop.run_until(wait.over, wait.seconds)
-            self._result = run.result
+            self._result = run.take_result()
         finally:
             loop.close()
 

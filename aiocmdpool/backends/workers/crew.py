@@ -12,6 +12,7 @@ import logging
 import os
 
 from aiocmdpool.backends.workers.guardian import Guardian
+from aiocmdpool.backends.workers.ledger import Ledger
 from aiocmdpool.backends.workers.leftovers import Unclosed
 from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands.command import CommandConfig
@@ -43,6 +44,7 @@ class Crew:
         recycle_after: Commands after which a worker is replaced; `None` for never.
         max_worker_memory: Resident bytes above which a worker is replaced; `None` for never.
         hang_after: Seconds without a sign of life after which a worker with work counts as hung.
+        ledger: The pool's budget for output.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Crew:
         recycle_after: int | None,
         max_worker_memory: int | None,
         hang_after: float,
+        ledger: Ledger,
     ) -> None:
         self.size = size
         self.workers: list[Worker] = []
@@ -73,6 +76,7 @@ class Crew:
         self._recycle_after = recycle_after
         self._max_worker_memory = max_worker_memory
         self._hang_after = hang_after
+        self._ledger = ledger
         self._waiters: list[asyncio.Future[None]] = []  # for a worker
         self._respawn: asyncio.TimerHandle | None = None
         self._closers: set[asyncio.Task[object]] = set()
@@ -164,7 +168,9 @@ class Crew:
 
     def _start_worker(self) -> None:
         assert self._guardian is not None
-        worker = Worker(self._niceness, self._hang_after, self._on_gone, self._guardian, self._replace_unfit)
+        worker = Worker(
+            self._niceness, self._ledger, self._hang_after, self._on_gone, self._guardian, self._replace_unfit
+        )
         self.workers.append(worker)
         self.unclosed.workers.add(worker.remains)
 

@@ -15,6 +15,7 @@ import aiocmdpool.standalone
 from aiocmdpool.backends.workers.connection import Connection
 from aiocmdpool.backends.workers.fitness import fitness_of
 from aiocmdpool.backends.workers.guardian import Guardian
+from aiocmdpool.backends.workers.ledger import Ledger, Page
 from aiocmdpool.backends.workers.leftovers import Remains
 from aiocmdpool.backends.workers.request import current_directory
 from aiocmdpool.commands.command import OutputPolicy
@@ -22,7 +23,7 @@ from aiocmdpool.commands.errors import WorkerLost
 from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.standalone.kernel.launcher import lc_ctype_of
-from aiocmdpool.standalone.wire.frames import PROTOCOL_VERSION
+from aiocmdpool.standalone.wire.frames import COOKIE_SIZE, PROTOCOL_VERSION
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.environment import current_environment
 from aiocmdpool.system.exit_watch import watch_exit
@@ -45,6 +46,7 @@ class WorkerProgram:
         loop: Where it is watched.
         niceness: Added to that of this process.
         guardian: Told of the process.
+        ledger: The pool's budget for output.
         received: Called with each frame.
         lost: Called, once, with a reason when the connection is lost.
         exited: Called, once, when the process has exited; it is reaped by then, unless a tracer holds it.
@@ -58,19 +60,20 @@ class WorkerProgram:
         loop: asyncio.AbstractEventLoop,
         niceness: int,
         guardian: Guardian,
+        ledger: Ledger,
         received: Callable[[int, int, bytes], None],
         lost: Callable[[str], None],
         exited: Callable[[], None],
     ) -> None:
         if not sys.executable:
             raise WorkerLost("workers need a Python interpreter, and sys.executable is empty")
-        self.cookie = secrets.token_hex(8)
+        self.cookie = secrets.token_hex(COOKIE_SIZE // 2)
         reap_the_unreaped()
         self.fitness = fitness_of()  # what the worker inherits
         self.environment = dict(current_environment())
         self.home = current_directory()
         parent_group = cgroup.own_directory()
-        self.group = cgroup.make(parent_group, self.cookie) if parent_group else ""
+        self.group = cgroup.make(parent_group, secrets.token_hex(4)) if parent_group else ""
         self._exited = exited
         self._refused = ""
         self.exited = False
@@ -80,25 +83,29 @@ class WorkerProgram:
             try:
                 passing, other = socket.socketpair()
                 undo.callback(passing.close)
+                passing.send(os.fsencode(self.cookie))
                 passing_end = above_standard(other.detach())
                 theirs.callback(os.close, passing_end)
                 watched_by = guardian.descriptors(theirs)
                 requests_end, requests = _pipe(theirs, undo)
                 replies, replies_end = _pipe(undo, theirs)
                 errors, errors_end = _pipe(undo, theirs)
+                page = ledger.page()
+                undo.callback(page.close)
                 popen = subprocess.Popen(
-                    self._argv(passing_end, niceness, watched_by),
+                    self._argv(passing_end, niceness, watched_by, page),
                     stdin=requests_end,
                     stdout=replies_end,
                     stderr=errors_end,
                     env=dict(os.environ),  # exactly what requests are compared with; C libraries may have set more
-                    pass_fds=(passing_end, *watched_by),
+                    pass_fds=(passing_end, *watched_by, *page.descriptors),
                     start_new_session=True,
                 )
             except OSError as error:
                 cgroup.remove(self.group)
                 raise WorkerLost(f"a worker could not be started: {error}") from error
             undo.pop_all()
+        self.page = page
         self.pid = popen.pid
         guardian.started(self.pid, os.fsencode(self.cookie), self.group)
         popen.returncode = 0  # it is reaped below; `Popen` is not to wait for it, nor to complain that nobody has
@@ -122,15 +129,15 @@ class WorkerProgram:
         self._watch = watch_exit(loop, self.pid, self._on_exit, self.remains.close)
         self.remains.add(self._watch.descriptor)
 
-    def _argv(self, socket_fd: int, niceness: int, watched_by: list[int]) -> list[str]:
+    def _argv(self, socket_fd: int, niceness: int, watched_by: list[int], page: Page) -> list[str]:
         numbers = [
             str(socket_fd),
-            self.cookie,
             str(os.getpid()),
             str(niceness),
             lc_ctype_of(dict(os.environ)),
             self.group,
             ",".join(map(str, watched_by)),
+            str(page),
         ]
         return [sys.executable, "-I", "-S", FOLDER, str(PROTOCOL_VERSION), *numbers]
 

@@ -14,14 +14,13 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
-import anyio.to_thread
-
 from aiocmdpool.asyncio_api.api import AsyncioSubprocesses
 from aiocmdpool.backends.workers.crew import Crew
+from aiocmdpool.backends.workers.ledger import Ledger
 from aiocmdpool.backends.workers.pending import RequestNotSent, WorkerUnfit
 from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics as ProcessPoolStatistics  # offered here, too
 from aiocmdpool.commands import validate
-from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLost
 from aiocmdpool.commands.outcome import settle
 from aiocmdpool.commands.result import CommandResult, EndReason
@@ -29,8 +28,10 @@ from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.live.wiring import ALL
+from aiocmdpool.loops.threads import in_thread
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.standalone.wire import messages
+from aiocmdpool.standalone.worker.budget import USED_UP
 from aiocmdpool.system.cpus import cpu_count
 
 LOST_WITH_ONE_COMMAND = 3  # workers; an idempotent command that took so many along is what kills them
@@ -53,6 +54,9 @@ class ProcessPool(AsyncioSubprocesses):
         recycle_after: Commands after which a worker is replaced. `None`: never.
         max_worker_memory: Resident bytes above which a worker is replaced, looked at now and then. `None`: never.
         hang_after: Seconds without a sign of life after which a worker with work counts as hung.
+        max_output_total: Bytes of captured output that are held at once for all commands, but for 64 KiB a stream; when
+            they are used up, commands that capture wait before they start, and one that writes more ends by its
+            `output_policy`. `None`: no bound. "auto": half of the memory that is free when the workers start.
 
     Example:
         >>> async with ProcessPool(workers=2) as pool:
@@ -67,13 +71,17 @@ class ProcessPool(AsyncioSubprocesses):
         recycle_after: int | None = None,
         max_worker_memory: int | None = None,
         hang_after: float = 5.0,
+        max_output_total: validate.ByteBudget = "auto",
     ) -> None:
+        self._ledger = Ledger(validate.byte_budget("max_output_total", max_output_total))
+        self._waiting_for_output = self._ledger.line.waiters
         self._crew = Crew(
             size=validate.whole_number(1, optional=True)("workers", workers) or cpu_count(),
             niceness=validate.whole_number(-40, 40)("niceness", niceness),
             recycle_after=validate.whole_number(1, optional=True)("recycle_after", recycle_after),
             max_worker_memory=validate.whole_number(1, optional=True)("max_worker_memory", max_worker_memory),
             hang_after=validate.seconds("hang_after", hang_after) or 5.0,
+            ledger=self._ledger,
         )
         self._workers, self._leaving = self._crew.workers, self._crew.leaving
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -103,6 +111,8 @@ class ProcessPool(AsyncioSubprocesses):
         """
         self._check(command)
         attempts, failures, unfit_before = 0, self._crew.failures, False
+        if self._ledger.words[USED_UP] or self._waiting_for_output:  # directly: each command comes by
+            await self._room_for_output(command)
         while True:
             if self._closed:
                 message = f"{command.display()}: the process pool was closed before it started"
@@ -127,6 +137,8 @@ class ProcessPool(AsyncioSubprocesses):
                 raise
             finally:
                 self._completed += 1
+                if self._waiting_for_output:
+                    self._wake_for_output()
                 if self._crew.recycles:
                     self._crew.maybe_recycle(worker)
             return settle(result)
@@ -150,6 +162,22 @@ class ProcessPool(AsyncioSubprocesses):
             pids=tuple(worker.pid for worker in self._workers),
         )
 
+    # -- output held ------------------------------------------------------------------------------------------------
+
+    async def _room_for_output(self, command: CommandConfig) -> None:
+        """Wait, first come first served, until output may be held: the end of each command looks whether that is so."""
+        captures = Stdio.CAPTURE in (command.stdout, command.stderr)
+        if captures and (self._waiting_for_output or not self._may_hold_output()):
+            await self._ledger.line.wait()
+
+    def _wake_for_output(self) -> None:
+        if self._may_hold_output():
+            self._ledger.line.wake()
+
+    def _may_hold_output(self) -> bool:
+        """Whether there is room; or nothing runs, so that nobody would come to give any back."""
+        return self._ledger.has_room() or not any(worker.in_flight for worker in (*self._workers, *self._leaving))
+
     # -- lifecycle --------------------------------------------------------------------------------------------------
 
     async def aclose(self, *, drain: bool = False) -> None:
@@ -167,17 +195,20 @@ class ProcessPool(AsyncioSubprocesses):
             self._check_owner()
         self._closed = True
         if self._loop is not None and self._loop.is_closed():  # nobody is left to tell
-            await anyio.to_thread.run_sync(self._crew.abandon, limiter=anyio.CapacityLimiter(1))
+            await in_thread(self._crew.abandon)
+            self._ledger.close()
             return
         self._crew.close()
+        self._ledger.line.wake()
         if not drain:
             self._end_all()
-        workers = [*self._workers, *self._leaving]
+        cancelled, workers = None, [*self._workers, *self._leaving]
         if workers:
             closing = asyncio.gather(*(worker.aclose() for worker in workers))
             cancelled = await wait_through(closing, on_cancel=self._end_all)
-            if cancelled is not None:
-                raise cancelled
+        self._ledger.close()
+        if cancelled is not None:
+            raise cancelled
 
     def _end_all(self) -> None:
         for worker in (*self._workers, *self._leaving):

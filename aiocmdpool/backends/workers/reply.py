@@ -1,17 +1,23 @@
 """A reply as a result, or as the error that the end of the run calls for."""
 
+import contextlib
+import functools
+import io
+import mmap
 import os
-
-import anyio.to_thread
 
 from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import ChildError, CommandTimeout, ExecuteError, IoError, TaskCancelled
 from aiocmdpool.commands.outcome import unkillable
 from aiocmdpool.commands.result import CommandResult, EndReason, KillTier, LeakedProcess, Usage
+from aiocmdpool.loops.threads import in_thread
 from aiocmdpool.standalone.wire import messages
 from aiocmdpool.system.start_failure import preparation_failure, stream_failure
 
 READ_AT_ONCE = 1024 * 1024  # bytes; copying more than that would be felt by the loop, so a thread does it
+IN_SLICES = 8 * 1024 * 1024  # bytes; above, a copy is made slice by slice, each of which is given back at once
+SLICE = 256 * 1024  # bytes: what stays in a cache of the CPU
+GIVE_BACK = 1024 * 1024  # bytes read until their pages are given back
 
 _REASONS = {
     messages.EXITED: EndReason.EXITED,
@@ -36,14 +42,24 @@ async def read_handed_over(reply: messages.Exit, descriptors: list[int]) -> None
     Cancellation: waits for a read in progress; the descriptors are closed in any case.
     """
     try:
-        given = iter(descriptors)
         if reply.flags & messages.STDOUT_HANDED_OVER:
-            reply.stdout = await _read_spool(next(given))
+            reply.stdout = await _read_spool(descriptors[0], reply.stdout)
+            os.close(descriptors.pop(0))  # the file is not to outlive its reading
         if reply.flags & messages.STDERR_HANDED_OVER:
-            reply.stderr = await _read_spool(next(given))
+            reply.stderr = await _read_spool(descriptors[0], reply.stderr)
     finally:
-        for fd in descriptors:
-            os.close(fd)
+        while descriptors:
+            os.close(descriptors.pop())
+
+
+def large_output(reply: messages.Exit) -> int:
+    """Return the bytes of output that came as memory files, before they are read."""
+    size = 0
+    if reply.flags & messages.STDOUT_HANDED_OVER:
+        size += messages.unpack_spool(reply.stdout)[0]
+    if reply.flags & messages.STDERR_HANDED_OVER:
+        size += messages.unpack_spool(reply.stderr)[0]
+    return size
 
 
 def result_of(command: CommandConfig, reply: messages.Exit) -> CommandResult:
@@ -117,21 +133,59 @@ def timed_out_in_silence(command: CommandConfig, reply: messages.Exit, result: C
     return CommandTimeout(f"{command.display()}: {silence(command, held)} ({command.timeout:g} s)", result=result)
 
 
-async def _read_spool(fd: int) -> bytes:
-    """The content of a memory file, copied once."""
-    size = os.fstat(fd).st_size
-    if size <= READ_AT_ONCE:
-        return os.pread(fd, size, 0)
-    return await anyio.to_thread.run_sync(_read_all, fd, size)
+async def _read_spool(fd: int, description: bytes) -> bytes:
+    """Return the content of a memory file, in order."""
+    size, start = messages.unpack_spool(description)
+    if size > READ_AT_ONCE:
+        return await in_thread(functools.partial(_copy, fd, size, start))
+    return _copy(fd, size, start)
 
 
-def _read_all(fd: int, size: int) -> bytes:
-    data = os.pread(fd, size, 0)
-    if len(data) == size:
-        return data
-    parts = [data]  # a single read ends at 2 GiB (read(2), NOTES)
-    position = len(data)
-    while position < size:
-        parts.append(os.pread(fd, size - position, position))
-        position += len(parts[-1])
-    return b"".join(parts)
+def _copy(fd: int, size: int, start: int) -> bytes:
+    if size > IN_SLICES:
+        return _move(fd, size, start)
+    data = os.pread(fd, size - start, start)
+    return data + os.pread(fd, start, 0) if start else data
+
+
+def _move(fd: int, size: int, start: int) -> bytes:
+    """Copy a memory file slice by slice, and give the pages of each back, so that nothing is held twice.
+
+    `getvalue` makes no copy: nothing else refers to the buffer, so it becomes the bytes (Modules/_io/bytesio.c).
+    """
+    buffer = io.BytesIO()
+    scratch = memoryview(bytearray(SLICE))
+    with open(fd, "rb", buffering=0, closefd=False) as file, contextlib.closing(_Pages(fd, size)) as pages:
+        for begin, end in ((start, size), (0, start)):
+            file.seek(begin)
+            position = kept_from = begin
+            while position < end and (count := file.readinto(scratch[: end - position])):
+                buffer.write(scratch[:count])
+                position += count
+                if position - kept_from >= GIVE_BACK:
+                    kept_from = pages.give_back(kept_from, position)
+    return buffer.getvalue()
+
+
+class _Pages:
+    """The pages of a memory file, to give them back one by one; where that cannot be done they stay."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._map: mmap.mmap | None = None
+        with contextlib.suppress(OSError, ValueError):  # no descriptor for the map's own; a file that is too short
+            self._map = mmap.mmap(fd, size)
+
+    def give_back(self, begin: int, end: int) -> int:
+        """Free the whole pages between two places; return where the next ones begin."""
+        begin, end = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+        if self._map is not None and hasattr(mmap, "MADV_REMOVE"):
+            try:
+                self._map.madvise(mmap.MADV_REMOVE, begin, end - begin)  # punches a hole, madvise(2)
+            except OSError:  # a file system that cannot do that
+                self.close()
+        return end
+
+    def close(self) -> None:
+        if self._map is not None:
+            self._map.close()
+            self._map = None

@@ -6,6 +6,7 @@ execute ── START ──▶ worker program ──▶ EXIT or FAILED ── re
 """
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 
@@ -15,10 +16,17 @@ from aiocmdpool.backends.workers.connection import CLOSED_PIPE
 from aiocmdpool.backends.workers.fitness import SHORTAGES, STARTS_IN_A_ROW, SYMPTOMS
 from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.heartbeat import Heartbeat
+from aiocmdpool.backends.workers.ledger import Ledger, Page
 from aiocmdpool.backends.workers.leftovers import KILL_TIMEOUT
 from aiocmdpool.backends.workers.pending import Answer, Pending, RequestNotSent, WorkerUnfit
 from aiocmdpool.backends.workers.process import WorkerProgram
-from aiocmdpool.backends.workers.reply import failure_of, read_handed_over, result_of, timed_out_in_silence
+from aiocmdpool.backends.workers.reply import (
+    failure_of,
+    large_output,
+    read_handed_over,
+    result_of,
+    timed_out_in_silence,
+)
 from aiocmdpool.backends.workers.request import Request
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError, TaskCancelled, WorkerLost
@@ -41,6 +49,7 @@ class Worker:
 
     Args:
         niceness: Added to that of this process, for the worker and what it starts.
+        ledger: The pool's budget for output.
         hang_after: Seconds without any sign of life, while it has work, after which it counts as hung and is killed.
         gone: Called with this worker, once, when it is dead and everything it ran is settled.
         guardian: Told of it when it starts; or started by it, if it is missing.
@@ -53,6 +62,7 @@ class Worker:
     def __init__(
         self,
         niceness: int,
+        ledger: Ledger,
         hang_after: float,
         gone: Callable[["Worker"], None],
         guardian: Guardian,
@@ -76,8 +86,9 @@ class Worker:
         self.completed = 0
         self.ready = False
         """Whether it has said hello."""
-        self._program = WorkerProgram(self._loop, niceness, guardian, self._received, self._lose, self._on_exit)
+        self._program = WorkerProgram(self._loop, niceness, guardian, ledger, self._received, self._lose, self._on_exit)
         self.pid = self._program.pid
+        self._page = self._program.page
         self.remains = self._program.remains
         self._heartbeat = Heartbeat(
             self._loop,
@@ -141,7 +152,7 @@ class Worker:
             if self._idle is not None and not self._pending and not self._idle.done():
                 self._idle.set_result(None)
         try:
-            result = await _result(command, entry.answer)
+            result = await _result(command, entry.answer, self._page)
         except Exception as error:
             if cancelled is not None:
                 raise cancelled from (error.error if isinstance(error, WorkerUnfit) else error)
@@ -247,9 +258,11 @@ class Worker:
         handed_over = messages.handed_over(payload)
         if not handed_over:
             return answer, []
+        size = large_output(answer)
         try:
             return answer, self._program.connection.receive_descriptors(number, handed_over)
         except OSError as error:
+            self._page.give_back(size)
             message = f"{command.display()}: it has run, but its large output could not be received: {error.strerror}"
             return IoError(message, errno=error.errno, command=command)
 
@@ -317,6 +330,7 @@ class Worker:
                 tier = await self._sweep(leaders)
         finally:
             self._program.close()
+            self._page.close()
             cause = self.cause_of_death()
             for number, entry in self._pending.items():
                 if number in self._unsent or not self.ready:
@@ -373,13 +387,23 @@ class Worker:
         return f"<Worker {self.pid} {state}, {self.in_flight} in flight, {self.completed} completed>"
 
 
-async def _result(command: CommandConfig, answer: Answer | None) -> CommandResult:
+async def _result(command: CommandConfig, answer: Answer | None, page: Page) -> CommandResult:
     assert answer is not None
     if isinstance(answer, Exception):
         raise answer
     reply, descriptors = answer
     if descriptors:
-        await read_handed_over(reply, descriptors)
+        size = large_output(reply)
+        try:
+            await read_handed_over(reply, descriptors)
+        except MemoryError:
+            message = (
+                f"{command.display()}: it has run, but this process has no memory left for its {size} bytes of output; "
+                "send the output to a file, or lower max_output_total"
+            )
+            raise IoError(message, errno=errno.ENOMEM, command=command) from None
+        finally:
+            page.give_back(size)  # the caller has it from here on: nothing is waited for any more
     result = result_of(command, reply)
     if result.leaked:
         warn_of_leftovers(result)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PROTOCOL_VERSION = 5  # to be raised with any change of the frames, their payloads or the worker's command line
 
+COOKIE_SIZE = 16  # bytes
+
 HELLO = 1  # worker -> parent: version, first thing
 START = 2  # parent -> worker: run a command
 CANCEL = 3  # parent -> worker: end it; the payload is the reason

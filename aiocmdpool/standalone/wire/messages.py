@@ -34,6 +34,7 @@ _EXIT = struct.Struct("!BBBiIdddQQQI")
 _FAILED = struct.Struct("!i")
 _HELLO = struct.Struct("!HI")
 _PID = struct.Struct("!I")
+_SPOOL = struct.Struct("!QQ")
 
 NONE = -1.0  # seconds: no deadline
 
@@ -170,7 +171,7 @@ class Exit:
         pid: Of the program.
         duration, user, system: Seconds.
         max_rss: Bytes; 0 where it cannot be told from the worker's own.
-        stdout, stderr: What was captured, unless it is handed over as a descriptor.
+        stdout, stderr: What was captured; of what is handed over as a descriptor, size and place (`pack_spool`).
         leaked: Pid and name of the processes that were left behind.
     """
 
@@ -299,6 +300,17 @@ def pack_held(numbers: "list[int]") -> bytes:
 def unpack_held(payload: bytes) -> "tuple[int, ...]":
     """The ids in a PONG payload."""
     return struct.unpack(f"!{len(payload) // 4}I", payload)
+
+
+def pack_spool(size: int, start: int) -> bytes:
+    """What is said of output in a memory file: its bytes, and where it begins; it goes on at the start of the file."""
+    return _SPOOL.pack(size, start)
+
+
+def unpack_spool(description: bytes) -> "tuple[int, int]":
+    """Size and start."""
+    size, start = _SPOOL.unpack(description)
+    return size, start
 
 
 def handed_over(payload: bytes) -> int:

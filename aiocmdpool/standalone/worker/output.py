@@ -9,7 +9,8 @@ import fcntl
 import os
 import sys
 
-from ..wire.messages import FAIL, KEEP_TAIL
+from ..wire.messages import FAIL, KEEP_TAIL, pack_spool
+from . import budget
 
 INLINE = 65536  # bytes
 CHUNK = 65536  # bytes read at once: what a pipe holds by default (pipe(7))
@@ -19,7 +20,10 @@ F_SETPIPE_SZ = 1031  # fcntl(2); the name is in Python's fcntl module from 3.10 
 
 
 class Output:
-    """Reads a pipe until its end, under a limit.
+    """Reads a pipe until its end, under a limit of its own and under the budget of the pool.
+
+    A tail larger than `INLINE` is kept in the memory file as in a ring: the file holds `_limit` bytes, and what comes
+    takes the place of what is oldest. So nothing is held twice, and splice(2) serves here, too.
 
     Attributes:
         fd: The read end; -1 once it is closed.
@@ -33,6 +37,7 @@ class Output:
     __slots__ = (
         "_chunks",
         "_limit",
+        "_place",
         "_size",
         "_tail",
         "ended",
@@ -48,9 +53,10 @@ class Output:
         self.fd = fd
         self.fails = policy == FAIL
         self._limit = limit if limit >= 0 else sys.maxsize
+        self._tail = policy == KEEP_TAIL
         self._chunks: list[bytes] = []
-        self._tail = bytearray() if policy == KEEP_TAIL and limit >= 0 else None
         self._size = 0  # bytes kept, in memory or in the spool
+        self._place = 0  # in the spool, where the next byte goes
         self.truncated = self.exceeded = self.ended = False
         self.error = 0
         self.spool = -1
@@ -61,10 +67,11 @@ class Output:
         Args:
             drain: The end is not known to be there or not: never wait for it. Before Linux 5.1, `splice` would.
         """
-        room = self._limit - self._size
         try:
-            if self.spool >= 0 and room > 0 and not drain and SPLICE:
-                return self._splice(min(LARGE_PIPE, room))
+            if self.spool >= 0 and not drain and SPLICE:
+                count = self._takes(LARGE_PIPE)
+                if count:
+                    return self._splice(count)
             data = os.read(self.fd, CHUNK)
         except BlockingIOError:
             return False
@@ -73,52 +80,114 @@ class Output:
         if not data:
             self.ended = True
             return False
-        if self._tail is not None:
-            self._keep_tail(self._tail, data)
-        else:
-            if len(data) > room:
-                self.truncated = True
-                self.exceeded = self.fails
-                data = data[:room]
-            if data:
-                self._keep(data)
+        try:
+            self._keep(data)
+        except OSError as failure:
+            self.error = failure.errno or errno.EIO
         return True
 
     def _keep(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size <= INLINE:
-            self._chunks.append(data)
-            return
-        try:
-            if self.spool < 0:
-                self.spool = open_spool()
-                for chunk in self._chunks:
-                    write_all(self.spool, chunk)
-                self._chunks.clear()
-                enlarge(self.fd)
-            write_all(self.spool, data)
-        except OSError as failure:
-            self.error = failure.errno or errno.EIO
+        if self.spool < 0 and self._size + len(data) > INLINE < self._limit:
+            self._open_spool(len(data))
+        if self.spool >= 0:
+            self._keep_in_spool(data)
+        elif self._tail:
+            self._keep_tail(data)
+        else:
+            self._keep_head(data)
 
-    def _keep_tail(self, tail: bytearray, data: bytes) -> None:
-        tail += data
-        if len(tail) > self._limit:
-            self.truncated = True
-            if len(tail) > 2 * self._limit:  # not more often: each trim is a copy
-                del tail[: len(tail) - self._limit]
+    def _keep_head(self, data: bytes) -> None:
+        room = self._limit - self._size
+        if len(data) > room:
+            self._cut()
+            data = data[:room]
+        if data:
+            self._chunks.append(data)
+            self._size += len(data)
+
+    def _keep_tail(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > self._limit:
+            self._cut()
+            if self._size > 2 * self._limit:  # not more often: each trim is a copy
+                self._chunks = [self._joined()]
+                self._size = len(self._chunks[0])
+
+    def _cut(self) -> None:
+        self.truncated = True
+        self.exceeded = self.fails
+
+    def _joined(self) -> bytes:
+        """The chunks, within the limit."""
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        return data[len(data) - self._limit :] if len(data) > self._limit else data
+
+    # -- in the spool -----------------------------------------------------------------------------------------------
+
+    def _open_spool(self, more: int) -> None:
+        """Move what there is to a memory file, if the budget has more left than fits into the reply anyway."""
+        if budget.left(self._size + more) <= INLINE:
+            self._limit = INLINE
+            return
+        self.spool = open_spool()
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        for chunk in chunks:
+            self._write(chunk)
+        enlarge(self.fd)
+
+    def _keep_in_spool(self, data: bytes) -> None:
+        while data:
+            count = self._takes(len(data))
+            if not count:
+                self._cut()
+                return
+            self._write(data[:count])
+            data = data[count:]
+
+    def _takes(self, count: int) -> int:
+        """Return how many of `count` bytes go to `_place` in one piece; 0 if no more are kept."""
+        if self._size == self._place < self._limit:  # the file grows
+            count = min(count, self._limit - self._size)
+            allowed = budget.left(count)
+            if allowed < count:  # from here on, that is the limit
+                self._limit = self._size + allowed
+            if allowed:
+                return allowed
+        if not self._tail:
+            return 0
+        if self._place == self._limit:
+            self._place = 0
+        return min(count, self._limit - self._place)
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            written = os.pwrite(self.spool, left, self._place)
+            self._moved(written)
+            left = left[written:]
 
     def _splice(self, count: int) -> bool:
         try:
-            moved = os.splice(self.fd, self.spool, count)
+            moved = os.splice(self.fd, self.spool, count, offset_dst=self._place)
         except BlockingIOError:
             return False
         except OSError as failure:
             self.error = failure.errno or errno.EIO
             self.ended = True
             return False
-        self._size += moved
+        self._moved(moved)
         self.ended = not moved
         return moved > 0
+
+    def _moved(self, count: int) -> None:
+        """So many bytes have come to `_place`."""
+        grown = max(0, self._place + count - self._size)
+        if grown < count:  # over what was there
+            self.truncated = True
+        budget.add(grown)
+        self._size += grown
+        self._place += count
 
     def close(self) -> None:
         """Read no more."""
@@ -127,18 +196,10 @@ class Output:
             self.fd = -1
 
     def result(self) -> bytes:
-        """What was captured; empty if it is in the spool."""
-        if self._tail is None:
-            return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        data = bytes(self._tail[max(0, len(self._tail) - self._limit) :])
-        if len(data) <= INLINE:
-            return data
-        try:
-            self.spool = open_spool()
-            write_all(self.spool, data)
-        except OSError as failure:
-            self.error = failure.errno or errno.EIO
-        return b""
+        """What was captured; if it is in the spool, how much that is and where in there it begins."""
+        if self.spool < 0:
+            return self._joined()
+        return pack_spool(self._size, self._place % self._size)
 
 
 def open_spool() -> int:
@@ -149,13 +210,6 @@ def open_spool() -> int:
 
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of it, to a file."""
-    left = memoryview(data)
-    while left:
-        left = left[os.write(fd, left) :]
 
 
 def enlarge(fd: int) -> None:

@@ -18,6 +18,7 @@ from ..loop.poller import Poller
 from ..loop.timers import Timer, Timers
 from ..wire import frames, messages
 from ..wire.messages import Start
+from . import budget
 from .channel import Channel
 from .run import Run, own_peak
 from .spawn import Spawner, StartFailure
@@ -352,8 +353,10 @@ class Server:
         failure = run.failure
         outcome = run.outcome(self._floor) if failure is None else None
         error = run.output_error()
+        spools = run.spools()
         if outcome is None or error:
-            for fd in run.spools():
+            for fd in spools:
+                budget.add(-os.fstat(fd).st_size)
                 os.close(fd)
             self._refuse(run.number, *(failure or (error, "output")))
             return

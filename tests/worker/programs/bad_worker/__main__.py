@@ -15,7 +15,7 @@ from standalone.wire import frames, messages
 from standalone.wire.frames import encode
 
 sock = socket.socket(fileno=int(sys.argv[2]))
-cookie = sys.argv[3]
+cookie = sock.recv(frames.COOKIE_SIZE).decode()
 _decoder = frames.FrameDecoder()
 _received: list = []
 held: dict = {}

@@ -1,0 +1,79 @@
+"""A budget for the output that a backend holds in this process, where it reads the pipes itself."""
+
+import threading
+from types import TracebackType
+
+from aiocmdpool.commands.validate import ByteBudget
+from aiocmdpool.loops.line import WaitingLine
+from aiocmdpool.system.memory import default_output_budget
+
+
+class OutputBudget:
+    """What all commands of a backend may hold together, but for what each may hold anyway.
+
+    Args:
+        limit: Bytes. `None`: no bound. "auto": half of what is free when the first of it is taken.
+
+    Concurrency: any thread may take and give back; only that of the loop waits, and wakes.
+    """
+
+    def __init__(self, limit: ByteBudget) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()  # over the two
+        self.held = 0
+        self.line = WaitingLine()
+        """Commands that wait until there is room."""
+
+    def has_room(self) -> bool:
+        """Whether anything is left."""
+        return not self.held or self._limit is None or self._limit == "auto" or self.held < self._limit
+
+    def take(self, wanted: int) -> int:
+        """Take up to `wanted` bytes; return how many there were."""
+        with self._lock:
+            if self._limit == "auto":
+                self._limit = default_output_budget()
+            granted = wanted if self._limit is None else max(0, min(wanted, self._limit - self.held))
+            self.held += granted
+            return granted
+
+    def give_back(self, size: int) -> None:
+        """Give back what was taken."""
+        with self._lock:
+            self.held -= size
+
+    async def room(self) -> None:
+        """Wait, first come first served, until there is room."""
+        if self.line.waiters or not self.has_room():
+            await self.line.wait()
+
+    def wake(self) -> None:
+        """Let those go that wait, if there is room."""
+        if self.line.waiters and self.has_room():
+            self.line.wake()
+
+
+class Allowance:
+    """What one command has taken of a budget; a context that gives it back when the result is handed over."""
+
+    __slots__ = ("_budget", "_taken")
+
+    def __init__(self, budget: OutputBudget) -> None:
+        self._budget = budget
+        self._taken = 0
+
+    def take(self, wanted: int) -> int:
+        """Take up to `wanted` bytes more; return how many there were."""
+        granted = self._budget.take(wanted)
+        self._taken += granted
+        return granted
+
+    def __enter__(self) -> "Allowance":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._taken:
+            self._budget.give_back(self._taken)
+        self._budget.wake()
