@@ -7,10 +7,9 @@ execute ── START ──▶ worker program ──▶ EXIT or FAILED ── re
 
 import asyncio
 import errno
+import functools
 import os
 from collections.abc import Callable
-
-import anyio.to_thread
 
 from aiocmdpool.backends.workers.connection import CLOSED_PIPE
 from aiocmdpool.backends.workers.fitness import SHORTAGES, STARTS_IN_A_ROW, SYMPTOMS
@@ -32,6 +31,7 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError, TaskCancelled, WorkerLost
 from aiocmdpool.commands.result import CommandResult, KillTier
 from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.loops.threads import in_thread
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel.transient import Patience
@@ -350,8 +350,7 @@ class Worker:
     async def _sweep(self, leaders: list[int]) -> KillTier | None:
         """Kill what it left, in a thread; never behind callers who hold all of anyio's own."""
         try:
-            limiter = anyio.CapacityLimiter(1)
-            return await anyio.to_thread.run_sync(self.remains.sweep, leaders, limiter=limiter)
+            return await in_thread(functools.partial(self.remains.sweep, leaders))
         except RuntimeError:  # no more threads in this process: rather hold up the loop than leave anything
             return self.remains.sweep(leaders)
 
