@@ -12,7 +12,17 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import CommandTimeout, TaskCancelled
 from aiocmdpool.commands.result import KillTier
 
-from .support import DYING, assert_dead, helper, is_dead, outcome, returns_before_programs_end, sh, with_patience
+from .support import (
+    DYING,
+    adopting,
+    assert_dead,
+    helper,
+    is_dead,
+    outcome,
+    returns_before_programs_end,
+    sh,
+    with_patience,
+)
 
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")
 
@@ -128,12 +138,13 @@ async def test_a_chain_of_forks_comes_to_its_end(backend, ready, how, ending):
     """Each of its processes holds the pipe, so the end of the pipe is the end of all of them."""
     read_end, write_end = os.pipe()
     command = helper("fork_chain", ready.path, ending, *how, stdout=write_end, grace=0.2)
-    running = asyncio.ensure_future(backend.execute(command))
-    await ready.pids(2)
-    if ending == "stay":
-        running.cancel()
-    with returns_before_programs_end():
-        end = await outcome(running)
+    with adopting():  # of most generations nobody has known but their parents, and those are gone
+        running = asyncio.ensure_future(backend.execute(command))
+        await ready.pids(2)
+        if ending == "stay":
+            running.cancel()
+        with returns_before_programs_end():
+            end = await outcome(running)
     os.close(write_end)
     ended, _, _ = select.select([read_end], [], [], DYING)
     os.close(read_end)
