@@ -124,7 +124,7 @@ async def test_the_escapees_of_others_are_left_alone(backend, ready):
 @pytest.mark.skipif(not hasattr(mmap, "MADV_NOHUGEPAGE"), reason="only Linux hands over children that late")
 @both_loops
 async def test_what_has_a_dying_parent_is_killed_and_reported(backend, ready, how):
-    with returns_before_programs_end():
+    with returns_before_programs_end(), adopting():  # the dying parent, which the program killed
         result = await backend.execute(helper("die_slowly", ready.path, *how))
     left, _ = await ready.pids(2)
     assert is_dead(left)
