@@ -75,8 +75,11 @@ def adopting() -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == 1:
+        deadline = time.monotonic() + DYING
+        while os.getpid() == 1 and time.monotonic() < deadline:  # a dying one hands over its own children
             orphans = [child for child in psutil.Process().children() if child.pid not in before]
+            if not orphans:
+                break
             psutil.wait_procs(orphans, timeout=DYING)
 
 
@@ -125,6 +128,7 @@ def run_host(scenario: str, backend: str, loop: str, *args: object, **options: A
     """Run a host to its end, which must be a clean one: status 0 and no word on stderr."""
     argv = host_argv(scenario, backend, loop, *args)
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    host = subprocess.run(argv, check=False, env=host_environment(), text=True, timeout=HOST_DEADLINE, **options)
+    with adopting():
+        host = subprocess.run(argv, check=False, env=host_environment(), text=True, timeout=HOST_DEADLINE, **options)
     assert (host.returncode, host.stderr or "") == (0, ""), host.stderr
     return host
