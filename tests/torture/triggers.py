@@ -36,7 +36,7 @@ class Trigger:
         if behaviour.unkillable:
             also |= {"ChildError"}
         if behaviour.on_the_mount:
-            also |= {"IoError", "CommandTimeout"}
+            also |= {"IoError", "CommandTimeout", "ChildError"}
         if also and "CancelledError cancelled" in self.outcomes:
             also.add("CancelledError")  # there may be no result that could say why it ended
         return self.outcomes | also
