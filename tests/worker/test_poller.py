@@ -176,3 +176,39 @@ def test_many_descriptors_are_heard_of_in_one_turn(poller, pipe):
         poller.watch(fd, lambda _, fd=fd: heard.append(fd))
     poller.dispatch(1.0)
     assert sorted(heard) == sorted(ends)
+
+
+def test_what_is_forgotten_stays_forgotten_while_somebody_holds_a_copy(poller, pipe):
+    """A child has one between `fork` and `exec`: without a word, epoll keeps what is closed here for its sake."""
+    heard = []
+    read_end, write_end = pipe(b"")
+    poller.watch(read_end, lambda _: heard.append("old"))
+    copy = os.dup(read_end)
+    poller.forget(read_end)
+    os.close(read_end)
+    new_end, _ = pipe(b"")
+    assert new_end == read_end  # the lowest free number
+    poller.watch(new_end, lambda _: heard.append("new"))
+    os.write(write_end, b"x")
+    poller.dispatch(0.05)
+    assert heard == []
+    os.close(copy)
+
+
+def test_what_a_handler_raises_is_its_owners_alone(monkeypatch, pipe):
+    failed, heard = [], []
+    poller = Poller(lambda owner, error: failed.append((owner, str(error))))
+    ends = [pipe()[0] for _ in range(3)]
+
+    def fail(_: int) -> None:
+        raise RuntimeError("as the test wants")
+
+    poller.watch(ends[0], fail, owner="one")
+    poller.watch(ends[1], heard.append)
+    poller.watch(ends[2], fail, owner="two")
+    poller.dispatch(1.0)
+    assert sorted(failed) == [("one", "as the test wants"), ("two", "as the test wants")]
+    assert len(heard) == 1
+    poller.watch(ends[0], fail)
+    with pytest.raises(RuntimeError):
+        poller.dispatch(1.0)

@@ -99,6 +99,7 @@ class Run:
         "done",
         "exit_said",
         "failure",
+        "has_grown",
         "has_shim",
         "left_alone",
         "number",
@@ -133,6 +134,8 @@ class Run:
         self.failure: tuple[int, str] | None = None
         """Why there is no result: errno and stage. A forked child could not become the program, or see `break_off`."""
         self.done = False
+        self.has_grown = False
+        """Whether it has lived for so long that the parent is told of it."""
         limit, policy = request.max_output, request.policy
         self.stdout = Output(spawned.stdout, limit, policy) if spawned.stdout >= 0 else None
         self.stderr = Output(spawned.stderr, limit, policy) if spawned.stderr >= 0 else None

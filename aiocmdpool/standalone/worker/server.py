@@ -237,7 +237,8 @@ class Server:
             if not run.done:
                 run.watch()
                 self._strays.remember_tree(run)
-                if not (run.announces or run.has_shim):
+                run.has_grown = True
+                if run.has_begun and not run.announces:
                     self._announce(run)
 
     def _note_exec(self, run: Run) -> None:
@@ -245,7 +246,7 @@ class Server:
         if run.report < 0:
             return
         had_begun = run.has_begun
-        if run.note_exec() and not had_begun and run.failure is None and (run.announces or run.has_shim):
+        if run.note_exec() and not had_begun and run.failure is None and (run.announces or run.has_grown):
             self._announce(run)
         if run.exit_said is not None and not run.has_exited:
             self._settling.add(run)
