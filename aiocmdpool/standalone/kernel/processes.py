@@ -62,24 +62,30 @@ class Process:
         """Kill it: see `signal`."""
         self.signal(signal.SIGKILL)
 
-    def signal(self, number: int) -> None:
-        """Signal it, and never another one that has been given its pid meanwhile: a pidfd stays with its process."""
+    def signal(self, number: int) -> bool:
+        """Signal it; whether that is allowed.
+
+        Never another one that has been given its pid meanwhile: a pidfd stays with its process.
+        """
         try:
             pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else -1
         except OSError:  # gone; or no descriptors left, or an old kernel
             pidfd = -1
         try:
             if not self.lives():
-                return
+                return True
             if pidfd >= 0:
                 signal.pidfd_send_signal(pidfd, number)
             else:
                 os.kill(self.pid, number)
-        except OSError:
-            return  # gone by itself, or somebody else's (setuid)
+        except PermissionError:  # somebody else's (setuid)
+            return False
+        except OSError:  # gone by itself
+            return True
         finally:
             if pidfd >= 0:
                 os.close(pidfd)
+        return True
 
 
 def look_at(pid: int) -> "Process | None":
@@ -105,6 +111,14 @@ def started_since(process: Process, moment: float) -> bool:
         return True
     suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()  # seconds the machine has been asleep
     return process.started / TICKS >= moment + suspended - 2 / TICKS
+
+
+def started_before(process: Process, moment: float) -> bool:
+    """Whether a process may have been started before a moment of the monotonic clock, as far as ticks tell."""
+    if process.started == UNSEEN:
+        return True
+    suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    return process.started / TICKS <= moment + suspended
 
 
 def kill_child(pid: int) -> bool:

@@ -67,7 +67,7 @@ class Run:
     __slots__ = (
         "_began",
         "_deadline",
-        "_doomed",
+        "_claimed",
         "_ending",
         "_finished",
         "_held",
@@ -85,7 +85,6 @@ class Run:
         "_program",
         "_program_pid",
         "_reason",
-        "_released",
         "_roundup",
         "_spawner",
         "_stage",
@@ -94,6 +93,7 @@ class Run:
         "_strays",
         "_tier",
         "_timers",
+        "_untouchable",
         "_usage",
         "_watched",
         "done",
@@ -151,8 +151,8 @@ class Run:
         self._watched = False
         self._leaked: dict[int, bytes] = {}
         self._left: list[procs.Process] = []
-        self._doomed: list[procs.Process] = []  # what may have been of it, and has been killed
-        self._released = False
+        self._claimed: list[procs.Process] = []  # what dies with it, though it may be of another run
+        self._untouchable: set[int] = set()  # pids of those of them that may not be signalled
         self._roundup: Roundup | None = None
         self._more_may_come = False
         self.left_alone: set[int] = set()
@@ -316,29 +316,23 @@ class Run:
     def _step_again(self) -> None:
         """It is time for a step. What is left is seen by a look of the worker, which calls `settle_down`."""
         self._step_timer = None
-        if self._ending.exited_at >= 0 and (self._left or self._more_may_come):
+        if self._ending.exited_at >= 0 and (self._left or self._claimed or self._more_may_come):
             self._look()
         if not self.done and self._step_timer is None:
             self._step()
 
     def _count_left(self) -> int:
         if self._strays.visible or self._ending.exited_at < 0:
-            return len(self._left) + self._more_may_come
+            return len(self._left) + len(self._claimed) + self._more_may_come
         return int(not self.detaches and self.signal_group(0))  # all that can be told there
 
     def _count_in_group(self) -> int:
         if not self._strays.visible:
             return 1
-        return sum(process.group == self.pid for process in self._left)
+        return sum(process.group == self.pid for process in (*self._left, *self._claimed))
 
     def _is_drained(self) -> bool:
-        for output in self._outputs:
-            if output.fd >= 0:
-                return False
-        if not self._doomed:
-            return True
-        self._doomed = [process for process in self._doomed if process.is_dying()]
-        return not self._doomed
+        return all(output.fd < 0 for output in self._outputs)
 
     def _signal_all(self, number: int) -> None:
         """Signal the group; just after a fork there may be none yet, but the child alone."""
@@ -417,9 +411,9 @@ class Run:
             self.left_alone.update({self.pid} if self.has_shim else (process.pid for process in strays))
             self._left = []
             self._more_may_come = False
-        elif not self._released and self._strays.doubts:
-            self._released = True
-            self._doomed = self._strays.release(self)
+        elif self._strays.doubts or self._claimed:
+            claimed = self._strays.claimed_by(self)
+            self._claimed = [process for process in claimed if process.pid not in self._untouchable]
         self._step()
 
     @property
@@ -452,7 +446,7 @@ class Run:
         self._note_left()
         if not self._strays.visible:
             self._signal_all(self.request.stop_signal)
-        for process in self._left:
+        for process in (*self._left, *self._claimed):
             process.signal(self.request.stop_signal)
             process.signal(signal.SIGCONT)
 
@@ -469,6 +463,9 @@ class Run:
                 process.kill()
         else:
             self._roundup.step()
+        for process in self._claimed:
+            if not process.signal(signal.SIGKILL):
+                self._untouchable.add(process.pid)
 
     def _note_left(self) -> None:
         for process in self._left:
@@ -476,7 +473,10 @@ class Run:
             self._tier = max(self._tier, messages.GROUP if process.group == self.pid else messages.DESCENDANTS)
 
     def _give_up(self) -> None:
-        """Something cannot be killed: report that, with what it is."""
+        """Something cannot be killed: report that, with what it is, unless it may be of another run."""
+        if self._ending.exited_at >= 0 and not self._left:
+            self._finish()
+            return
         left = {process.pid: process for process in self._left}
         if self._roundup is not None:
             left |= {process.pid: process for process in self._roundup.left}
@@ -484,10 +484,8 @@ class Run:
         returned = self._ending.exited_at >= 0
         if not returned:
             named.insert(0, b"%d %s" % (self.pid, procs.name_of(self.pid)))
-        self.failure = (
-            int(returned),
-            f"unkillable {self._held}: " + b"\0".join(named[:NAMED]).decode(errors="backslashreplace"),
-        )
+        names = b"\0".join(named[:NAMED]).decode(errors="backslashreplace")
+        self.failure = self._reason << 1 | returned, f"unkillable {self._held}: {names}"
         self._finish()
 
     def _finish(self) -> None:

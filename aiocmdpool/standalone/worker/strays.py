@@ -59,6 +59,7 @@ class Strays:
         self._descendants: dict[tuple[int, int], Run] = {}  # by pid and start: seen below a program while it lived
         self._trees: dict[Run, list[tuple[int, int]]] = {}  # the same, by run
         self._doubtful: dict[int, _Doubtful] = {}  # by pid
+        self._last_over = 0.0  # when a run was last replied to: what is older may be of that one
         self._owned: dict[int, tuple[int, Run]] = {}  # by pid: start, and the run it certainly is of
         self._dying: set[Run | None] = set()  # the runs in whose groups children were dying at the last look
         self.undecided = False
@@ -133,17 +134,19 @@ class Strays:
         known = self._descendants.get((process.pid, process.started))
         if known is not None and not known.done:
             return known, set()
-        possible = {run for run in runs.values() if run.may_be_older_than(process)}
-        if len(possible) == 1:
-            return possible.pop(), set()
         group, marked = by_leader.get(process.group), runs.get(number)
+        if number >= 0 and marked is None:  # of a run that is over, or a number that somebody made up
+            return None, set()
+        possible = {run for run in runs.values() if run.may_be_older_than(process)}
+        if len(possible) == 1 and not procs.started_before(process, self._last_over):
+            return possible.pop(), set()
         if group is not None and marked in (group, None):
             # Alone, membership proves little: it may have joined. What carries no mark at all has shed its own.
             return (group, set()) if marked is group else (None, {group})
         if group is not None and marked is not None:
             return None, {group, marked}
         if marked is None:
-            return None, possible if number < 0 else set()
+            return None, possible
         # An orphan comes when its parent dies: that its program has just died as well is a second word for a run.
         return (marked, set()) if exited == {marked} else (None, {marked})
 
@@ -207,20 +210,21 @@ class Strays:
         self._doubtful.pop(pid, None)
         self._owned.pop(pid, None)
 
-    def release(self, run: "Run") -> "list[procs.Process]":
-        """Kill what may be of a run that is over, or about to be; what can still be of another one waits for that.
+    def claimed_by(self, run: "Run") -> "list[procs.Process]":
+        """Return what dies with a run although it does not certainly belong to it."""
+        return [
+            doubtful.process
+            for doubtful in self._doubtful.values()
+            if run in doubtful.suspects and (doubtful.with_first or len(doubtful.suspects) == 1)
+        ]
 
-        Returns:
-            Those that have been killed.
-        """
-        killed = []
+    def _release(self, run: "Run") -> None:
+        """Kill what may have been of a run that is over; what can still be of another one waits for that."""
         for doubtful in list(self._doubtful.values()):
             if run in doubtful.suspects:
                 doubtful.suspects.discard(run)
                 if doubtful.with_first or not doubtful.suspects:
                     doubtful.process.kill()
-                    killed.append(doubtful.process)
-        return killed
 
     def over(self, run: "Run") -> None:
         """Note that a run has been replied to."""
@@ -228,8 +232,9 @@ class Strays:
             # Those that are children still: whoever counts and is none would hide a stray from `more_than`.
             for pid in run.left_alone & set(map(int, self._children.more_than(0))):
                 self.leave_alone(pid)
+        self._last_over = time.monotonic()
         if self._doubtful:
-            self.release(run)
+            self._release(run)
         for key in self._trees.pop(run, ()):
             self._descendants.pop(key, None)
 
