@@ -66,8 +66,8 @@ class Run:
 
     __slots__ = (
         "_began",
-        "_deadline",
         "_claimed",
+        "_deadline",
         "_ending",
         "_finished",
         "_held",
