@@ -69,9 +69,8 @@ class Fate:
         waited = self.settled[0][0] - self.triggered if self.settled else 0.0
         if fine and self.allows.unkillable and waited > UNKILLABLE_SECONDS / 2:
             return f"settled after {waited:.1f} s: somebody waited for what nobody can end"
-        word = (
-            "PATH" if self.allows.on_the_mount == "path" else os.environ.get(MOUNT, "")
-        )  # which entry, nobody can tell
+        # Which entry of PATH it was, nobody can tell; and a link is named as it was given.
+        word = {"path": "PATH", "link": "/link"}.get(self.allows.on_the_mount, os.environ.get(MOUNT, ""))
         names_a_path = not self.allows.on_the_mount or word in self.message
         if fine and outcomes[0].startswith(("IoError", "CommandTimeout", "ChildError")) and not names_a_path:
             return f"does not name the path: {self.message}"
@@ -98,7 +97,8 @@ class Fight:
         for fate in self.fates.values():
             if wrong := fate.wrong(trigger.expects(fate.allows)):
                 found.append(f"{fate.behaviour}: {wrong}")
-            if fate.outlived and trigger.outcomes and not fate.survivors and not fate.allows.unkillable:
+            excused = fate.allows.unkillable or fate.allows.anonymous or fate.allows.forges
+            if fate.outlived and trigger.outcomes and not fate.survivors and not excused:
                 found.append(f"{fate.behaviour}: something of it lived when its caller was told that it is over")
         return [*found, *([self.host] if self.host else []), *_a_few(self.left), *self.lost_neighbours()]
 

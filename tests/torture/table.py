@@ -39,7 +39,8 @@ HEAD = (
 NOTES = """\
 runs: programs ended, or ended by themselves; ready: those that had come so far before that
 survivors: runs of which a process lived seconds later; they have been killed by this suite
-outlived: runs of which a process was seen after the caller had its answer
+outlived: runs of which a process was seen after the caller had its answer: an orphan that has wiped or forged what
+would say whose it is dies with the last of the commands, or the one, that it can be of
 median, max: from the trigger to the death of the last process, grace included; late: later than {limit:.3f} s, or
 1 s for host and workers killed at once; families that have a host of their own are not counted there
 beside: healthy commands of the same hosts; lost: those that have not come to their own end, of triggers that end single
