@@ -25,8 +25,9 @@ TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ORPHANED = signal.SIGUSR1  # what the kernel sends when the worker dies
-ENDED = signal.SIGUSR2  # what the worker sends when it ends the run: then nothing may stay, even if the worker dies
+# Real-time signals, which no program sends to its own group. (Only Linux has shims.)
+ORPHANED = getattr(signal, "SIGRTMAX", signal.SIGUSR1) - 1  # what the kernel sends when the worker dies
+ENDED = getattr(signal, "SIGRTMAX", signal.SIGUSR2)  # what the worker sends when it ends the run: then nothing may stay, even if the worker dies
 STEP = 0.002  # seconds between looks at what is to be killed
 KILL_FOR = 10.0  # seconds; what is left then is left to the kernel
 
@@ -57,6 +58,7 @@ class Shim:
         self._worker = worker
         self._status = status
         self._pid = 0
+        self._words = -1
         self._orphaned = self._ended = False
         self._wakeup, wakeup_end = os.pipe()
         os.set_blocking(wakeup_end, False)
@@ -66,12 +68,12 @@ class Shim:
     def run(self, start: "Callable[[int], None]") -> None:
         """Start the program, and stay."""
         become_subreaper()
-        words, words_end = os.pipe()
+        self._words, words_end = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             signal.set_wakeup_fd(-1)
             start(words_end)
-        self._close_all_but(words)
+        self._close_others()
         # What is meant for the group is for the program: a shim outlives every signal but KILL.
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
             signal.signal(number, signal.SIG_IGN)
@@ -83,7 +85,7 @@ class Shim:
         if os.getppid() != self._worker:
             self._orphaned = True
         self._say(b"pid %d\n" % self._pid)
-        self._watch(words)
+        self._watch()
 
     def _on_orphaned(self, *_: object) -> None:
         self._orphaned = self._orphaned or os.getppid() != self._worker
@@ -91,13 +93,13 @@ class Shim:
     def _on_ended(self, *_: object) -> None:
         self._ended = True
 
-    def _close_all_but(self, words: int) -> None:
+    def _close_others(self) -> None:
         """Hold nothing open that is the program's, or the worker's."""
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
         low = 3
-        for fd in sorted({self._status, self._wakeup, self._wakeup_end, words}):
+        for fd in sorted({self._status, self._wakeup, self._wakeup_end, self._words}):
             os.closerange(low, fd)
             low = fd + 1
         os.closerange(low, os.sysconf("SC_OPEN_MAX"))
@@ -108,22 +110,27 @@ class Shim:
         except OSError:
             return  # the worker is gone, or has heard enough
 
-    def _watch(self, words: int) -> None:
+    def _watch(self) -> None:
         """Pass on what the child says, and see it exit, until no child is left."""
-        sources = [self._wakeup, words]
         while self._reap():
             if self._orphaned and (self._pid or self._ended):
                 self._kill_all()
                 return
+            sources = [self._wakeup] if self._words < 0 else [self._wakeup, self._words]
             readable, _, _ = select.select(sources, [], [])
             if self._wakeup in readable:
                 os.read(self._wakeup, 4096)
-            if words in readable:
-                said = os.read(words, 4096)
-                self._say(said or b"began\n")
-                if not said:
-                    sources.remove(words)
-                    os.close(words)
+            if self._words in readable:
+                self._pass_on()
+
+    def _pass_on(self) -> bool:
+        """Pass on what the child has said; whether there may be more. It ends with its `exec`, or its exit."""
+        said = os.read(self._words, 4096)
+        self._say(said or b"began\n")
+        if not said:
+            os.close(self._words)
+            self._words = -1
+        return bool(said)
 
     def _reap(self) -> bool:
         """Reap who has exited; whether a child is left."""
@@ -136,6 +143,8 @@ class Shim:
                 return True
             if pid == self._pid:
                 self._pid = 0
+                while self._words >= 0 and self._pass_on():
+                    pass
                 self._say(b"exit %d %r %r %d\n" % (status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss))
 
     def _kill_all(self) -> None:
