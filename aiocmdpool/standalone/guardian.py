@@ -47,6 +47,11 @@ def note_gone(pid: int) -> bytes:
     return b"gone %d\n" % pid
 
 
+def note_left(pid: int, started: int) -> bytes:
+    """A note that a process, with all that is below it, may outlive its worker."""
+    return b"left %d %d\n" % (pid, started)
+
+
 def tell_left(notes: int, pid: int) -> None:
     """Tell the guardian of a process that may outlive its worker. A mark could be forged; this is what it trusts.
 
@@ -57,7 +62,7 @@ def tell_left(notes: int, pid: int) -> None:
     process = procs.look_at(pid) if notes >= 0 else None
     if process is not None:
         try:
-            os.write(notes, b"left %d %d\n" % (pid, process.started))
+            os.write(notes, note_left(pid, process.started))
         except OSError:  # nobody reads, and the pipe is full: the guardian is dead or stopped
             return
 

@@ -12,7 +12,7 @@ def warn_of_leftovers(result: CommandResult) -> None:
     """Log a warning that names what a command left running when it exited by itself; nothing if it left nothing."""
     if not result.leaked:
         return
-    names = ", ".join(f"{process.name} ({process.pid})" for process in result.leaked[:NAMED])
+    names = ", ".join(f"{ascii(process.name)[1:-1]} ({process.pid})" for process in result.leaked[:NAMED])
     more = f" and {len(result.leaked) - NAMED} more" if len(result.leaked) > NAMED else ""
     facts = {"command": result.command.display(), "leaked": [process.pid for process in result.leaked]}
     _log.warning(

@@ -68,7 +68,9 @@ _SETTINGS = {
 
 def _cause(command: CommandConfig, error: OSError) -> str:
     reason = os.strerror(error.errno) if error.errno else str(error)
-    if command.cwd is not None and not os.path.isdir(command.cwd):
+    # Only where it may be the reason: a directory that does not answer would hold whoever asks for it.
+    missing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
+    if command.cwd is not None and missing and not os.path.isdir(command.cwd):
         return f"its cwd {command.cwd!r} is no directory"
     if error.errno == errno.E2BIG:
         size = sum(len(os.fsencode(arg)) + 1 for arg in command.argv)

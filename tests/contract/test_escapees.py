@@ -113,7 +113,9 @@ async def test_the_escapees_of_others_are_left_alone(backend, ready):
     other, _ = await ready.pids(2)
     result = await backend.execute(helper("double_fork", ready.path, "leave", "session"))
     escaped, _ = await ready.pids(2)
-    assert [leak.pid for leak in result.leaked] == [escaped]
+    assert is_over(escaped)
+    # Where nothing but its environment says whose it is, while another one runs that it may be of, nobody is told.
+    assert [leak.pid for leak in result.leaked] in ([], [escaped])
     assert not is_dead(other)
     staying.cancel()
     await outcome(staying)

@@ -124,8 +124,9 @@ async def test_cancelled_while_large_output_is_read(new_pool, monkeypatch):
 
 async def test_a_timeout_of_the_caller_is_a_cancellation(new_pool, ready):
     pool = new_pool(1)
+    await pool.execute(CommandConfig("true"))
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
+        async with asyncio.timeout(1.0):
             await pool.execute(helper("sleep_after_ready", ready.path))
     assert is_gone(int(await ready.wait()))
     with pytest.raises(TimeoutError):

@@ -135,6 +135,7 @@ async def test_a_host_that_slept_over_a_deadline_does_not_blame_the_worker(
 ):
     """The worker has kept it, and has said so; nobody has read that yet."""
     monkeypatch.setattr(pending_module, "OVERDUE_AFTER", 0.2)
+    monkeypatch.setattr(pending_module, "UNKILLABLE_AFTER", 0.0)
     pool = new_pool(1)
     running = in_background(pool, hold(ready, release), CommandConfig("sleep", ["60"], timeout=0.1, grace=0.1))
     await pairs(ready, 1)

@@ -75,7 +75,9 @@ def test_a_fault_in_one_run_ends_that_run_alone(broken, ready):
 def test_a_dying_worker_takes_everything_along_though_one_step_of_that_fails(monkeypatch, tmp_path, ready):
     folder = tmp_path / "standalone"
     shutil.copytree(aiocmdpool.standalone.__path__[0], folder, ignore=shutil.ignore_patterns("__pycache__"))
-    raising("server.py", "for run in list(self._runs.values()):\n            run.kill()", "True")(folder / "worker")
+    raising("server.py", "for run in list(self._runs.values()):\n            self._guard(run, run.kill)", "True")(
+        folder / "worker"
+    )
     monkeypatch.setattr(fake_parent, "FOLDER", str(folder))
     with FakeParent() as parent:
         script = 'setsid sleep 60 >/dev/null 2>&1 & echo $! >"$1"; echo $$ >"$1"; exec sleep 60'

@@ -149,6 +149,25 @@ def test_an_orphan_in_the_group_of_a_neighbour_does_not_blame_it(parent, ready, 
     assert_all_die(joined)
 
 
+def test_a_program_that_joins_the_group_of_a_neighbour_is_not_left_behind_by_it(parent, ready, release):
+    script = 'sleep 60 >/dev/null 2>&1 & sleep 60 >/dev/null 2>&1 & echo $$ >"$1"; read x <"$2"'
+    parent.start(1, "sh", "-c", script, "sh", ready.path, release.path)
+    neighbour = int(ready.wait_blocking())
+    joining = (
+        "import os, sys, time; os.setpgid(0, int(sys.argv[1])); open(sys.argv[2], 'w').write('in\\n'); time.sleep(60)"
+    )
+    parent.start(2, "python3", "-I", "-S", "-c", joining, str(neighbour), ready.path)
+    assert ready.wait_blocking() == b"in"
+    other = parent.started(2)
+    release.send()
+    result = parent.result(1)
+    assert other not in [pid for pid, _ in result.leaked]
+    assert len(result.leaked) == 2
+    assert not is_dead(other)
+    parent.cancel(2)
+    parent.result(2)
+
+
 def test_the_command_line_of_a_worker_holds_no_secret(parent):
     parent.hello()
     words = psutil.Process(parent.pid).cmdline()

@@ -1,6 +1,7 @@
 """A detached run has a shim: what it leaves is below that, lives as long as it likes, and dies if the run is ended."""
 
 import os
+import resource
 import signal
 
 import psutil
@@ -98,16 +99,62 @@ def test_all_of_it_dies_when_the_worker_is_killed(parent, ready, ended):
     assert_all_die(*pids, seconds=SOON)
 
 
-def test_a_shim_that_is_killed_leaves_nothing(parent, ready):
-    start(parent, 1, f'{DAEMON}; echo $$ >"$1"; sleep 60', ready.path)
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another"])
+def test_a_shim_that_is_killed_is_an_error_and_leaves_nothing(parent, ready, release, beside):
+    if beside:
+        parent.start(9, "sleep", "60")
+        parent.started(9)
+    script = f'{DAEMON}; echo $$ >"$1"; read x <"$2"; kill -9 $PPID; exec sleep 60'
+    start(parent, 1, script, ready.path, release.path)
     pids = [int(ready.wait_blocking()) for _ in range(2)]
-    parent.started(1)
-    os.kill(psutil.Process(pids[0]).ppid(), signal.SIGKILL)
-    result = parent.result(1)
-    assert result.returncode == -signal.SIGKILL
+    release.send()
+    assert "its shim has died" in parent.failure(1)[1]
     parent.start(2, "true")
     parent.result(2)
+    if beside:  # a daemon that says nothing of itself dies with the last that it can be of
+        parent.cancel(9)
+        parent.result(9)
     assert_all_die(*pids)
+
+
+def test_a_shim_that_is_stopped_goes_on(parent):
+    start(parent, 1, "kill -STOP $PPID; echo out; exit 3")
+    result = parent.result(1)
+    assert (result.returncode, result.stdout) == (3, b"out\n")
+
+
+def test_many_failures_to_start_are_told_as_failures(parent):
+    for number in range(1, 60):
+        if number % 2:
+            parent.start(number, "no-such-program", flags=messages.DETACH)
+            assert parent.failure(number) == (2, "program")
+        else:
+            parent.start(number, "true", cwd=b"/no/such/place", flags=messages.DETACH)
+            assert parent.failure(number) == (2, "cwd")
+
+
+def test_a_shim_without_descriptors_or_processes_does_not_pass_for_a_success(parent):
+    parent.hello()
+    resource.prlimit(parent.pid, resource.RLIMIT_NOFILE, (40, 40))
+    for number in range(1, 40):
+        parent.start(number, "sh", "-c", "echo ran; exec sleep 60", flags=messages.DETACH)
+    started = failed = 0
+    for _ in range(39):
+        kind, _, payload = parent.receive(kinds=(frames.STARTED, frames.FAILED, frames.EXIT))
+        assert kind != frames.EXIT, messages.unpack_exit(payload)
+        started += kind == frames.STARTED
+        failed += kind == frames.FAILED
+    assert started
+    assert failed
+
+
+def test_a_signal_that_does_not_exist_ends_nobody(parent):
+    parent.start(1, "sleep", "60")
+    parent.started(1)
+    parent.send(frames.SIGNAL, 1, bytes([200]))
+    assert parent.answers()
+    parent.cancel(1)
+    assert parent.result(1).returncode == -signal.SIGTERM
 
 
 def test_signals_to_the_group_do_not_end_the_shim(parent, ready):

@@ -102,6 +102,7 @@ async def test_a_worker_that_gets_no_cpu_is_waited_for(workers, monkeypatch):
 
 async def test_a_worker_that_gets_no_cpu_is_not_blamed_for_a_deadline(workers, monkeypatch):
     monkeypatch.setattr("aiocmdpool.backends.workers.pending.OVERDUE_AFTER", 0.05)
+    monkeypatch.setattr("aiocmdpool.backends.workers.pending.UNKILLABLE_AFTER", 0.0)
     monkeypatch.setattr(heartbeat, "state_of", lambda pid: ("R", 0.0, 1))
     worker = workers("hello(); write(started(start())); be_silent()", hang_after=1.0)
     running = asyncio.ensure_future(outcome(worker.execute(COMMAND.with_options(timeout=0.05, grace=0.05))))
@@ -115,6 +116,7 @@ async def test_a_worker_that_gets_no_cpu_is_not_blamed_for_a_deadline(workers, m
 async def test_a_worker_that_is_silent_and_not_starved_is_blamed_for_a_deadline(workers, monkeypatch):
     """That may come long before it counts as hung."""
     monkeypatch.setattr("aiocmdpool.backends.workers.pending.OVERDUE_AFTER", 0.05)
+    monkeypatch.setattr("aiocmdpool.backends.workers.pending.UNKILLABLE_AFTER", 0.0)
     worker = workers("hello(); write(started(start())); be_silent()", hang_after=FOREVER)
     error = await asyncio.wait_for(outcome(worker.execute(COMMAND.with_options(timeout=0.05, grace=0.05))), PATIENCE)
     assert isinstance(error, WorkerLost)

@@ -311,6 +311,7 @@ async def test_a_worker_that_answers_pings_is_not_hung_however_long_its_command_
 
 async def test_a_worker_that_does_not_keep_a_deadline_is_replaced(workers, quick_beats, monkeypatch):
     monkeypatch.setattr(pending_module, "OVERDUE_AFTER", 0.2)
+    monkeypatch.setattr(pending_module, "UNKILLABLE_AFTER", 0.0)
     worker = workers("hello(); number = start(); write(started(number)); answer_pings()")
     command = COMMAND.with_options(timeout=0.05, grace=0.05)
     async with asyncio.timeout(PATIENCE):

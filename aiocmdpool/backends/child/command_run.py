@@ -9,6 +9,7 @@ child (`ProcessRun`), a thread where it does not (`ThreadRun`). What the next st
 in `standalone/ending.py`, for workers as well.
 """
 
+import os
 from collections.abc import Callable, Generator
 from time import monotonic  # `loop.time()` of uvloop stands still within a turn, and counts milliseconds
 from typing import NamedTuple
@@ -29,8 +30,11 @@ from aiocmdpool.system.exit_watch import ExitWatch, watch_exit
 from aiocmdpool.system.leftovers_log import warn_of_leftovers
 from aiocmdpool.system.output_budget import Allowance
 from aiocmdpool.system.pipes import PipeFeeder, PipeReader
+from aiocmdpool.system.reaping import reap_later
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.system.stdio import ChildStdio
+
+LOOK_EVERY = 0.01  # seconds, where the kernel does not tell of the exit of a process that is no child
 
 
 class Wait(NamedTuple):
@@ -216,6 +220,8 @@ class CommandRun:
             if act == ending.CLOSE:
                 return
             if act == ending.GIVE_UP:
+                if not self._has_exited():
+                    reap_later(program.pid)
                 raise unkillable(command, self._reason, program.alive(), returned=self._has_exited())
             if act == ending.ASK:
                 program.ask_to_end()
@@ -233,7 +239,8 @@ class CommandRun:
         if not self._has_exited():
             yield Wait(self._has_exited, seconds)
         elif left:
-            yield from self._wait_for_exit(left[0].pid, seconds)
+            pause = LOOK_EVERY if seconds is None else min(seconds, LOOK_EVERY)
+            yield from self._wait_for_exit(left[0].pid, seconds if hasattr(os, "pidfd_open") else pause)
         else:
             yield Wait(self._is_drained, seconds)
 
@@ -245,6 +252,9 @@ class CommandRun:
             gone.append(pid)
             self._changed()
 
+        if not hasattr(os, "pidfd_open"):  # who is nobody's child here is not seen to exit
+            yield Wait(lambda: False, seconds)
+            return
         watch = watch_exit(self._loop, pid, note)
         try:
             yield Wait(lambda: bool(gone), seconds)

@@ -29,6 +29,7 @@ _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2) counts ki
 
 
 _living: "set[Program]" = set()
+os.register_at_fork(after_in_child=_living.clear)
 
 
 class Exit(NamedTuple):
@@ -59,6 +60,7 @@ class Program:
         self.pid = self._child.pid
         self._is_reaped = False
         self._number_is_ours = True
+        self._unblamed: set[int] = set()
         self._tree: set[tuple[int, int]] = set()
         _living.add(self)
         self._tracer = -1
@@ -199,11 +201,17 @@ class Program:
         if process.pid in self._left or (process.pid, process.started) in self._tree:
             return True
         marked = is_marked(process.pid, self._mark.__eq__)
-        return marked and not self._is_below_another(process) if marked is not None else None
+        if not marked:
+            return marked
+        if self._is_below_another(process):
+            return False
+        if len(_living) > 1:  # a mark can be copied: it dies, but nobody is told that this program has left it
+            self._unblamed.add(process.pid)
+        return True
 
     def _is_below_another(self, process: procs.Process) -> bool:
         """Whether a process is below another program of this host, and so has only copied the mark of this one."""
-        others = {each.pid for each in _living if each is not self}
+        others = {each.pid for each in tuple(_living) if each is not self}  # threads change it
         below: procs.Process | None = process
         while below is not None and below.parent > 1:
             if below.parent in others:
@@ -228,12 +236,15 @@ class Program:
                 if self.pid in (dead.group, dead.session) or (dead.pid, dead.started) in self._tree:
                     with contextlib.suppress(ChildProcessError):
                         os.waitpid(dead.pid, os.WNOHANG)
-        return tuple(LeakedProcess(each.pid, os.fsdecode(each.name)) for each in self._left.values())
+        blamed = [each for each in self._left.values() if each.pid not in self._unblamed]
+        return tuple(LeakedProcess(each.pid, os.fsdecode(each.name)) for each in blamed)
 
     def _note(self, left: Iterable[procs.Process]) -> None:
         """Processes were left, and have been killed."""
         for process in left:
             self._left[process.pid] = process
+            if process.pid in self._unblamed:
+                continue
             if process.group != self.pid:
                 self.killed_by = KillTier.DESCENDANTS
             elif self.killed_by is None:

@@ -251,6 +251,7 @@ class Crew:
             _log.warning("worker %d is kept, although %s: %s", worker.pid, why, error, extra={"worker_pid": worker.pid})
             return False
         self._replace(worker, logging.WARNING, why)
+        self._wake()
         return True
 
     def _replace(self, worker: Worker, level: int, why: str) -> None:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from aiocmdpool.standalone import guardian
+from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.system.launch import above_standard
 
 REAP_FOR = 0.2  # seconds; it exits in less than a millisecond
@@ -30,6 +31,7 @@ class Guardian:
         self._loop: asyncio.AbstractEventLoop | None = None  # that of the first worker
         self._died = died
         self._workers: dict[int, bytes] = {}  # the notes of those that live, by pid
+        self._left: dict[tuple[int, int], bytes] = {}  # the notes of what may stay, by pid and start
         self._unwritten: deque[bytes] = deque()
         self._handles = Handles()
         self._is_another = False
@@ -77,6 +79,11 @@ class Guardian:
             self._note(guardian.note_gone(pid))
         self._leave_if_idle()
 
+    def left(self, pid: int, started: int) -> None:
+        """Note a shim that stays. The worker has told the guardian; one that is to come has to hear it, too."""
+        self._left = {key: note for key, note in self._left.items() if procs.is_alive(*key)}
+        self._left[pid, started] = guardian.note_left(pid, started)
+
     def retire(self) -> None:
         """Have it leave as soon as no worker of its own is left. Harmless when repeated."""
         self._retired = True
@@ -115,7 +122,7 @@ class Guardian:
             self.pid = int(word)
             if self._is_another:  # another may have read the notes
                 self._unwritten.clear()
-                for note in self._workers.values():
+                for note in (*self._left.values(), *self._workers.values()):
                     self._note(note)
             return
         self._unwatch()

@@ -105,7 +105,7 @@ class Heartbeat:
             return ""
         now = self._loop.time()
         for entry in self._pending.values():
-            if entry.overdue(now):
+            if entry.overdue(now, HEARTBEAT):
                 return f"it did not keep the deadline of {entry.command.display()}"
         return ""
 

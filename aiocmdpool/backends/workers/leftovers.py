@@ -80,11 +80,13 @@ class Remains:
         """The worker does not die, or is dead and held by a tracer: see to it when it lets that happen."""
         reap_later(self.pid, lambda: self.sweep([]))
 
-    def leave_alone(self, pid: int) -> None:
-        """Note the shim of a detached command that has left something: what is below it stays."""
+    def leave_alone(self, pid: int) -> int | None:
+        """Note the shim of a detached command that has left something: what is below it stays; return its start."""
         shim = procs.look_at(pid)
-        if shim is not None:
-            self._left_alone = {key for key in self._left_alone if procs.is_alive(*key)} | {(pid, shim.started)}
+        if shim is None:
+            return None
+        self._left_alone = {key for key in self._left_alone if procs.is_alive(*key)} | {(pid, shim.started)}
+        return shim.started
 
     def sweep(self, leaders: list[int]) -> KillTier | None:
         """Kill whatever the dead worker has left behind. Blocks.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ExecuteError
 from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.standalone.ending import UNKILLABLE_AFTER
 from aiocmdpool.standalone.wire import messages
 
 if TYPE_CHECKING:
@@ -47,14 +48,21 @@ class Pending:
         self.overdue_beats = 0
         self.started_at = 0.0
 
-    def overdue(self, now: float) -> bool:
-        """Whether the worker has missed a deadline of the command for so long that it cannot be trusted."""
+    def overdue(self, now: float, beat: float) -> bool:
+        """Whether the worker has missed a deadline of the command for so long that it cannot be trusted.
+
+        Args:
+            now: Of the loop.
+            beat: Seconds between two calls. They are counted, not seconds: a machine may have stood still.
+        """
         timeout = self.command.timeout
         if not self.started_pid or timeout is None:
             return False
-        if self.answer is None and now > self.started_at + timeout + self.command.grace + OVERDUE_AFTER:
+        if self.answer is None and now > self.started_at + timeout:
             self.overdue_beats += 1
-        return self.overdue_beats > OVERDUE_BEATS
+        command = self.command
+        patience = command.grace + command.leftover_grace + 2 * UNKILLABLE_AFTER + OVERDUE_AFTER
+        return self.overdue_beats > OVERDUE_BEATS + patience / beat
 
     def settle(self, answer: Answer) -> None:
         self.answer = answer

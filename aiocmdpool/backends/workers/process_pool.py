@@ -121,6 +121,9 @@ class ProcessPool(AsyncioSubprocesses):
             if worker is None:
                 await self._crew.worker_started(command, failures)
                 continue
+            if worker.congested:
+                await worker.drained()
+                continue  # what this process is may have changed meanwhile
             try:
                 result = await worker.execute(command, control)
             except RequestNotSent:

@@ -17,6 +17,7 @@ from aiocmdpool.system.pipes import PipeFeeder
 LARGEST = 16 * 1024 * 1024  # bytes of a request; the kernel takes 6 MiB of arguments and environment (execve(2))
 INLINE_STDIN = 4096  # bytes; what any empty pipe takes at once (PIPE_BUF), so that the worker never has to feed
 
+NOWHERE = (-1, -1)
 Directory = tuple[int, int]
 """Device and inode of a directory. The worker has its own open, so the inode is not given to another."""
 
@@ -51,6 +52,22 @@ class Request:
         self.descriptors: list[int] = []
         self._owned: list[int] = []
         self.feeder: PipeFeeder | None = None
+        try:
+            self._build(number, command, base, home, group, control, loop)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(
+        self,
+        number: int,
+        command: CommandConfig,
+        base: Mapping[bytes, bytes],
+        home: Directory,
+        group: str,
+        control: RunControl | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         paths = [b"", b"", b""]
         data = command.stdin if isinstance(command.stdin, bytes) and len(command.stdin) <= INLINE_STDIN else b""
         stdin = messages.DATA if data else self._stream("stdin", command.stdin, paths, loop)
@@ -81,7 +98,6 @@ class Request:
         )
         payload = messages.pack_start(start)
         if len(payload) > LARGEST:
-            self.close()
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
         self.frame = encode(START, number, payload)
 
@@ -148,7 +164,10 @@ def environment_changes(command: CommandConfig, base: Mapping[bytes, bytes]) -> 
 
 def current_directory() -> Directory:
     """What the working directory of this process is: a name could mean another one by now (removed, and made anew)."""
-    status = os.stat(".")
+    try:
+        status = os.stat(".")
+    except OSError:  # it is gone; or this process has dropped root, and may not search it any more
+        return NOWHERE
     return status.st_dev, status.st_ino
 
 

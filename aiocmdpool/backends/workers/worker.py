@@ -112,6 +112,15 @@ class Worker:
         return self.ready and (self.completed > 0 or self._loop.time() - self._started_at > PROVEN_AFTER)
 
     @property
+    def congested(self) -> bool:
+        """Whether more has been sent to it than it takes."""
+        return self._program.connection.congested
+
+    async def drained(self) -> None:
+        """Wait until it takes more, or is lost."""
+        await self._program.connection.drained()
+
+    @property
     def usable(self) -> bool:
         """Whether it takes commands."""
         return self.lost_because is None and not self._closing and not self._retired
@@ -253,7 +262,9 @@ class Worker:
         answer = messages.unpack_exit(payload)
         if answer.flags & messages.LEFT_ALONE:
             for pid, _ in answer.leaked:
-                self.remains.leave_alone(pid)
+                started = self.remains.leave_alone(pid)
+                if started is not None:
+                    self.guardian.left(pid, started)
             answer.leaked = []
         handed_over = messages.handed_over(payload)
         if not handed_over:
@@ -270,7 +281,7 @@ class Worker:
         """The error in a FAILED frame, told apart where the worker itself is the reason."""
         error = failure_of(command, payload)
         number, stage = messages.unpack_failed(payload)
-        if number in SYMPTOMS and stage != "output":  # with that one it has run
+        if number in SYMPTOMS and stage != "output" and ":" not in stage:  # with those it has run
             self._note_failed_start(number, command)
             if self._retired:
                 return WorkerUnfit(error)

@@ -22,7 +22,7 @@ import time
 
 TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 PR_SET_NO_NEW_PRIVS = 38
 BUSY_DELAYS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.32)  # seconds; somebody writes to the program (ETXTBSY)
@@ -144,7 +144,7 @@ def execute(name: bytes, argv: "list[bytes]", directories: "list[bytes]", enviro
             time.sleep(delay)
 
 
-def attempt(start: "Callable[[bytes], int]", paths: "list[bytes]") -> int:
+def attempt(start: "Callable[[bytes], int]", paths: "Iterable[bytes]") -> int:
     """Start a program from the first path that can be started.
 
     What is wrong with a program that is there says more than that there is none elsewhere, so it is what is raised.

@@ -23,6 +23,11 @@ def hide_from_equals() -> bool:
     return _prctl(PR_SET_DUMPABLE, 0)
 
 
+def be_visible() -> bool:
+    """Undo `hide_from_equals`."""
+    return _prctl(PR_SET_DUMPABLE, 1)
+
+
 def go_on_without_parent() -> bool:
     """Have this process continued if it is stopped when its parent dies, so that it can see that.
 

@@ -153,6 +153,6 @@ def _program_of(request: Start, settings: "dict[str, str]", environment: "dict[b
         return name
     for directory in launcher.search_path(environment):
         path = os.path.join(directory, name)
-        if os.path.exists(path):
+        if os.path.isfile(path):
             return path
     return b""

@@ -82,7 +82,6 @@ class Run:
         "_outputs",
         "_places",
         "_poller",
-        "_program",
         "_program_pid",
         "_reason",
         "_roundup",
@@ -101,6 +100,7 @@ class Run:
         "failure",
         "has_grown",
         "has_shim",
+        "is_reaped",
         "left_alone",
         "number",
         "pid",
@@ -134,6 +134,8 @@ class Run:
         self.failure: tuple[int, str] | None = None
         """Why there is no result: errno and stage. A forked child could not become the program, or see `break_off`."""
         self.done = False
+        self.is_reaped = False
+        """Whether its leader has been: its number may be somebody else's from then on."""
         self.has_grown = False
         """Whether it has lived for so long that the parent is told of it."""
         limit, policy = request.max_output, request.policy
@@ -145,7 +147,7 @@ class Run:
         self._strays = strays
         self._look = look
         self._finished = finished
-        self._ending = Ending(request.grace, request.leftover_grace, request.flags & messages.DETACH != 0)
+        self._ending = Ending(request.grace, request.leftover_grace)
         self._step_timer: Timer | None = None
         self._reason = -1
         self._watched = False
@@ -156,7 +158,6 @@ class Run:
         self._roundup: Roundup | None = None
         self._more_may_come = False
         self.left_alone: set[int] = set()
-        self._program: procs.Process | None = None  # below the shim
         self._program_pid = 0
         self._began = False  # whether the shim has said so
         self.exit_said: tuple[int, ShimUsage] | None = None
@@ -214,7 +215,10 @@ class Run:
             self.end(messages.TIMEOUT)
 
     def _check_idle(self) -> None:
-        silent = monotonic() - self._last_output
+        now = monotonic()
+        if not self.note_exec() and now < self.started_at + START_PATIENCE:
+            self._last_output = now  # there is no program yet that could say anything
+        silent = now - self._last_output
         if silent >= self.request.idle_timeout:
             self.end(messages.IDLE_TIMEOUT)
         else:
@@ -257,8 +261,8 @@ class Run:
             return
         self._reason = reason
         self._tier = messages.GROUP
-        if self.has_shim:
-            os.kill(self.pid, ENDED)  # not reaped as long as the run is not over
+        if self.has_shim and not self.is_reaped:
+            os.kill(self.pid, ENDED)
         if not self.note_exec():  # it has not become the program yet: something in the file system does not answer
             self._held = self._stage
         self._ending.end(grace, held=bool(self._held))
@@ -346,12 +350,17 @@ class Run:
             return
         for process in procs.descendants(self.pid, MANY):  # the shim is to reap them
             process.kill()
+        if self._program_pid == 0 and not self.is_reaped:  # it has not come to start the program
+            os.kill(self.pid, signal.SIGKILL)
 
     def send_signal(self, number: int) -> None:
         """Signal the program alone; harmless once it has been reaped."""
+        if number not in signal.valid_signals():
+            return
         if self.has_shim:
-            if self._program is not None:
-                self._program.signal(number)
+            program = procs.look_at(self._program_pid) if self._program_pid else None
+            if program is not None and program.parent == self.pid:
+                program.signal(number)
         elif self._ending.exited_at < 0:
             try:
                 os.kill(self.pid, number)
@@ -419,7 +428,7 @@ class Run:
     @property
     def detaches(self) -> bool:
         """Whether it may leave processes behind: it asked for that, and has ended by itself."""
-        return self.is_detached and self._reason == messages.EXITED
+        return self.is_detached and self._reason == messages.EXITED and self.failure is None
 
     @property
     def is_detached(self) -> bool:
@@ -427,7 +436,7 @@ class Run:
         return self.request.flags & messages.DETACH != 0
 
     def _all_left(self, strays: "list[procs.Process]") -> "list[procs.Process]":
-        if self.has_shim:
+        if self.has_shim and not self.is_reaped:
             known = {process.pid for process in strays}
             return strays + [each for each in procs.descendants(self.pid, MANY) if each.pid not in known]
         # What its leader leaves in the group becomes a child of this process, so without strays nothing is left of the
@@ -483,7 +492,7 @@ class Run:
         named = [b"%d %s" % (process.pid, process.name) for process in left.values() if process.lives()]
         returned = self._ending.exited_at >= 0
         if not returned:
-            named.insert(0, b"%d %s" % (self.pid, procs.name_of(self.pid)))
+            named.insert(0, b"%d %s" % (self.program_pid, procs.name_of(self.program_pid)))
         names = b"\0".join(named[:NAMED]).decode(errors="backslashreplace")
         self.failure = self._reason << 1 | returned, f"unkillable {self._held}: {names}"
         self._finish()
@@ -582,7 +591,6 @@ class Run:
             elif what == b"at":
                 self._stage = words[0].decode()
             elif what == b"pid":
-                self._program = procs.look_at(int(words[0]))
                 self._program_pid = int(words[0])
             elif what == b"began":
                 self._began = True

@@ -147,10 +147,11 @@ class Server:
             self._cancel(number, payload[0])
         elif kind == frames.SIGNAL:
             if number in self._runs:
-                self._runs[number].send_signal(payload[0])
+                run = self._runs[number]
+                self._guard(run, lambda: run.send_signal(payload[0]))
         elif kind == frames.PING:
-            for run in self._leaders.values():
-                self._strays.remember_tree(run)
+            for run in list(self._leaders.values()):
+                self._guard(run, lambda run=run: self._strays.remember_tree(run))
             self._channel.send(frames.encode(frames.PONG, number, messages.pack_held(self._held())))
         elif kind == frames.CLOSE:
             self._closing = True
@@ -211,7 +212,7 @@ class Server:
     def _cancel(self, number: int, reason: int) -> None:
         run = self._runs.get(number)
         if run is not None:
-            run.end(reason)
+            self._guard(run, lambda: run.end(reason))
             return
         for request in (*self._requests, *self._postponed):
             if request.number == number:
@@ -235,11 +236,14 @@ class Server:
         while young and (young[0][1].done or young[0][0] <= now):
             run = young.popleft()[1]
             if not run.done:
-                run.watch()
-                self._strays.remember_tree(run)
-                run.has_grown = True
-                if run.has_begun and not run.announces:
-                    self._announce(run)
+                self._guard(run, lambda run=run: self._note_growth(run))
+
+    def _note_growth(self, run: Run) -> None:
+        run.watch()
+        self._strays.remember_tree(run)
+        run.has_grown = True
+        if run.has_begun and not run.announces:
+            self._announce(run)
 
     def _note_exec(self, run: Run) -> None:
         """A forked child has something to say: that it has become the program, or could not."""
@@ -248,7 +252,7 @@ class Server:
         had_begun = run.has_begun
         if run.note_exec() and not had_begun and run.failure is None and (run.announces or run.has_grown):
             self._announce(run)
-        if run.exit_said is not None and not run.has_exited:
+        if run.exit_said is not None and not run.has_exited and not run.done:
             self._settling.add(run)
             run.exited(*run.exit_said, [], False)
 
@@ -286,6 +290,8 @@ class Server:
             try:
                 if run.has_shim:  # which has said before how the program ended, unless it was killed
                     self._note_exec(run)
+                    if not run.has_exited and run.failure is None:
+                        run.failure = 0, "worker: its shim has died before the program was known to have ended"
                 if run.has_exited:
                     run.settle_down(strays.get(run, []), self._strays.more_may_come(run))
                     continue
@@ -298,6 +304,13 @@ class Server:
     def _look_again(self) -> None:
         self._second_look = None
         self._look()
+
+    def _guard(self, run: Run, act) -> None:  # type: ignore[no-untyped-def]
+        """Do something for a run; what that raises is its own affair."""
+        try:
+            act()
+        except Exception as error:
+            self._broken(run, error)
 
     def _broken(self, run: Run, error: Exception) -> None:
         """Something done for a run has raised: that run ends with an error that says so, and nobody else's."""
@@ -320,14 +333,19 @@ class Server:
         anybody = False
         while True:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return anybody
             if not pid:
                 return anybody
             anybody = True
+            if os.WIFSTOPPED(status):
+                if pid in self._leaders and self._leaders[pid].has_shim:  # which has to go on: it sees the exit
+                    os.kill(pid, signal.SIGCONT)
+                continue
             run = self._leaders.pop(pid, None)
             if run is not None:
+                run.is_reaped = True
                 exits.append((run, status, usage))
             else:
                 self._strays.reaped(pid)
@@ -335,7 +353,7 @@ class Server:
     def _reply(self, run: Run) -> None:
         """A run is over."""
         self._settling.discard(run)
-        del self._runs[run.number]
+        self._runs.pop(run.number, None)
         if run.has_shim and run.detaches and self._leaders.pop(run.pid, None) is not None:
             self._strays.leave_alone(run.pid)  # it stays as long as anything is left below it
         self._strays.over(run)
@@ -419,12 +437,13 @@ class Server:
         for request in (*self._requests, *self._postponed):
             self._withdraw(request)
         for run in list(self._runs.values()):
-            run.end(messages.CLOSED, min(run.request.grace, ORPHANED_GRACE))
+            grace = min(run.request.grace, ORPHANED_GRACE)
+            self._guard(run, lambda run=run, grace=grace: run.end(messages.CLOSED, grace))
         self._timers.add(ORPHANED_GRACE, self._kill_all)
 
     def _kill_all(self) -> None:
         for run in list(self._runs.values()):
-            run.kill()
+            self._guard(run, run.kill)
 
 
 def _complain(error: Exception) -> str:

@@ -13,12 +13,13 @@ outlive the worker and the host. When the worker dies before that, or while it e
 below it.
 """
 
+import errno
 import os
 import select
 import signal
 import time
 
-from ..kernel.prctl import become_subreaper, hear_of_parents_death
+from ..kernel.prctl import be_visible, become_subreaper, hear_of_parents_death
 from ..kernel.roundup import Roundup
 
 TYPE_CHECKING = False  # `typing` takes 7 ms to import
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Real-time signals, which no program sends to its own group. (Only Linux has shims.)
-ORPHANED = getattr(signal, "SIGRTMAX", signal.SIGUSR1) - 1  # what the kernel sends when the worker dies
-ENDED = getattr(signal, "SIGRTMAX", signal.SIGUSR2)  # what the worker sends when it ends the run: then nothing may stay, even if the worker dies
+_LAST = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
+ORPHANED = _LAST - 1  # what the kernel sends when the worker dies
+ENDED = _LAST  # what the worker sends when it ends the run: then nothing may stay, even if the worker dies
 STEP = 0.002  # seconds between looks at what is to be killed
 KILL_FOR = 10.0  # seconds; what is left then is left to the kernel
 
@@ -42,8 +44,10 @@ def supervise(worker: int, status: int, start: "Callable[[int], None]") -> None:
     """
     try:
         Shim(worker, status).run(start)
+    except OSError as failure:
+        os.write(status, b"error program %d\n" % (failure.errno or errno.EIO))
     finally:
-        os._exit(0)
+        os._exit(127)  # whoever has said how the program ended is not asked for a status of its own
 
 
 class Shim:
@@ -67,6 +71,7 @@ class Shim:
 
     def run(self, start: "Callable[[int], None]") -> None:
         """Start the program, and stay."""
+        be_visible()  # it never becomes a program, and the worker has to see what is below it
         become_subreaper()
         self._words, words_end = os.pipe()
         self._pid = os.fork()
@@ -95,9 +100,8 @@ class Shim:
 
     def _close_others(self) -> None:
         """Hold nothing open that is the program's, or the worker's."""
-        null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
-            os.dup2(null, stream)
+            os.close(stream)
         low = 3
         for fd in sorted({self._status, self._wakeup, self._wakeup_end, self._words}):
             os.closerange(low, fd)
@@ -116,8 +120,11 @@ class Shim:
             if self._orphaned and (self._pid or self._ended):
                 self._kill_all()
                 return
-            sources = [self._wakeup] if self._words < 0 else [self._wakeup, self._words]
-            readable, _, _ = select.select(sources, [], [])
+            poll = select.poll()  # select(2) takes no descriptors above 1,023
+            poll.register(self._wakeup, select.POLLIN)
+            if self._words >= 0:
+                poll.register(self._words, select.POLLIN)
+            readable = [fd for fd, _ in poll.poll()]
             if self._wakeup in readable:
                 os.read(self._wakeup, 4096)
             if self._words in readable:

@@ -13,7 +13,12 @@ from ..kernel.places import Places
 from ..kernel.processes import COOKIE, run_mark
 from ..wire.messages import DETACH, Start
 from .forked import become_program, needs_shim
+from .shim import ENDED, ORPHANED
 from .streams import StreamFailure, Streams
+
+TYPE_CHECKING = False  # `typing` takes 7 ms to import
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class StartFailure(Exception):
@@ -194,8 +199,9 @@ class Spawner:
             streams.close_theirs()
             streams.close_ours()
             raise StartFailure(failure.errno or errno.EIO, "program") from None
-        # What this process ignores would be lost on the child until it has reset that; blocked, it waits (signal(7)).
-        signal.pthread_sigmask(signal.SIG_BLOCK, self._reset)
+        # What this process ignores would be lost on the child until it has reset that, and what a shim hears would end
+        # it; blocked, they wait (signal(7)).
+        signal.pthread_sigmask(signal.SIG_BLOCK, [*self._reset, ENDED, ORPHANED])
         try:
             pid = os.fork()
         except OSError as failure:
@@ -226,12 +232,16 @@ def _directories(request: Start, environment: "dict[bytes, bytes]") -> "list[byt
     return directories
 
 
-def _candidates(program: bytes, environment: "dict[bytes, bytes]") -> "list[bytes]":
-    """The paths to try for a program, in the order of its own PATH; only files, so that few attempts are in vain.
+def _candidates(program: bytes, environment: "dict[bytes, bytes]") -> "Iterator[bytes]":
+    """Yield the paths to try for a program, in the order of its own PATH; only files, so that few attempts are in vain.
 
-    A failed posix_spawn costs as much as one that succeeds, a stat(2) next to nothing.
+    A failed posix_spawn costs as much as one that succeeds, a stat(2) next to nothing. One by one: what comes behind
+    the program is not known to answer.
     """
     if b"/" in program:
-        return [program]
-    paths = [os.path.join(directory, program) for directory in launcher.search_path(environment)]
-    return [path for path in paths if os.path.isfile(path)]
+        yield program
+        return
+    for directory in launcher.search_path(environment):
+        path = os.path.join(directory, program)
+        if os.path.isfile(path):
+            yield path

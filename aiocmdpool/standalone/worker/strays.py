@@ -163,7 +163,10 @@ class Strays:
         return bool(self._doubtful)
 
     def is_of_another(self, process: procs.Process, run: "Run") -> bool:
-        """Whether a process is below the program of another run, whatever group it has joined."""
+        """Whether a process is the program of another run or below it, whatever group it has joined."""
+        itself = self._leaders.get(process.pid)
+        if itself is not None:
+            return itself is not run
         below: procs.Process | None = process
         while below is not None and below.parent > 1:
             leader = self._leaders.get(below.parent)
@@ -181,7 +184,7 @@ class Strays:
         known = self._descendants.get((process.pid, process.started))
         if known is run or (owned is not None and owned == (process.started, run)):
             return True
-        if self.is_of_another(process, run):
+        if process.pid in self._leaders or self.is_of_another(process, run):
             return False
         if process.group == run.pid:
             return True
