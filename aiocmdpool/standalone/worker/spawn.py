@@ -103,8 +103,7 @@ class Spawner:
             StartFailure: It could not be started. Nothing stays open.
         """
         environment = self.environment_of(request, number)
-        directories = _directories(request, environment)
-        key = request.argv[0], *directories
+        key = _places_of(request, environment)
         if self._places.are_local(key):
             if request.settings or request.flags & DETACH:
                 return self._fork(request, environment, handed_over, key, None)
@@ -113,7 +112,7 @@ class Spawner:
             except StreamFailure as failure:
                 if failure.errno != errno.ELOOP:
                     raise StartFailure(failure.errno or errno.EIO, failure.stage) from None
-        return self._fork(request, environment, handed_over, key, directories)
+        return self._fork(request, environment, handed_over, key, _directories(request, environment))
 
     def note_local(self, key: object) -> None:
         """Remember that a child has found the places of a start to be local: see `Spawned.key`."""
@@ -218,6 +217,13 @@ class Spawner:
             become_program(request, environment, streams, handed_over, status, self._reset, limits, asked, self._pid)
         os.set_blocking(report, False)
         return Spawned(pid, streams, report, key, needs_shim(request))
+
+
+def _places_of(request: Start, environment: "dict[bytes, bytes]") -> object:
+    """Return what tells the places of a start from those of another; made for each start, so a short way."""
+    program, paths = request.argv[0], request.paths
+    streams = tuple(map(os.path.dirname, paths)) if any(paths) else None
+    return program, None if b"/" in program else environment.get(b"PATH"), request.cwd, streams
 
 
 def _directories(request: Start, environment: "dict[bytes, bytes]") -> "list[bytes]":
