@@ -44,7 +44,7 @@ def raising(name: str, before: str, condition: str):
 
 MINE = 'request.argv[0] == b"sh"'
 PLACES = {
-    "start": ("spawn.py", "directories = _directories(request, environment)", MINE),
+    "start": ("spawn.py", "key = _places_of(request, environment)", MINE),
     "read": ("run.py", "self._last_output = monotonic()\n        output.read()", f"self.{MINE}"),
     "exit": ("run.py", "self._status, self._usage = status, usage", f"self.{MINE}"),
     "deadline": ("run.py", "left = self.started_at + START_PATIENCE", f"self.{MINE}"),
