@@ -26,6 +26,7 @@ from .kernel import processes as procs
 from .kernel.roundup import Roundup
 
 LONGEST_NOTE = 4096  # bytes: PIPE_BUF of Linux
+ORPHANS_LEAVE_AFTER = 2.0  # seconds; a worker that can act has ended everything, and left, in less than one
 SWEEP_FOR = 10.0  # seconds; what is left then is left to the kernel
 LOOK_AGAIN_AFTER = 0.002  # seconds
 MAX_LEFT = 1000  # remembered before those that have died since are forgotten
@@ -163,7 +164,7 @@ def _guard(pipe: int, alive: int, host: int) -> None:
         os.write(alive, b"%d\n" % os.getpid())
     except OSError:  # nobody listens: the host is dead already
         host = -1
-    notes, lives = Notes(), Lives()
+    notes, lives = Notes(), Lives(host)
     if host > 0:
         lives.watch(host)
     while lives.wait(pipe):
@@ -183,9 +184,18 @@ class Lives:
 
     The pipe alone might not end: a program that hangs in the middle of its `exec`, on a file system that does not
     answer, still has it open. Where there are no pidfds (before Linux 5.3), its end has to do.
+
+    A worker that is still there some time after its host cannot act: it is stopped by a tracer, or frozen. It is
+    killed, which a tracer cannot prevent (ptrace(2)).
+
+    Args:
+        host: The pid of the host; -1 if it is dead.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: int) -> None:
+        self._host = host
+        self._kill_at = -1.0  # when workers without a host are killed; -1: not yet known, or done
+        self._has_killed = False
         self._pidfds: dict[int, int] = {}  # by pid, of those that live
         self._are_all_known = True
 
@@ -207,13 +217,30 @@ class Lives:
             for fd in (pipe, *self._pidfds.values()):
                 poll.register(fd, select.POLLIN)
             are_over = self._are_all_known and not self._pidfds
-            ready = [fd for fd, _ in poll.poll(0 if are_over else None)]
+            ready = [fd for fd, _ in poll.poll(0 if are_over else self._patience())]
             if pipe in ready or are_over:
                 return pipe in ready
             for pid, fd in list(self._pidfds.items()):
                 if fd in ready:
                     os.close(fd)
                     del self._pidfds[pid]
+
+    def _patience(self) -> "float | None":
+        """Milliseconds to wait; `None` for ever. Kills the workers whose time is over."""
+        if self._host in self._pidfds or self._has_killed or not self._are_all_known:
+            return None
+        now = time.monotonic()
+        if self._kill_at < 0:
+            self._kill_at = now + ORPHANS_LEAVE_AFTER
+        if now >= self._kill_at:
+            self._has_killed = True
+            for fd in self._pidfds.values():
+                try:
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+                except OSError:  # gone, or not this user's any more
+                    continue
+            return None
+        return (self._kill_at - now) * 1000
 
 
 def sweep(notes: Notes) -> None:
