@@ -249,13 +249,13 @@ def sweep(notes: Notes) -> None:
         if worker.group:
             cgroup.kill(worker.group)
     sessions = {pid: worker.started for pid, worker in notes.workers.items() if not _is_another(pid, worker.started)}
-    prefixes = tuple(worker.cookie + separator for worker in notes.workers.values() for separator in (b":", b"+"))
+    cookies = tuple(worker.cookie for worker in notes.workers.values())  # whatever has been made of the rest of a mark
 
     def belongs(process: procs.Process) -> "bool | None":
         if process.session in sessions and process.started >= sessions[process.session]:
             return True
         marks = procs.marks_of(process.pid)
-        return None if marks is None else any(mark.startswith(prefixes) for mark in marks)
+        return None if marks is None else any(mark.startswith(cookies) for mark in marks)
 
     deadline = time.monotonic() + SWEEP_FOR
     while time.monotonic() < deadline:

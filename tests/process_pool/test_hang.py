@@ -39,7 +39,7 @@ async def test_a_stopped_worker_is_noticed_within_the_time_that_was_set(new_pool
 
 
 async def test_everything_in_a_stopped_worker_is_settled_and_the_pool_works_on(new_pool, ready, release, quick_beats):
-    pool = new_pool(1, hang_after=0.3)
+    pool = new_pool(1, hang_after=1.0)  # for the worker that comes after it has to start in that time
     running = in_background(pool, *[hold(ready, release)] * 20)
     held = await pairs(ready, 20)
     os.kill(held[0][1], signal.SIGSTOP)

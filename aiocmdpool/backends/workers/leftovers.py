@@ -103,7 +103,8 @@ class Remains:
         def belongs(process: procs.Process) -> bool | None:
             if process.session == session or process.group in leaders:
                 return True
-            return is_marked(process.pid, lambda mark: procs.number_in([mark], self.cookie) >= 0)
+            # Whatever has been made of the rest of the mark: what forged its number is not to get away by that.
+            return is_marked(process.pid, lambda mark: mark.startswith(self.cookie))
 
         if round_up(belongs, lambda process: (process.pid, process.started) in self._left_alone):
             tier = tier or KillTier.DESCENDANTS
