@@ -40,6 +40,8 @@ class Stdio(enum.Enum):
     MERGED = "merged"
     """stderr only: the same place as stdout, in the order of the writes."""
 
+    __hash__ = object.__hash__  # members are single objects; that of `Enum` hashes their name, in Python
+
     def __repr__(self) -> str:
         return f"Stdio.{self.name}"
 
@@ -53,6 +55,8 @@ class OutputPolicy(enum.Enum):
     """Keep the first `max_output` bytes, read on and drop the rest."""
     KEEP_TAIL = "keep_tail"
     """Keep the last `max_output` bytes."""
+
+    __hash__ = object.__hash__  # as that of `Stdio`
 
     def __repr__(self) -> str:
         return f"OutputPolicy.{self.name}"

@@ -148,7 +148,10 @@ class Worker:
             await self._program.connection.drained()
         if not self.usable:
             raise RequestNotSent
-        number, entry, request = await self._submit_patiently(command, control)
+        try:
+            number, entry, request = self._submit(command, control)
+        except IoError as error:
+            number, entry, request = await self._submit_patiently(command, control, error)
         cancelled: asyncio.CancelledError | None = None
         try:
             await entry.future
@@ -172,21 +175,19 @@ class Worker:
         return result
 
     async def _submit_patiently(
-        self, command: CommandConfig, control: RunControl | None
+        self, command: CommandConfig, control: RunControl | None, error: IoError
     ) -> tuple[int, Pending, Request]:
-        """Put a request on its way; again, for a while, where the reason for a failure may pass by itself."""
-        patience: Patience | None = None
-        while True:
-            try:
-                return self._submit(command, control)
-            except IoError as error:
-                patience = patience or Patience()
-                delay = patience.delay(error.errno)
-                if delay < 0:
-                    raise
+        """Put a request on its way that could not be made; again, for a while, where the reason may pass by itself."""
+        patience = Patience()
+        while (delay := patience.delay(error.errno)) >= 0:
             await asyncio.sleep(delay)
             if not self.usable:
                 raise RequestNotSent
+            try:
+                return self._submit(command, control)
+            except IoError as again:
+                error = again
+        raise error
 
     def _submit(self, command: CommandConfig, control: RunControl | None) -> tuple[int, Pending, Request]:
         """Put a request on its way."""

@@ -79,6 +79,7 @@ class Run:
         "_look",
         "_more_may_come",
         "_number_kept",
+        "_open",
         "_outputs",
         "_places",
         "_poller",
@@ -100,6 +101,7 @@ class Run:
         "failure",
         "has_grown",
         "has_shim",
+        "is_detached",
         "is_reaped",
         "left_alone",
         "number",
@@ -130,6 +132,8 @@ class Run:
         self.pid = spawned.pid
         """Of its process group: that of the program, or of the shim that is the program's parent."""
         self.has_shim = spawned.has_shim
+        self.is_detached = request.flags & messages.DETACH != 0
+        """Whether it asked to leave processes behind."""
         self.report = spawned.report
         self.failure: tuple[int, str] | None = None
         """Why there is no result: errno and stage. A forked child could not become the program, or see `break_off`."""
@@ -142,6 +146,7 @@ class Run:
         self.stdout = Output(spawned.stdout, limit, policy) if spawned.stdout >= 0 else None
         self.stderr = Output(spawned.stderr, limit, policy) if spawned.stderr >= 0 else None
         self._outputs = [output for output in (self.stdout, self.stderr) if output is not None]
+        self._open = len(self._outputs)  # pipes that have not been closed
         self._poller = poller
         self._timers = timers
         self._strays = strays
@@ -204,6 +209,7 @@ class Run:
             if self._watched:
                 self._poller.forget(output.fd)
             output.close()
+            self._open -= 1
 
     def _timed_out(self) -> None:
         """The deadline has come. A child that has not become the program yet has a moment to, or to say why not."""
@@ -292,7 +298,7 @@ class Run:
         way, now = self._ending, monotonic()
         while True:
             left = self._count_left()
-            act = way.act(now, left, self._count_in_group() if left else 0, self._is_drained())
+            act = way.act(now, left, self._count_in_group() if left else 0, not self._open)
             if act == ending.CLOSE:
                 self._finish()
                 return
@@ -334,9 +340,6 @@ class Run:
         if not self._strays.visible:
             return 1
         return sum(process.group == self.pid for process in (*self._left, *self._claimed))
-
-    def _is_drained(self) -> bool:
-        return all(output.fd < 0 for output in self._outputs)
 
     def _signal_all(self, number: int) -> None:
         """Signal the group; just after a fork there may be none yet, but the child alone."""
@@ -430,11 +433,6 @@ class Run:
         """Whether it may leave processes behind: it asked for that, and has ended by itself."""
         return self.is_detached and self._reason == messages.EXITED and self.failure is None
 
-    @property
-    def is_detached(self) -> bool:
-        """Whether it asked for that."""
-        return self.request.flags & messages.DETACH != 0
-
     def _all_left(self, strays: "list[procs.Process]") -> "list[procs.Process]":
         if self.has_shim and not self.is_reaped:
             known = {process.pid for process in strays}
@@ -500,9 +498,10 @@ class Run:
     def _finish(self) -> None:
         if self.done:
             return
-        for output in self._outputs:
-            if output.fd >= 0 and not self._leaked and not self.detaches and self.failure is None:
-                self._leaked.update(procs.pipe_holders(os.fstat(output.fd).st_ino))
+        if self._open:
+            for output in self._outputs:
+                if output.fd >= 0 and not self._leaked and not self.detaches and self.failure is None:
+                    self._leaked.update(procs.pipe_holders(os.fstat(output.fd).st_ino))
         self.done = True
         self._finished(self)
 
@@ -511,8 +510,9 @@ class Run:
         for timer in (self._step_timer, self._deadline, self._idle):
             if timer is not None:
                 timer.cancel()
-        for output in self._outputs:
-            self._close(output)
+        if self._open:
+            for output in self._outputs:
+                self._close(output)
         if self.report >= 0:
             self._poller.forget(self.report)
             os.close(self.report)

@@ -366,29 +366,27 @@ class Server:
 
     def _answer(self, run: Run) -> None:
         """Say how a run ended."""
-        self._note_loudness(run)
+        spools = run.spools()
+        self._note_loudness(run.request.argv[0], loud=bool(spools))
         self._note_exec(run)
         run.close()
         failure = run.failure
         outcome = run.outcome(self._floor) if failure is None else None
         error = run.output_error()
-        spools = run.spools()
         if outcome is None or error:
             for fd in spools:
                 budget.add(-os.fstat(fd).st_size)
                 os.close(fd)
             self._refuse(run.number, *(failure or (error, "output")))
             return
-        spools = run.spools()
         frame = frames.encode(frames.EXIT, run.number, messages.pack_exit(outcome))
         if spools:
             self._channel.send_with_descriptors(run.number, spools, frame)
         else:
             self._channel.send(frame)
 
-    def _note_loudness(self, run: Run) -> None:
-        program = run.request.argv[0]
-        if not run.spools():
+    def _note_loudness(self, program: bytes, loud: bool) -> None:
+        if not loud:
             self._loud.discard(program)
         elif len(self._loud) < LOUD_PROGRAMS:
             self._loud.add(program)
