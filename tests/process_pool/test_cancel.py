@@ -104,7 +104,7 @@ async def test_a_cancelled_command_is_dead_when_the_cancellation_arrives(new_poo
 
 
 async def test_cancelled_while_large_output_is_read(new_pool, monkeypatch):
-    """A thread reads it; the cancellation waits for that, and the descriptors are closed."""
+    """A thread reads it; the cancellation waits for that and brings the result, and the descriptors are closed."""
     pool = new_pool(1)
     reading = asyncio.Event()
     read = worker_module.read_handed_over
@@ -119,7 +119,10 @@ async def test_cancelled_while_large_output_is_read(new_pool, monkeypatch):
         task = asyncio.ensure_future(pool.execute(sh("head -c 20000000 /dev/zero")))
         await asyncio.wait_for(reading.wait(), PATIENCE)
         task.cancel()
-        assert isinstance(await outcome(task), asyncio.CancelledError)
+        cancelled = await outcome(task)
+        assert isinstance(cancelled, asyncio.CancelledError)
+        assert isinstance(cancelled.__cause__, TaskCancelled)
+        assert len(cancelled.__cause__.result.stdout) == 20_000_000
 
 
 async def test_a_timeout_of_the_caller_is_a_cancellation(new_pool, ready):

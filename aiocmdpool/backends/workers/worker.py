@@ -403,10 +403,13 @@ async def _result(command: CommandConfig, answer: Answer | None, page: Page) -> 
     if isinstance(answer, Exception):
         raise answer
     reply, descriptors = answer
+    cancelled: asyncio.CancelledError | None = None
     if descriptors:
         size = large_output(reply)
+        reading = asyncio.ensure_future(read_handed_over(reply, descriptors))
         try:
-            await read_handed_over(reply, descriptors)
+            cancelled = await wait_through(reading)
+            reading.result()
         except MemoryError:
             message = (
                 f"{command.display()}: it has run, but this process has no memory left for its {size} bytes of output; "
@@ -418,6 +421,8 @@ async def _result(command: CommandConfig, answer: Answer | None, page: Page) -> 
     result = result_of(command, reply)
     if result.leaked:
         warn_of_leftovers(result)
+    if cancelled is not None:
+        raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
     if reply.reason == messages.TIMEOUT and (error := timed_out_in_silence(command, reply, result)):
         raise error
     return result
