@@ -1,4 +1,4 @@
-"""A host that changes what it is (user, umask, CPUs, limits, …) between two commands: issue 11, 7."""
+"""A host that changes what it is (user, umask, CPUs, limits, …) between two commands."""
 
 import ast
 import os

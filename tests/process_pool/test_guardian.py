@@ -1,4 +1,4 @@
-"""Host and workers killed at once: what they ran is gone within a second; issue 11, 9."""
+"""Host and workers killed at once: what they ran is gone within a second."""
 
 import contextlib
 import os

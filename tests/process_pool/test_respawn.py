@@ -17,6 +17,7 @@ from aiocmdpool.backends.workers import process as program_module
 from aiocmdpool.backends.workers import worker as worker_module
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import WorkerLost
+from aiocmdpool.standalone.kernel import cgroup
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, sh, until
 
@@ -66,6 +67,21 @@ async def test_a_worker_that_is_killed_in_mid_command_costs_that_command_and_say
     release.send()
     assert (await other).stdout == b"held\n"
     assert (await pool.execute(CommandConfig("echo", ["fine"]))).stdout == b"fine\n"
+
+
+@pytest.mark.parametrize("rest", ["", ":99999", "+1", ":", "x", "," + "9" * 5000])
+async def test_a_forged_number_in_its_mark_saves_nothing_from_the_death_of_its_worker(
+    new_pool, ready, release, monkeypatch, rest
+):
+    monkeypatch.setattr(cgroup, "own_directory", lambda: "")  # one would take it along, whatever it says
+    pool = new_pool(1)
+    orphan = 'AIOCMDPOOL_RUN="${AIOCMDPOOL_RUN%:*}$3" setsid sh -c \'echo $$ >"$1"; exec sleep 60\' sh "$1" &'
+    [running] = in_background(pool, sh(f'({orphan}); read x <"$2"', ready.path, release.path, rest))
+    pid = int(await ready.wait())
+    [worker] = pool.statistics().pids
+    kill(worker)
+    assert isinstance(await outcome(running), WorkerLost)
+    await assert_dead(pid)
 
 
 async def test_nothing_of_a_killed_worker_is_left_when_its_commands_are_settled(new_pool, ready):
