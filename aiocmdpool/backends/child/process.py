@@ -20,6 +20,7 @@ from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.live.wiring import ALL
+from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.system.output_budget import Allowance, OutputBudget
 
 
@@ -84,13 +85,19 @@ class ProcessBackend:
         return open_process(self, command, streams=streams, pty=pty)
 
     async def aclose(self) -> None:
-        """End what is running and wait for it. Harmless when repeated."""
+        """End what is running and wait for it. Harmless when repeated.
+
+        Cancellation: leaves when all of it is dead.
+        """
         self._closed = True
         self._output.line.wake()
         for run in self._runs:
             run.end(EndReason.CLOSED)
-        if self._runs:
-            await asyncio.wait([run.settled for run in self._runs])
+        cancelled = None
+        for run in tuple(self._runs):
+            cancelled = await wait_through(run.settled) or cancelled
+        if cancelled is not None:
+            raise cancelled
 
     async def __aenter__(self) -> Self:
         return self

@@ -135,13 +135,19 @@ class ThreadBackend:
         return open_process(self, command, streams=streams, pty=pty)
 
     async def aclose(self) -> None:
-        """End what is running and wait for it. Harmless when repeated."""
+        """End what is running and wait for it. Harmless when repeated.
+
+        Cancellation: leaves when all of it is dead.
+        """
         self._closed = True
         self._output.line.wake()
         for run in self._runs:
             self._end(run, EndReason.CLOSED)
-        if self._runs:
-            await asyncio.wait([run.over for run in self._runs])
+        cancelled = None
+        for run in tuple(self._runs):
+            cancelled = await wait_through(run.over) or cancelled
+        if cancelled is not None:
+            raise cancelled
 
     async def __aenter__(self) -> Self:
         return self
