@@ -13,10 +13,10 @@ import aiocmdpool.standalone
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError
 from aiocmdpool.commands.run_control import ChildSetup
-from aiocmdpool.standalone.kernel.launcher import lc_ctype_of
+from aiocmdpool.standalone.kernel.launcher import EXEC, lc_ctype_of
 from aiocmdpool.standalone.kernel.oom import yield_memory_first
 from aiocmdpool.system.environment import environment_of
-from aiocmdpool.system.start_failure import start_failure
+from aiocmdpool.system.start_failure import no_launcher, start_failure
 from aiocmdpool.system.stdio import ChildStdio
 
 LAUNCHER = str(pathlib.Path(aiocmdpool.standalone.__path__[0], "kernel", "launcher.py"))
@@ -25,6 +25,8 @@ LAUNCHER = str(pathlib.Path(aiocmdpool.standalone.__path__[0], "kernel", "launch
 class Report(NamedTuple):
     """What the launcher said."""
 
+    is_silent: bool = False
+    """It should have said something, and has not: the program has not run."""
     error_stage: str | None = None
     error_number: int = 0
     pid: int | None = None
@@ -33,14 +35,20 @@ class Report(NamedTuple):
 
 
 class Launched:
-    """A started process: leader of its own session and group, not yet reaped."""
+    """A started process: leader of its own session and group, not yet reaped.
 
-    __slots__ = ("_popen", "_report_fd", "pid")
+    Attributes:
+        pid: Its process id.
+        launcher: The interpreter that runs the launcher; empty without one.
+    """
 
-    def __init__(self, popen: "subprocess.Popen[bytes]", report_fd: int) -> None:
+    __slots__ = ("_popen", "_report_fd", "launcher", "pid")
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", report_fd: int, launcher: str) -> None:
         self._popen = popen
         self._report_fd = report_fd
         self.pid = popen.pid
+        self.launcher = launcher
 
     def reaped(self, returncode: int) -> None:
         """Tell `Popen` that the process is no more, so that it never signals or waits for a stranger."""
@@ -98,12 +106,14 @@ def launch(command: CommandConfig, stdio: ChildStdio, mark: bytes, setup: ChildS
     except OSError as error:
         if report_fd >= 0:
             os.close(report_fd)
+            if error.filename == argv[0]:
+                raise no_launcher(command, argv[0], error) from None
         raise start_failure(command, error) from None
     finally:
         if status_fd >= 0:
             os.close(status_fd)
     yield_memory_first(str(popen.pid))
-    return Launched(popen, report_fd)
+    return Launched(popen, report_fd, argv[0] if report_fd >= 0 else "")
 
 
 def above_standard(fd: int) -> int:
@@ -148,14 +158,14 @@ def _launcher_argv(command: CommandConfig, status_fd: int, settings: dict[str, s
 
 
 def _parse_report(data: bytes) -> Report:
-    report = Report()
+    report = Report(is_silent=EXEC not in data)
     for line in data.decode().splitlines():
         kind, *rest = line.split()
         if kind == "error":
             report = report._replace(error_stage=rest[0], error_number=int(rest[1]))
         elif kind == "pid":
             report = report._replace(pid=int(rest[0]))
-        else:
+        elif kind == "exit":
             usage = (float(rest[1]), float(rest[2]), int(rest[3]))
             report = report._replace(wait_status=int(rest[0]), usage=usage)
     return report

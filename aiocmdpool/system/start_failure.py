@@ -46,6 +46,8 @@ def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoEr
         return IoError(
             f"cannot start {command.display()}: {cause}", errno=number, filename=command.cwd, command=command
         )
+    if stage == "exec":
+        return never_ran(command, "the process that was to become it was ended by somebody else before")
     if stage in ("user", "group") and number == 0:
         cause = f"there is no {stage} {getattr(command, stage)!r} on this machine"
         return IoError(f"cannot start {command.display()}: {cause}", errno=errno.EINVAL, command=command)
@@ -56,6 +58,39 @@ def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoEr
     elif number in (errno.EPERM, errno.EACCES):
         cause += "; this takes a privilege that this process does not have"
     return IoError(f"cannot start {command.display()}: {cause}", errno=number, command=command)
+
+
+def never_ran(command: CommandConfig, why: str) -> IoError:
+    """The error for a program that was not started, although nothing has said that it could not be."""
+    return IoError(f"cannot start {command.display()}: it has not run: {why}", errno=errno.EIO, command=command)
+
+
+def no_launcher(command: CommandConfig, interpreter: str, error: OSError) -> IoError:
+    """The error for a program whose launcher cannot be started."""
+    why = f"its settings need a Python that applies them, and {interpreter} cannot be started: {error.strerror}"
+    return IoError(f"cannot start {command.display()}: {why}", errno=error.errno, filename=interpreter, command=command)
+
+
+def silent_launcher(command: CommandConfig, interpreter: str, status: int | None, stderr: bytes) -> IoError:
+    """The error for a launcher that ended without a word.
+
+    Args:
+        command: What it was to become.
+        interpreter: What ran it.
+        status: Its wait status; `None` where the host's handling of SIGCHLD hides it.
+        stderr: What it wrote there.
+    """
+    if status is not None and os.WIFSIGNALED(status):
+        why = f"the Python that prepares it ({interpreter}) was killed by signal {os.WTERMSIG(status)} before it could"
+    else:
+        said = os.fsdecode(stderr[-1000:]).strip()
+        how = "" if status is None else f" with status {os.waitstatus_to_exitcode(status)}"
+        why = (
+            f"{interpreter} was to prepare it, and ended{how} before it had come to that: it is no Python here, or "
+            "cannot come up with the command's stdin and environment"
+            f"{f'; its last words: {said}' if said else ''}"
+        )
+    return never_ran(command, why)
 
 
 _SETTINGS = {

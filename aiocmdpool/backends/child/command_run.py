@@ -264,7 +264,7 @@ class CommandRun:
     def _finish(self) -> None:
         program, exited_at = self._program, self._exited_at
         assert exited_at is not None
-        status = program.status()
+        status = program.status(b"" if self._stderr is None else self._stderr.result())
         leaked = program.bury()
         if self._reason is not EndReason.EXITED:
             leaked = ()

@@ -18,10 +18,10 @@ from aiocmdpool.commands.run_control import ChildSetup
 from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.standalone.kernel.roundup import Roundup
 from aiocmdpool.system.hunt import is_marked, look_for, pipe_holders
-from aiocmdpool.system.launch import launch
+from aiocmdpool.system.launch import Report, launch
 from aiocmdpool.system.reaping import reap_later, try_reap
 from aiocmdpool.system.run_mark import new_mark
-from aiocmdpool.system.start_failure import preparation_failure
+from aiocmdpool.system.start_failure import preparation_failure, silent_launcher
 from aiocmdpool.system.stdio import ChildStdio
 
 REMEMBERED = 10_000  # descendants of a program that is being ended
@@ -57,6 +57,7 @@ class Program:
         self._child = launch(command, stdio, self._mark, setup)
         self._floor_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self._signalled: signal.Signals | None = None
+        self._sent: set[int] = set()
         self.pid = self._child.pid
         self._is_reaped = False
         self._number_is_ours = True
@@ -89,6 +90,7 @@ class Program:
 
     def send_signal(self, number: int) -> None:
         """Signal the program alone, before it is reaped."""
+        self._sent.add(number)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, number)
 
@@ -99,11 +101,15 @@ class Program:
 
     # -- the exit ---------------------------------------------------------------------------------------------------
 
-    def status(self) -> Exit:
+    def status(self, stderr: bytes = b"") -> Exit:
         """Return how it ended, once it has exited.
 
+        Args:
+            stderr: What it wrote there, as far as that is known.
+
         Raises:
-            IoError: It was never the program that ran: a setting could not be applied before.
+            IoError: It was never the program that ran: a setting could not be applied before, or there was no Python to
+                do so.
             ChildError: Somebody else took the status, or a tracer holds it.
         """
         group = self.pid
@@ -113,6 +119,8 @@ class Program:
         self._child.reaped(code)
         if report.error_stage is not None:
             raise preparation_failure(self._command, report.error_stage, report.error_number)
+        if report.is_silent and not self._was_ended_here(report, status):
+            raise silent_launcher(self._command, self._child.launcher, status, stderr)
         if report.wait_status is not None and report.usage is not None:  # the supervising launcher saw the exit
             user, system, peak = report.usage
             code = os.waitstatus_to_exitcode(report.wait_status)
@@ -132,6 +140,15 @@ class Program:
                 command=self._command,
             )
         return Exit(group, code, Usage(used.ru_utime, used.ru_stime, self._max_rss(used.ru_maxrss)))
+
+    def _was_ended_here(self, report: Report, status: int | None) -> bool:
+        """Whether a launcher that has said nothing was ended from here before it could."""
+        status = status if report.wait_status is None else report.wait_status
+        if status is None:
+            return self._signalled is not None or bool(self._sent)
+        return (os.WIFSIGNALED(status) and os.WTERMSIG(status) in self._sent) or (
+            status != 0 and self._signalled is not None
+        )
 
     def _max_rss(self, kernel_figure: int) -> int | None:
         # A child starts with the peak of the process it was vforked from, and keeps it across exec (bun#43305;

@@ -7,8 +7,9 @@ documentation of `subprocess`), and uvloop refuses most of it. Standard library 
 MODE `exec` replaces this process with the program. MODE `supervise` starts it as a child and reports its exit over
 STATUS_FD: the way out for a host that ignores SIGCHLD, where the kernel throws exit statuses away (wait(2), NOTES).
 
-SETTINGS are `name=value` lines. Reports are lines on STATUS_FD: `error STAGE ERRNO`, `pid N`,
-`exit WAIT_STATUS USER SYSTEM MAXRSS`. On success in MODE `exec` the descriptor just closes with the `exec`.
+SETTINGS are `name=value` lines. Reports are lines on STATUS_FD: `exec` right before the `exec`, `error STAGE ERRNO`,
+`pid N`, `exit WAIT_STATUS USER SYSTEM MAXRSS`. Without a word the program has not run: what was started was no Python,
+or could not come up, and its exit status is not the program's.
 """
 
 import errno
@@ -24,6 +25,7 @@ TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+EXEC = b"exec\n"  # the word before the `exec`
 PR_SET_NO_NEW_PRIVS = 38
 BUSY_DELAYS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.32)  # seconds; somebody writes to the program (ETXTBSY)
 
@@ -199,6 +201,7 @@ def become(settings: "dict[str, str]", argv: "list[bytes]", environment: "dict[b
         prepare(settings, report)
         stage = "program"
         name = os.fsencode(settings["executable"]) if "executable" in settings else argv[0]
+        os.write(status_fd, EXEC)
         execute(name, argv, directories, environment)
     except LookupError:
         code = 0
