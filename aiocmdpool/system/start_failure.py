@@ -46,8 +46,6 @@ def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoEr
         return IoError(
             f"cannot start {command.display()}: {cause}", errno=number, filename=command.cwd, command=command
         )
-    if stage == "exec":
-        return never_ran(command, "the process that was to become it was ended by somebody else before")
     if stage in ("user", "group") and number == 0:
         cause = f"there is no {stage} {getattr(command, stage)!r} on this machine"
         return IoError(f"cannot start {command.display()}: {cause}", errno=errno.EINVAL, command=command)
@@ -58,11 +56,6 @@ def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoEr
     elif number in (errno.EPERM, errno.EACCES):
         cause += "; this takes a privilege that this process does not have"
     return IoError(f"cannot start {command.display()}: {cause}", errno=number, command=command)
-
-
-def never_ran(command: CommandConfig, why: str) -> IoError:
-    """The error for a program that was not started, although nothing has said that it could not be."""
-    return IoError(f"cannot start {command.display()}: it has not run: {why}", errno=errno.EIO, command=command)
 
 
 def no_launcher(command: CommandConfig, interpreter: str, error: OSError) -> IoError:
@@ -90,7 +83,7 @@ def silent_launcher(command: CommandConfig, interpreter: str, status: int | None
             "cannot come up with the command's stdin and environment"
             f"{f'; its last words: {said}' if said else ''}"
         )
-    return never_ran(command, why)
+    return IoError(f"cannot start {command.display()}: it has not run: {why}", errno=errno.EIO, command=command)
 
 
 _SETTINGS = {

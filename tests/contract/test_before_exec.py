@@ -11,10 +11,8 @@ import aiocmdpool.standalone
 from aiocmdpool import CommandTimeout, IoError, Stdio
 from aiocmdpool.backends.child.process import ProcessBackend
 from aiocmdpool.backends.child.thread import ThreadBackend
-from aiocmdpool.backends.workers import process as program_module
 from aiocmdpool.system import launch as launch_module
 
-from .backends import BACKENDS
 from .support import helper, outcome, sh
 
 CHILDREN = {"process": ProcessBackend, "thread": ThreadBackend}
@@ -93,8 +91,8 @@ async def test_who_is_signalled_before_it_can_say_a_word_has_that_status(make, i
 
 
 @pytest.mark.one_loop("asyncio", "uvloop")
-@pytest.mark.parametrize("detach", [False, True])
-async def test_a_process_that_dies_before_its_exec_is_an_error(backend_name, monkeypatch, tmp_path, detach):
+@pytest.mark.parametrize("make", CHILDREN.values(), ids=CHILDREN)
+async def test_a_launcher_that_dies_before_its_exec_is_an_error(make, monkeypatch, tmp_path):
     """Killed by anybody, for want of memory: nothing of the program has run, so there is no status of it."""
     folder = tmp_path / "standalone"
     shutil.copytree(aiocmdpool.standalone.__path__[0], folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -103,9 +101,8 @@ async def test_a_process_that_dies_before_its_exec_is_an_error(backend_name, mon
     assert name
     launcher.write_text(f"{before}        os.kill(os.getpid(), signal.SIGKILL)\n{after}")
     monkeypatch.setattr(launch_module, "LAUNCHER", str(launcher))
-    monkeypatch.setattr(program_module, "FOLDER", str(folder))
-    async with BACKENDS[backend_name]() as backend:
-        command = helper("touch_file", tmp_path / "ran", niceness=1, detach=detach)
+    async with make() as backend:
+        command = helper("touch_file", tmp_path / "ran", niceness=1)
         error = await outcome(backend.execute(command))
         assert isinstance(error, IoError)
         assert (error.errno, error.command, error.result) == (errno.EIO, command, None)

@@ -184,8 +184,14 @@ def search_path(environment: "dict[bytes, bytes]") -> "list[bytes]":
     return environment.get(b"PATH", os.fsencode(os.defpath)).split(b":")
 
 
-def become(settings: "dict[str, str]", argv: "list[bytes]", environment: "dict[bytes, bytes]", status_fd: int) -> None:
-    """Prepare and `exec`; on failure write a report and end with status 127."""
+def become(
+    settings: "dict[str, str]",
+    argv: "list[bytes]",
+    environment: "dict[bytes, bytes]",
+    status_fd: int,
+    last_word: bytes = b"",
+) -> None:
+    """Prepare, say a last word and `exec`; on failure write a report and end with status 127."""
     stage = "program"
 
     def report(name: str) -> None:
@@ -201,7 +207,7 @@ def become(settings: "dict[str, str]", argv: "list[bytes]", environment: "dict[b
         prepare(settings, report)
         stage = "program"
         name = os.fsencode(settings["executable"]) if "executable" in settings else argv[0]
-        os.write(status_fd, EXEC)
+        os.write(status_fd, last_word)
         execute(name, argv, directories, environment)
     except LookupError:
         code = 0
@@ -224,7 +230,7 @@ def supervise(
     pid = os.fork()
     if pid == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        become(settings, argv, environment, status_fd)
+        become(settings, argv, environment, status_fd, EXEC)
     os.write(status_fd, b"pid %d\n" % pid)
     for fd in (0, 1, 2):  # the pipes are the program's alone
         os.close(fd)
@@ -239,8 +245,11 @@ def main() -> None:
     os.set_inheritable(int(status_fd), False)
     settings = dict(line.split("=", 1) for line in lines.split("\n") if line)
     environment = given_environment(settings.pop("lc_ctype"))
-    act = supervise if mode == "supervise" else become
-    act(settings, [os.fsencode(arg) for arg in argv], environment, int(status_fd))
+    program = [os.fsencode(arg) for arg in argv]
+    if mode == "supervise":
+        supervise(settings, program, environment, int(status_fd))
+    else:
+        become(settings, program, environment, int(status_fd), EXEC)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ A `Run` is driven by the worker's loop: each method notes a fact or takes the ne
 next step is on its way to its end is decided in `ending.py`.
 """
 
-import errno
 import os
 import resource
 import signal
@@ -96,7 +95,6 @@ class Run:
         "_timers",
         "_untouchable",
         "_usage",
-        "_was_ready",
         "_watched",
         "done",
         "exit_said",
@@ -167,7 +165,6 @@ class Run:
         self.left_alone: set[int] = set()
         self._program_pid = 0
         self._began = False  # whether the shim has said so
-        self._was_ready = False  # whether a forked child has said that its `exec` comes next
         self.exit_said: tuple[int, ShimUsage] | None = None
         """Wait status and usage, as the shim has told them."""
         self._number_kept = True  # whether nobody else can have been given the number of its group
@@ -582,15 +579,9 @@ class Run:
                 self._poller.forget(self.report)
                 os.close(self.report)
                 self.report = -1
-                self._note_last_word()
+                if self._is_overdue and self.failure is None:
+                    self.end(messages.TIMEOUT)
         return True
-
-    def _note_last_word(self) -> None:
-        """A forked child has become the program, or is dead."""
-        if not self._was_ready and self.failure is None and self._reason in (-1, messages.EXITED):
-            self.failure = errno.EIO, "exec"
-        if self._is_overdue and self.failure is None:
-            self.end(messages.TIMEOUT)
 
     def _note_report(self, said: bytes) -> None:
         for line in said.splitlines():
@@ -603,11 +594,10 @@ class Run:
                 self._program_pid = int(words[0])
             elif what == b"began":
                 self._began = True
-                self._note_last_word()
+                if self._is_overdue and self.failure is None:
+                    self.end(messages.TIMEOUT)
             elif what == b"exit":
                 self.exit_said = int(words[0]), ShimUsage(*words[1:])
-            elif what == b"exec":
-                self._was_ready = True
             elif what == b"local":
                 self._spawner.note_local(self._places)
 
