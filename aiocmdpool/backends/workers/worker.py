@@ -32,7 +32,7 @@ from aiocmdpool.commands.errors import IoError, TaskCancelled, WorkerLost
 from aiocmdpool.commands.result import CommandResult, KillTier
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.threads import in_thread
-from aiocmdpool.loops.waiting import shielded, wait_through
+from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel.transient import Patience
 from aiocmdpool.standalone.wire import frames, messages
@@ -164,12 +164,7 @@ class Worker:
             if self._idle is not None and not self._pending and not self._idle.done():
                 self._idle.set_result(None)
         try:
-            reading = _result(command, entry.answer, self._page)
-            if cancelled is None:
-                result = await reading
-            else:
-                with shielded():  # the cancellation carries what it gave
-                    result = await reading
+            result = await _result(command, entry.answer, self._page)
         except Exception as error:
             if cancelled is not None:
                 raise cancelled from (error.error if isinstance(error, WorkerUnfit) else error)
