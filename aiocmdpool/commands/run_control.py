@@ -60,7 +60,7 @@ class RunControl:
         place: Shared with other runs.
     """
 
-    __slots__ = ("_on_start", "_send_signal", "pid", "place", "setup")
+    __slots__ = ("_on_start", "_send_signal", "here", "pid", "place", "setup")
 
     def __init__(
         self, on_start: Callable[[], None], setup: ChildSetup | None = None, place: Place | None = None
@@ -69,6 +69,9 @@ class RunControl:
         self.place = place
         self.pid: int | None = None
         """Of the program; `None` before its start."""
+        self.here: frozenset[str] = frozenset()
+        """The streams whose files only this process can open, as a worker has found: their paths lead to the process
+        that opens them."""
         self._on_start = on_start
         self._send_signal: Callable[[int], None] | None = None
 

@@ -66,11 +66,12 @@ class OwnedRun:
         try:
             self._note(await executor.execute(command, control=self._control))
         except asyncio.CancelledError as cancelled:  # its cause tells how that ended
-            self._note_error(cancelled.__cause__)
+            if isinstance(cancelled.__cause__, ExecuteError):
+                self._note_error(cancelled.__cause__)
         except Exception as error:
             self._note_error(error)
 
-    def _note_error(self, error: BaseException | None) -> None:
+    def _note_error(self, error: BaseException) -> None:
         if isinstance(error, ExecuteError):
             error.command = self._command
             if error.result is not None:

@@ -78,6 +78,7 @@ def launch(command: CommandConfig, stdio: ChildStdio, mark: bytes, setup: ChildS
         IoError: It could not be started; nothing runs then.
     """
     settings = launcher_settings(command)
+    settings |= {name: os.fsencode(path).hex() for name, path in stdio.waiting.items()}  # a name may hold a newline
     passed: tuple[int, ...] = ()
     if setup is not None:
         settings |= setup._replace(new_session=False, pass_fds=()).settings()  # Popen does these

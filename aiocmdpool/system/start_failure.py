@@ -6,6 +6,7 @@ import shutil
 
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError
+from aiocmdpool.standalone.kernel.files import is_fifo
 
 
 def start_failure(command: CommandConfig, error: OSError) -> IoError:
@@ -23,10 +24,10 @@ def stream_failure(command: CommandConfig, error: OSError) -> IoError:
     if error.filename is None:  # a pipe, not a file: the limits on descriptors
         return start_failure(command, error)
     path = os.fsdecode(error.filename)
-    stream = next((name for name in ("stdin", "stdout", "stderr") if str(getattr(command, name)) == path), "stream")
+    stream = next((name for name in _STREAMS if str(getattr(command, name)) == path), "stream")
     reason = os.strerror(error.errno or 0)
-    if error.errno == errno.ENXIO:
-        reason = "nobody reads from this FIFO"
+    if error.errno == errno.ENXIO and is_fifo(os.fsencode(path)):
+        reason = "nobody reads from this FIFO; give the command a timeout, and it waits for a reader"
     return IoError(
         f"cannot start {command.display()}: its {stream} {path!r} cannot be opened: {reason}",
         errno=error.errno,
@@ -37,6 +38,10 @@ def stream_failure(command: CommandConfig, error: OSError) -> IoError:
 
 def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoError:
     """The error for a setting that could not be applied before the program ran."""
+    if stage in _STREAMS:
+        path = getattr(command, stage)
+        filename = str(path) if isinstance(path, os.PathLike) else None
+        return stream_failure(command, OSError(number, os.strerror(number), filename))
     if stage == "program":
         return start_failure(command, OSError(number, os.strerror(number), command.program))
     if stage == "cwd":
@@ -86,6 +91,7 @@ def silent_launcher(command: CommandConfig, interpreter: str, status: int | None
     return IoError(f"cannot start {command.display()}: it has not run: {why}", errno=errno.EIO, command=command)
 
 
+_STREAMS = ("stdin", "stdout", "stderr")
 _SETTINGS = {
     "RLIMIT_CPU": "limits.cpu_seconds",
     "RLIMIT_AS": "limits.memory",

@@ -1,11 +1,14 @@
 """Opens the three standard streams of a command: what the program gets, and what this process keeps."""
 
 import contextlib
+import errno
+import fcntl
 import os
 import pathlib
 import subprocess
 
 from aiocmdpool.commands.command import CommandConfig, Stdio
+from aiocmdpool.standalone.kernel.files import CREATE, are_one_file, is_fifo, names_own_process, open_at_once
 
 
 class ChildStdio:
@@ -14,23 +17,41 @@ class ChildStdio:
     Whoever makes it calls `close_child_ends` after the start (failed or not) and owns the parent's ends:
     `stdin_pipe`, `stdout_pipe`, `stderr_pipe` are descriptors in non-blocking mode, or -1.
 
+    Attributes:
+        waiting: FIFOs, by the name of their stream, that wait for their other ends: for the launcher to open, which
+            nobody waits for but this one program.
+
     Raises:
         OSError: A file could not be opened (`filename` says which), or there are no descriptors left. Nothing stays
             open then.
     """
 
-    __slots__ = ("_child_ends", "stderr", "stderr_pipe", "stdin", "stdin_pipe", "stdout", "stdout_pipe")
+    __slots__ = (
+        "_child_ends",
+        "_waits_to_write",
+        "stderr",
+        "stderr_pipe",
+        "stdin",
+        "stdin_pipe",
+        "stdout",
+        "stdout_pipe",
+        "waiting",
+    )
 
     def __init__(self, command: CommandConfig) -> None:
         self._child_ends: list[int] = []
+        self._waits_to_write = command.timeout is not None  # a program may never be read, so not without a deadline
+        self.waiting: dict[str, pathlib.Path] = {}
         self.stdin_pipe = self.stdout_pipe = self.stderr_pipe = -1
         try:
             self.stdin = self._input(command.stdin)
-            self.stdout, self.stdout_pipe = self._output(command.stdout)
+            self.stdout, self.stdout_pipe = self._output("stdout", command.stdout)
             if command.stderr is Stdio.MERGED:
                 self.stderr: int | None = subprocess.STDOUT
             else:
-                self.stderr, self.stderr_pipe = self._output(command.stderr)
+                self.stderr, self.stderr_pipe = self._output("stderr", command.stderr)
+                if self._are_paths_of_one_file(command):
+                    self.stderr = self.stdout  # opened twice, one stream would overwrite the other
         except BaseException:
             self.close_child_ends()
             for fd in (self.stdin_pipe, self.stdout_pipe, self.stderr_pipe):
@@ -45,30 +66,40 @@ class ChildStdio:
             os.set_blocking(self.stdin_pipe, False)
             return read_end
         if isinstance(source, pathlib.Path):
-            return self._open(source, os.O_RDONLY)
+            return self._open("stdin", source, os.O_RDONLY)
         if isinstance(source, int):
             return source
-        return None if source is Stdio.INHERIT else subprocess.DEVNULL
+        return inherited_or_null(0) if source is Stdio.INHERIT else subprocess.DEVNULL
 
-    def _output(self, target: pathlib.Path | Stdio | int) -> tuple[int | None, int]:
+    def _output(self, name: str, target: pathlib.Path | Stdio | int) -> tuple[int | None, int]:
         if target is Stdio.CAPTURE:
             read_end, write_end = os.pipe()
             self._child_ends.append(write_end)
             os.set_blocking(read_end, False)
             return write_end, read_end
         if isinstance(target, pathlib.Path):
-            return self._open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), -1
+            return self._open(name, target, CREATE), -1
         if isinstance(target, int):
             return target, -1
-        return (None if target is Stdio.INHERIT else subprocess.DEVNULL), -1
+        if target is Stdio.INHERIT:
+            return inherited_or_null(1 if name == "stdout" else 2), -1
+        return subprocess.DEVNULL, -1
 
-    def _open(self, path: pathlib.Path, flags: int) -> int:
-        # Without O_NONBLOCK a FIFO with nobody at the other end would stop the loop (fifo(7)); with it, a writer gets
-        # ENXIO. The program itself expects a blocking descriptor.
-        fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+    def _open(self, name: str, path: pathlib.Path, flags: int) -> int:
+        if (flags == os.O_RDONLY or self._waits_to_write) and is_fifo(os.fsencode(path)):
+            self.waiting[name] = path
+            return subprocess.DEVNULL
+        fd = open_path(os.fsencode(path), flags)
         self._child_ends.append(fd)
-        os.set_blocking(fd, True)
         return fd
+
+    def _are_paths_of_one_file(self, command: CommandConfig) -> bool:
+        return (
+            isinstance(command.stdout, pathlib.Path)
+            and isinstance(command.stderr, pathlib.Path)
+            and not self.waiting.keys() & {"stdout", "stderr"}
+            and are_one_file(int(self.stdout or 0), int(self.stderr or 0))
+        )
 
     def close_child_ends(self) -> None:
         """Close what belongs to the program alone, so that its exit shows as the end of the pipes."""
@@ -76,3 +107,49 @@ class ChildStdio:
             with contextlib.suppress(OSError):
                 os.close(fd)
         self._child_ends.clear()
+
+
+def open_path(path: bytes, flags: int) -> int:
+    """Open a file for a standard stream, in this process.
+
+    A descriptor of this process that the kernel does not open again, a socket or what belonged to another user, is
+    duplicated.
+    """
+    try:
+        return open_at_once(path, flags)
+    except OSError as error:
+        number = _named_descriptor(path)
+        if number < 0 or error.errno not in (errno.ENXIO, errno.EACCES, errno.EPERM):
+            raise
+        return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 0)
+
+
+def _named_descriptor(path: bytes) -> int:
+    """The number of the descriptor of this process that a path names; -1 if it names none."""
+    path = b"/" + path.lstrip(b"/")
+    if path in _STANDARD:
+        return _STANDARD.index(path)
+    number = os.path.basename(path)
+    is_named = names_own_process(path) and os.path.basename(os.path.dirname(path)) == b"fd"
+    return int(number) if is_named and number.isdigit() else -1
+
+
+_STANDARD = (b"/dev/stdin", b"/dev/stdout", b"/dev/stderr")
+
+
+def inherited(number: int) -> int | None:
+    """The standard stream of this process that a program inherits; `None` if there is none.
+
+    Where this process was started without it, the first file that was opened has its number, such as the loop's own;
+    what is not to be inherited is no standard stream (PEP 446).
+    """
+    try:
+        flags = fcntl.fcntl(number, fcntl.F_GETFD)
+    except OSError:
+        return None
+    return None if flags & fcntl.FD_CLOEXEC else number
+
+
+def inherited_or_null(number: int) -> int | None:
+    """As `subprocess.Popen` takes it: `None` to inherit, the null device where there is nothing."""
+    return subprocess.DEVNULL if inherited(number) is None else None

@@ -20,7 +20,7 @@ from aiocmdpool.commands.command import CommandConfig, OutputPolicy, ResourceLim
 
 from .backends import BACKENDS
 from .loops import LOOPS
-from .support import helper, outcome, sh
+from .support import helper, outcome, pattern, sh
 
 Make = Callable[[], Any]  # makes a backend that is not entered
 
@@ -42,6 +42,29 @@ async def closed_streams(make: Make, report: str) -> None:
         file.write(seen)
     # Python itself complains at its end about streams that it cannot flush.
     os._exit(0)
+
+
+async def inherit_nothing(make: Make, report: str) -> None:
+    everything = {"stdin": Stdio.INHERIT, "stdout": Stdio.INHERIT, "stderr": Stdio.INHERIT}
+    script = 'for fd in 0 1 2; do seen="$seen $(readlink /proc/$$/fd/$fd)"; done; echo $seen >"$1"'
+    async with make() as backend:
+        await backend.execute(sh(script, report, **everything))
+
+
+async def large_output(make: Make, path: str) -> None:
+    """Print whether output of some sizes comes whole, and how a program ends that writes a file."""
+    whole = []
+    async with make() as backend:
+        for size in (10, 65_536, 70_000, 200_000, 3_000_000):
+            result = await backend.execute(helper("write_n_bytes", size))
+            whole.append((result.returncode, result.stdout == pattern(size), result.truncated))
+        command = helper("write_n_bytes", 300_000, output_policy=OutputPolicy.KEEP_TAIL, max_output=250_000)
+        assert (await backend.execute(command)).stdout == pattern(300_000)[-250_000:]
+        runs = [backend.execute(helper("write_n_bytes", 150_000, "both")) for _ in range(4)]
+        for result in await asyncio.gather(*runs):
+            assert result.stdout == result.stderr == pattern(150_000)
+        result = await backend.execute(helper("write_file", path, 200_000))
+    print((whole, result.returncode))
 
 
 async def swapped_streams(make: Make) -> None:

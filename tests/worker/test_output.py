@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from contract.support import pattern
 
+from aiocmdpool.standalone.loop.poller import Poller
 from aiocmdpool.standalone.wire import messages
 from aiocmdpool.standalone.wire.messages import FAIL, KEEP_HEAD, KEEP_TAIL
 from aiocmdpool.standalone.worker import budget, output
@@ -55,14 +56,58 @@ def capture(splicing) -> Callable[..., Output]:
             os.close(stream.spool)
 
 
+def poured(stream: Output) -> bytes:
+    """What the parent gets of output that is in no file, with its size as it is told."""
+    size, start = messages.unpack_spool(stream.result())
+    poller, data, over = Poller(), b"", []
+    pour = stream.pour(poller, over.append)
+    os.set_blocking(stream.spool, False)
+    while True:
+        try:
+            piece = os.read(stream.spool, 100_000)
+        except BlockingIOError:
+            poller.dispatch(10)
+            continue
+        if not piece:
+            break
+        data += piece
+    assert (over, size, start) == ([pour], len(data), 0)
+    return data
+
+
 def kept(stream: Output) -> bytes:
     """What was kept, from where it is."""
     inline = stream.result()
-    if stream.spool < 0:
+    if not stream.is_large:
         return inline
+    if stream.spool < 0:
+        return poured(stream)
     size, start = messages.unpack_spool(inline)
     assert os.fstat(stream.spool).st_size == size
     return os.pread(stream.spool, size - start, start) + os.pread(stream.spool, start, 0)
+
+
+@pytest.mark.parametrize("policy", [FAIL, KEEP_HEAD, KEEP_TAIL])
+@pytest.mark.parametrize("size", [INLINE, INLINE + 1, 1_000_000])
+@pytest.mark.parametrize("largest_file", [0, 100_000])
+def test_where_no_file_may_be_that_large_output_is_poured_through_a_pipe(
+    capture, monkeypatch, largest_file, size, policy
+):
+    monkeypatch.setattr(output, "LARGEST_FILE", largest_file)
+    for limit in (UNLIMITED, size):
+        assert kept(capture(pattern(size), limit, policy)) == pattern(size)
+    stream = capture(pattern(size), size - 1, policy)
+    assert kept(stream) == (pattern(size)[1:] if policy == KEEP_TAIL else pattern(size)[:-1])
+    assert (stream.truncated, stream.exceeded) == (True, policy == FAIL)
+
+
+def test_who_reads_no_more_ends_a_pour(capture, monkeypatch):
+    monkeypatch.setattr(output, "LARGEST_FILE", 0)
+    stream, poller, over = capture(pattern(300_000), UNLIMITED, FAIL), Poller(), []
+    pour = stream.pour(poller, over.append)
+    stream.drop()
+    poller.dispatch(10)
+    assert over == [pour]
 
 
 @pytest.mark.parametrize("policy", [FAIL, KEEP_HEAD, KEEP_TAIL])

@@ -6,9 +6,11 @@ a stream at most) is not counted: so it costs nothing, and is bounded by the num
 """
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
+import resource
 import tempfile
 
 from aiocmdpool.commands.validate import ByteBudget
@@ -29,6 +31,7 @@ class Ledger:
 
     def __init__(self, limit: ByteBudget) -> None:
         self.limit = limit
+        self._chosen_here = False  # rather than by who made the pool
         self.line = WaitingLine()
         """Commands that wait until there is room."""
         self.descriptor = -1
@@ -59,12 +62,18 @@ class Ledger:
         """Open a page for a new worker.
 
         Raises:
-            OSError: There is no descriptor or no memory left for the file.
+            OSError: There is no descriptor or no memory left for the file, or it would be too large (ulimit -f).
         """
         if self.limit == "auto":
+            self._chosen_here = True
             self.limit = default_output_budget()
         if self.limit is not None and not self._free:
-            self._enlarge()
+            try:
+                self._enlarge()
+            except OSError as error:
+                if error.errno != errno.EFBIG or not self._chosen_here or self._map is not None:
+                    raise
+                self.limit = None  # no file may have even these bytes (ulimit -f 0): there is nothing to share
         return Page(self, self._free.pop() if self._free else -1)
 
     def _enlarge(self) -> None:
@@ -72,7 +81,7 @@ class Ledger:
         if self.descriptor < 0:
             self.descriptor = above_standard(_open_file())
         count = len(self.words)
-        os.ftruncate(self.descriptor, (count + PAGES) * WORD)
+        _lengthen(self.descriptor, (count + PAGES) * WORD)
         enlarged = mmap.mmap(self.descriptor, (count + PAGES) * WORD)
         self._unmap()
         self._map, self.words = enlarged, memoryview(enlarged).cast("q")
@@ -148,3 +157,18 @@ def _open_file() -> int:
     with contextlib.suppress(OSError):  # a kernel that only pretends to be Linux
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     return fd
+
+
+def _lengthen(fd: int, size: int) -> None:
+    """Give a file this size, whatever the soft limit on the size of files: this one is not on a disk."""
+    try:
+        os.ftruncate(fd, size)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        try:
+            os.ftruncate(fd, size)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -22,6 +22,18 @@ class RequestNotSent(Exception):
     """The worker was lost before any byte of the request had left: another one can run the command."""
 
 
+class OnlyHere(Exception):
+    """A stream of a command is a file that only this process can open; it never ran, and has to be sent with it.
+
+    Attributes:
+        stream: Its name.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.stream = stream
+
+
 class WorkerUnfit(Exception):
     """A worker could not start a command for a reason of its own; it never ran, and another one may run it.
 

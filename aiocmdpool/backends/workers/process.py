@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import pathlib
+import resource
 import secrets
 import signal
 import socket
@@ -139,7 +140,10 @@ class WorkerProgram:
             ",".join(map(str, watched_by)),
             str(page),
         ]
-        return [sys.executable, "-I", "-S", FOLDER, str(PROTOCOL_VERSION), *numbers]
+        options = ["-I", "-S"]
+        if sys.dont_write_bytecode or resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
+            options.append("-B")  # under a limit on files, CPython leaves bytecode that is cut short, for all who come
+        return [sys.executable, *options, FOLDER, str(PROTOCOL_VERSION), *numbers]
 
     def kill(self) -> None:
         """End it now, if it has not exited.

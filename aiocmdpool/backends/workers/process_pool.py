@@ -17,7 +17,7 @@ from typing import Self
 from aiocmdpool.asyncio_api.api import AsyncioSubprocesses
 from aiocmdpool.backends.workers.crew import Crew
 from aiocmdpool.backends.workers.ledger import Ledger
-from aiocmdpool.backends.workers.pending import RequestNotSent, WorkerUnfit
+from aiocmdpool.backends.workers.pending import OnlyHere, RequestNotSent, WorkerUnfit
 from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics as ProcessPoolStatistics  # offered here, too
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, Stdio
@@ -127,6 +127,10 @@ class ProcessPool(AsyncioSubprocesses):
             try:
                 result = await worker.execute(command, control)
             except RequestNotSent:
+                continue
+            except OnlyHere as only:
+                control = control or RunControl(lambda: None)
+                control.here |= {only.stream}
                 continue
             except WorkerUnfit as unfit:
                 if unfit_before:

@@ -1,10 +1,13 @@
 """A reply as a result, or as the error that the end of the run calls for."""
 
 import contextlib
+import errno
 import functools
 import io
 import mmap
 import os
+import select
+import stat
 
 from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import ChildError, CommandTimeout, ExecuteError, IoError, TaskCancelled
@@ -12,11 +15,12 @@ from aiocmdpool.commands.outcome import unkillable
 from aiocmdpool.commands.result import CommandResult, EndReason, KillTier, LeakedProcess, Usage
 from aiocmdpool.loops.threads import in_thread
 from aiocmdpool.standalone.wire import messages
-from aiocmdpool.system.start_failure import preparation_failure, stream_failure
+from aiocmdpool.system.start_failure import preparation_failure
 
 READ_AT_ONCE = 1024 * 1024  # bytes; copying more than that would be felt by the loop, so a thread does it
 IN_SLICES = 8 * 1024 * 1024  # bytes; above, a copy is made slice by slice, each of which is given back at once
 SLICE = 256 * 1024  # bytes: what stays in a cache of the CPU
+POUR_TIMEOUT = 10  # seconds in which a worker that gives its output through a pipe has to give more
 GIVE_BACK = 1024 * 1024  # bytes read until their pages are given back
 
 _REASONS = {
@@ -86,12 +90,10 @@ def failure_of(command: CommandConfig, payload: bytes) -> ExecuteError:
     if stage == "cancelled":
         message = f"{command.display()}: cancelled before it started"
         return TaskCancelled(message, command=command, end_reason=EndReason.CLOSED)
-    if stage in ("stdin", "stdout", "stderr"):
-        path = getattr(command, stage)
-        filename = str(path) if isinstance(path, os.PathLike) else None
-        return stream_failure(command, OSError(number, os.strerror(number), filename))
     if stage == "output":
         message = f"{command.display()}: its output could not be kept: {os.strerror(number)}; the program was ended"
+        if number == errno.EFBIG:
+            message += "; the limit on the size of files has changed (ulimit -f): raise it, or start a new pool"
         return IoError(message, errno=number, command=command)
     kind, _, detail = stage.partition(": ")
     if kind.startswith("unkillable"):
@@ -122,7 +124,8 @@ def silence(command: CommandConfig, held: str) -> str:
         place = f"its cwd {command.cwd!r}"
     else:
         place = f"its program {command.program!r}, or a directory of its PATH,"
-    return f"{place} does not answer: the program never ran"
+    how = "does not answer" if held != "streams" else "does not answer, or is a FIFO whose other end nobody has opened"
+    return f"{place} {how}: the program never ran"
 
 
 def timed_out_in_silence(command: CommandConfig, reply: messages.Exit, result: CommandResult) -> CommandTimeout | None:
@@ -134,11 +137,29 @@ def timed_out_in_silence(command: CommandConfig, reply: messages.Exit, result: C
 
 
 async def _read_spool(fd: int, description: bytes) -> bytes:
-    """Return the content of a memory file, in order."""
+    """Return the content of a memory file, or what comes through a pipe, in order."""
     size, start = messages.unpack_spool(description)
+    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        return await in_thread(functools.partial(_drain, fd, size))
     if size > READ_AT_ONCE:
         return await in_thread(functools.partial(_copy, fd, size, start))
     return _copy(fd, size, start)
+
+
+def _drain(fd: int, size: int) -> bytes:
+    """Read a pipe that the worker fills.
+
+    Raises:
+        EOFError: The worker was lost before all had come.
+    """
+    buffer = io.BytesIO()
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while buffer.tell() < size and poll.poll(POUR_TIMEOUT * 1000) and (data := os.read(fd, READ_AT_ONCE)):
+        buffer.write(data)
+    if buffer.tell() < size:
+        raise EOFError(f"{buffer.tell()} of {size} bytes of its output have come")
+    return buffer.getvalue()
 
 
 def _copy(fd: int, size: int, start: int) -> bytes:

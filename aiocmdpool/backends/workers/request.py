@@ -8,11 +8,13 @@ from collections.abc import Mapping
 
 from aiocmdpool.commands.command import CommandConfig, OutputPolicy, Stdio
 from aiocmdpool.commands.run_control import ChildSetup, RunControl
+from aiocmdpool.standalone.kernel.files import CREATE, are_one_file, names_own_process
 from aiocmdpool.standalone.wire import messages
 from aiocmdpool.standalone.wire.frames import START, encode
 from aiocmdpool.system.environment import current_environment
 from aiocmdpool.system.launch import launcher_settings
 from aiocmdpool.system.pipes import PipeFeeder
+from aiocmdpool.system.stdio import inherited, open_path
 
 LARGEST = 16 * 1024 * 1024  # bytes of a request; the kernel takes 6 MiB of arguments and environment (execve(2))
 INLINE_STDIN = 4096  # bytes; what any empty pipe takes at once (PIPE_BUF), so that the worker never has to feed
@@ -37,7 +39,7 @@ class Request:
         OSError: There are no descriptors left for a pipe, or too much for the kernel anyway (E2BIG).
     """
 
-    __slots__ = ("_owned", "descriptors", "feeder", "frame")
+    __slots__ = ("_here", "_opened", "_owned", "descriptors", "feeder", "frame")
 
     def __init__(
         self,
@@ -53,6 +55,8 @@ class Request:
         self._owned: list[int] = []
         self.feeder: PipeFeeder | None = None
         try:
+            self._opened: dict[str, int] = {}
+            self._here = frozenset() if control is None else control.here
             self._build(number, command, base, home, group, control, loop)
         except BaseException:
             self.close()
@@ -111,10 +115,16 @@ class Request:
         if isinstance(stream, Stdio):
             if stream is not Stdio.INHERIT:
                 return _STDIO[stream]
-            stream = _STANDARD[name]
+            standard = inherited(_STANDARD[name])
+            if standard is None:
+                return messages.NULL
+            stream = standard
         if isinstance(stream, pathlib.Path):
-            paths[_STANDARD[name]] = os.fsencode(stream)
-            return messages.PATH
+            path = os.fsencode(stream)
+            if name not in self._here and not names_own_process(path):
+                paths[_STANDARD[name]] = path
+                return messages.PATH
+            stream = self._open_here(name, path)
         if isinstance(stream, bytes):
             if not stream:
                 return messages.NULL
@@ -125,6 +135,15 @@ class Request:
             stream = read_end
         self.descriptors.append(stream)
         return messages.DESCRIPTOR
+
+    def _open_here(self, name: str, path: bytes) -> int:
+        """Open a file that the worker cannot: for it, the path means another one."""
+        fd = open_path(path, os.O_RDONLY if name == "stdin" else CREATE)
+        self._owned.append(fd)
+        if name == "stderr" and "stdout" in self._opened and are_one_file(self._opened["stdout"], fd):
+            return self._opened["stdout"]
+        self._opened[name] = fd
+        return fd
 
     def sent(self) -> None:
         """The descriptors have left: what was opened for the program alone is closed here."""

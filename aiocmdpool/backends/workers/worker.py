@@ -17,7 +17,7 @@ from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.heartbeat import Heartbeat
 from aiocmdpool.backends.workers.ledger import Ledger, Page
 from aiocmdpool.backends.workers.leftovers import KILL_TIMEOUT
-from aiocmdpool.backends.workers.pending import Answer, Pending, RequestNotSent, WorkerUnfit
+from aiocmdpool.backends.workers.pending import Answer, OnlyHere, Pending, RequestNotSent, WorkerUnfit
 from aiocmdpool.backends.workers.process import WorkerProgram
 from aiocmdpool.backends.workers.reply import (
     failure_of,
@@ -140,6 +140,7 @@ class Worker:
 
         Raises:
             IoError: It could not be started.
+            OnlyHere: See there.
             RequestNotSent: The worker was lost before it could know of it.
             WorkerLost: The worker was lost, and the command may have run.
             WorkerUnfit: The worker could not start it, for a reason of its own, and is being replaced.
@@ -280,8 +281,10 @@ class Worker:
 
     def _failure(self, command: CommandConfig, payload: bytes) -> Exception:
         """The error in a FAILED frame, told apart where the worker itself is the reason."""
-        error = failure_of(command, payload)
         number, stage = messages.unpack_failed(payload)
+        if stage.endswith(messages.OF_HOST):
+            return OnlyHere(stage.removesuffix(messages.OF_HOST))
+        error = failure_of(command, payload)
         if number in SYMPTOMS and stage != "output" and ":" not in stage:  # with those it has run
             self._note_failed_start(number, command)
             if self._retired:
@@ -410,6 +413,9 @@ async def _result(command: CommandConfig, answer: Answer | None, page: Page) -> 
         try:
             cancelled = await wait_through(reading)
             reading.result()
+        except EOFError as end:
+            message = f"{command.display()}: it has run, but its worker was lost: {end}"
+            raise WorkerLost(message, command=command) from None
         except MemoryError:
             message = (
                 f"{command.display()}: it has run, but this process has no memory left for its {size} bytes of output; "

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 EXEC = b"exec\n"  # the word before the `exec`
 PR_SET_NO_NEW_PRIVS = 38
+STREAMS = ("stdin", "stdout", "stderr")
 BUSY_DELAYS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.32)  # seconds; somebody writes to the program (ETXTBSY)
 
 # All imports stand above: once limits and identity are applied, a lazy import may fail for lack of either. That holds
@@ -103,8 +104,27 @@ def control_session(stream: str) -> None:
     fcntl.ioctl(int(stream), termios.TIOCSCTTY, 0)
 
 
+def open_stream(name: str, path: str) -> None:
+    """Open a FIFO as a standard stream, and wait for its other end to be opened (fifo(7)).
+
+    Args:
+        name: Of the stream.
+        path: In hexadecimal.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a signal ends the wait as it would end the program
+    number = STREAMS.index(name)
+    fd = os.open(bytes.fromhex(path), os.O_WRONLY if number else os.O_RDONLY)
+    os.dup2(fd, number)
+    os.close(fd)
+
+
 def prepare(settings: "dict[str, str]", report) -> None:  # type: ignore[no-untyped-def]  # typing costs 2 ms here
     """Apply settings in the order in which privileges allow it; tell `report` the stage before each."""
+    for name in STREAMS:
+        if name in settings:
+            report(name)
+            open_stream(name, settings[name])
     if "cgroup" in settings:
         report("cgroup")
         leave_control_group(settings["cgroup"])

@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROTOCOL_VERSION = 5  # to be raised with any change of the frames, their payloads or the worker's command line
+PROTOCOL_VERSION = 6  # to be raised with any change of the frames, their payloads or the worker's command line
 
 COOKIE_SIZE = 16  # bytes
 

@@ -27,6 +27,8 @@ STDOUT_TRUNCATED, STDERR_TRUNCATED, STDOUT_HANDED_OVER, STDERR_HANDED_OVER = 1, 
 # The same, for a program that never ran: what a silent file system kept it from.
 HELD = {"cwd": 16, "streams": 32, "program": 64}
 
+OF_HOST = "@host"  # behind the name of a stream in FAILED: its path means another file in each process
+
 LEFT_ALONE = 128  # what is listed as leaked lives, because the command said `detach`
 
 _START = struct.Struct("!ddddqBBBBBBHIIHI")

@@ -14,6 +14,7 @@ look at the same time may all take what is left: the budget is exact but for one
 A worker serves one pool, so this is a module rather than an object to be handed through.
 """
 
+import errno
 import os
 import struct
 
@@ -42,14 +43,26 @@ def left(wanted: int) -> int:
     words = _words()
     room = max(0, words[LIMIT] - sum(words[WORKERS:]))
     if room <= wanted:
-        os.pwrite(ledger, _word.pack(1), USED_UP * WORD)
+        _write(1, USED_UP)
     return min(room, wanted)
 
 
 def add(size: int) -> None:
     """Note that `size` bytes have been put into a memory file; a negative size takes them out again."""
     if ledger >= 0 and size:
-        os.pwrite(ledger, _word.pack(_words()[own_word] + size), own_word * WORD)
+        _write(_words()[own_word] + size, own_word)
+
+
+def _write(value: int, word: int) -> None:
+    try:
+        os.pwrite(ledger, _word.pack(value), word * WORD)
+    except OSError as failure:
+        if failure.errno != errno.EFBIG:  # no file may be written so far (ulimit -f); what is mapped may be
+            raise
+        import mmap  # which few workers need
+
+        with mmap.mmap(ledger, 0) as mapped:
+            mapped[word * WORD : (word + 1) * WORD] = _word.pack(value)
 
 
 def _words() -> "tuple[int, ...]":

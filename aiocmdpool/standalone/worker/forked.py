@@ -109,7 +109,7 @@ def _prepare(
             os.write(status, b"local\n")
         launcher.become(settings, request.argv, environment, status)
     except StreamFailure as failure:
-        os.write(status, b"error %s %d\n" % (failure.stage.encode(), failure.errno or errno.EIO))
+        os.write(status, b"error %s %d\n" % (failure.stage.encode(), failure.errno or 0))
     except OSError as failure:
         os.write(status, b"error %s %d\n" % (stage.encode(), failure.errno or errno.EIO))
     finally:

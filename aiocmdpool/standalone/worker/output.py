@@ -1,22 +1,28 @@
 """One captured stream of a command, on the worker's side.
 
 Small output is kept in memory and rides in the reply. Past `INLINE` bytes it goes to a memory file whose descriptor is
-handed over to the parent in the end; splice(2) moves it there from the pipe without passing through this process.
+handed over to the parent in the end; splice(2) moves it there from the pipe without passing through this process. Where
+files may not be that large (RLIMIT_FSIZE holds for memory files, too), it stays in memory, and the parent gets a pipe.
 """
 
 import errno
 import fcntl
 import os
+import resource
 import sys
 
 from ..wire.messages import FAIL, KEEP_TAIL, pack_spool
 from . import budget
+from .pour import Pour
 
 INLINE = 65536  # bytes
 CHUNK = 65536  # bytes read at once: what a pipe holds by default (pipe(7))
 LARGE_PIPE = 1024 * 1024  # bytes: what an unprivileged process may ask for (/proc/sys/fs/pipe-max-size)
 SPLICE = hasattr(os, "splice")
 F_SETPIPE_SZ = 1031  # fcntl(2); the name is in Python's fcntl module from 3.10 on, on Linux only
+
+_file_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+LARGEST_FILE = sys.maxsize if _file_limit == resource.RLIM_INFINITY else _file_limit  # bytes
 
 
 class Output:
@@ -31,12 +37,14 @@ class Output:
         truncated: Whether the limit cut something.
         exceeded: Whether the limit was passed and the policy is to fail.
         error: The errno with which the spool failed, or 0.
-        spool: The memory file, or -1.
+        is_large: Whether it does not ride in the reply.
+        spool: What is handed over then: the memory file, or the pipe that `pour` has opened; -1 if there is none.
     """
 
     __slots__ = (
         "_chunks",
         "_limit",
+        "_memory",
         "_place",
         "_size",
         "_tail",
@@ -45,6 +53,7 @@ class Output:
         "exceeded",
         "fails",
         "fd",
+        "is_large",
         "spool",
         "truncated",
     )
@@ -55,9 +64,10 @@ class Output:
         self._limit = limit if limit >= 0 else sys.maxsize
         self._tail = policy == KEEP_TAIL
         self._chunks: list[bytes] = []
+        self._memory = bytearray()  # what takes the place of the memory file where there may be none
         self._size = 0  # bytes kept, in memory or in the spool
         self._place = 0  # in the spool, where the next byte goes
-        self.truncated = self.exceeded = self.ended = False
+        self.truncated = self.exceeded = self.ended = self.is_large = False
         self.error = 0
         self.spool = -1
 
@@ -87,9 +97,9 @@ class Output:
         return True
 
     def _keep(self, data: bytes) -> None:
-        if self.spool < 0 and self._size + len(data) > INLINE < self._limit:
+        if not self.is_large and self._size + len(data) > INLINE < self._limit:
             self._open_spool(len(data))
-        if self.spool >= 0:
+        if self.is_large:
             self._keep_in_spool(data)
         elif self._tail:
             self._keep_tail(data)
@@ -130,7 +140,9 @@ class Output:
         if budget.left(self._size + more) <= INLINE:
             self._limit = INLINE
             return
-        self.spool = open_spool()
+        if self._limit <= LARGEST_FILE:
+            self.spool = open_spool()
+        self.is_large = True
         chunks, self._chunks, self._size = self._chunks, [], 0
         for chunk in chunks:
             self._write(chunk)
@@ -161,6 +173,10 @@ class Output:
         return min(count, self._limit - self._place)
 
     def _write(self, data: bytes) -> None:
+        if self.spool < 0:
+            self._memory[self._place : self._place + len(data)] = data
+            self._moved(len(data))
+            return
         left = memoryview(data)
         while left:
             written = os.pwrite(self.spool, left, self._place)
@@ -197,9 +213,30 @@ class Output:
 
     def result(self) -> bytes:
         """What was captured; if it is in the spool, how much that is and where in there it begins."""
-        if self.spool < 0:
+        if not self.is_large:
             return self._joined()
-        return pack_spool(self._size, self._place % self._size)
+        return pack_spool(self._size, 0 if self._memory else self._place % self._size)
+
+    def pour(self, poller, over) -> "Pour | None":  # type: ignore[no-untyped-def]
+        """Open a pipe for what is large and in no file; `over` is called with what fills it when that is done."""
+        if not self._memory:
+            return None
+        start = self._place % self._size
+        try:
+            pour = Pour(poller, self._memory[start:] + self._memory[:start] if start else self._memory, over)
+        except OSError as failure:
+            self.error = failure.errno or errno.EIO
+            return None
+        self.spool = pour.reading
+        return pour
+
+    def drop(self) -> None:
+        """Give up what is large: nobody gets it."""
+        if self.is_large:
+            budget.add(-self._size)
+        if self.spool >= 0:
+            os.close(self.spool)
+            self.spool = -1
 
 
 def open_spool() -> int:

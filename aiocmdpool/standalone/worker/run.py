@@ -28,6 +28,8 @@ TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .pour import Pour
+
 MAXRSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1  # getrusage(2) counts kilobytes on Linux, bytes on macOS
 START_PATIENCE = 0.5  # seconds a deadline waits for a child that is about to become the program
 MANY = 10_000  # descendants
@@ -530,10 +532,10 @@ class Run:
         err = self.stderr.result() if self.stderr is not None else b""
         if self.stdout is not None:
             flags |= messages.STDOUT_TRUNCATED * self.stdout.truncated
-            flags |= messages.STDOUT_HANDED_OVER * (self.stdout.spool >= 0)
+            flags |= messages.STDOUT_HANDED_OVER * self.stdout.is_large
         if self.stderr is not None:
             flags |= messages.STDERR_TRUNCATED * self.stderr.truncated
-            flags |= messages.STDERR_HANDED_OVER * (self.stderr.spool >= 0)
+            flags |= messages.STDERR_HANDED_OVER * self.stderr.is_large
         return Exit(
             self._reason,
             flags,
@@ -555,9 +557,24 @@ class Run:
             return [(pid, b"") for pid in self.left_alone]
         return list(self._leaked.items()) if self._reason == messages.EXITED else []
 
+    @property
+    def is_loud(self) -> bool:
+        """Whether it wrote more than rides in a reply."""
+        return any(output.is_large for output in self._outputs)
+
+    def pour(self, over) -> "list[Pour]":  # type: ignore[no-untyped-def]
+        """Open pipes for large output that is in no file; see `Output.pour`."""
+        pours = [output.pour(self._poller, over) for output in self._outputs]
+        return [pour for pour in pours if pour is not None]
+
     def spools(self) -> "list[int]":
-        """The memory files that hold large output, in the order stdout, stderr."""
+        """The descriptors from which the parent gets large output, in the order stdout, stderr."""
         return [output.spool for output in self._outputs if output.spool >= 0]
+
+    def drop_output(self) -> None:
+        """Give up large output: nobody gets it."""
+        for output in self._outputs:
+            output.drop()
 
     def output_error(self) -> int:
         """The errno with which output could not be kept, or 0."""

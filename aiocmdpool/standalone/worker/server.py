@@ -18,11 +18,14 @@ from ..loop.poller import Poller
 from ..loop.timers import Timer, Timers
 from ..wire import frames, messages
 from ..wire.messages import Start
-from . import budget
 from .channel import Channel
 from .run import Run, own_peak
 from .spawn import Spawner, StartFailure
 from .strays import Strays
+
+TYPE_CHECKING = False  # `typing` takes 7 ms to import
+if TYPE_CHECKING:
+    from .pour import Pour
 
 WATCH_AFTER = 0.005  # seconds; a program that ends before needs no look at its pipes until then, and no STARTED
 LOOK_AGAIN_AFTER = 0.005  # seconds; a stray in the middle of an `exec` cannot be told from others
@@ -85,6 +88,7 @@ class Server:
         self._closing = self._orphaned = False
         self._second_look: Timer | None = None
         self._turns_unflushed = 0
+        self._pours: set[Pour] = set()  # large output on its way to the parent
         self._loud: set[bytes] = set()  # programs that wrote much when they last ran
         self._parent_fd = -1
         self._floor = own_peak()
@@ -122,7 +126,7 @@ class Server:
         return False
 
     def _has_nothing_to_do(self) -> bool:
-        return not self._runs and not self._requests and not self._postponed
+        return not self._runs and not self._requests and not self._postponed and not self._pours
 
     def _patience(self) -> float:
         """Seconds to wait for events; -1 for ever."""
@@ -366,22 +370,22 @@ class Server:
 
     def _answer(self, run: Run) -> None:
         """Say how a run ended."""
-        spools = run.spools()
-        self._note_loudness(run.request.argv[0], loud=bool(spools))
+        is_loud = run.is_loud
+        self._note_loudness(run.request.argv[0], is_loud)
         self._note_exec(run)
         run.close()
         failure = run.failure
         outcome = run.outcome(self._floor) if failure is None else None
+        if is_loud and outcome is not None:
+            self._pours.update(run.pour(self._pours.discard))
         error = run.output_error()
         if outcome is None or error:
-            for fd in spools:
-                budget.add(-os.fstat(fd).st_size)
-                os.close(fd)
+            run.drop_output()
             self._refuse(run.number, *(failure or (error, "output")))
             return
         frame = frames.encode(frames.EXIT, run.number, messages.pack_exit(outcome))
-        if spools:
-            self._channel.send_with_descriptors(run.number, spools, frame)
+        if is_loud:
+            self._channel.send_with_descriptors(run.number, run.spools(), frame)
         else:
             self._channel.send(frame)
 

@@ -1,10 +1,11 @@
 """Opens the three standard streams of a command in the worker."""
 
+import errno
 import os
 
-from ..wire.messages import CAPTURE, DATA, DESCRIPTOR, MERGED, PATH, Start
+from ..kernel.files import CREATE, are_one_file, is_fifo, leads_to_own_process, open_at_once
+from ..wire.messages import CAPTURE, DATA, DESCRIPTOR, MERGED, OF_HOST, PATH, Start
 
-CREATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 NAMES = ("stdin", "stdout", "stderr")
 
 
@@ -12,7 +13,7 @@ class StreamFailure(OSError):
     """A stream could not be opened.
 
     Attributes:
-        stage: Which one: `stdin`, `stdout` or `stderr`.
+        stage: Which one: `stdin`, `stdout` or `stderr`; followed by `OF_HOST` if only the host can open it.
     """
 
     def __init__(self, failure: OSError, stage: str) -> None:
@@ -31,13 +32,14 @@ class Streams:
         handed_over: Its descriptors, which remain those of the caller.
         null: The null device.
         later: Whether paths are left to `open_paths`, in a child that may be held by a file system. If not, their
-            directories are known to answer, and a link that may lead elsewhere is not followed: ELOOP.
+            directories are known to answer; what only a child may open is ELOOP: a link that may lead elsewhere, and a
+            FIFO that has to wait for its other end.
 
     Raises:
         StreamFailure: Something could not be opened; nothing stays open then.
     """
 
-    __slots__ = ("_merged", "_theirs", "_unopened", "fds", "stderr_pipe", "stdout_pipe")
+    __slots__ = ("_merged", "_theirs", "_unopened", "_waits_to_write", "fds", "stderr_pipe", "stdout_pipe")
 
     def __init__(self, request: Start, handed_over: "list[int]", null: int, later: bool = False) -> None:
         self._theirs: list[int] = []
@@ -45,6 +47,7 @@ class Streams:
         self.stdout_pipe = self.stderr_pipe = -1
         self.fds = [null, null, null]
         self._merged = request.stderr == MERGED
+        self._waits_to_write = request.timeout >= 0  # a program may never be read, so not without a deadline
         stream = 0
         try:
             given = iter(handed_over)
@@ -57,7 +60,7 @@ class Streams:
             else:
                 self.fds[2], self.stderr_pipe = self._output(2, request.stderr, request.paths[2], given, null)
             if not later:
-                self.open_paths(os.O_NOFOLLOW)
+                self._open_known_paths()
         except OSError as failure:
             self.close_theirs()
             self.close_ours()
@@ -86,24 +89,46 @@ class Streams:
             self._unopened.append((stream, path, CREATE))
         return int(next(given)) if target == DESCRIPTOR else null, -1
 
-    def open_paths(self, more: int = 0) -> None:
-        """Open the streams that are files.
-
-        Args:
-            more: Flags beside those of the stream.
-
-        Raises:
-            StreamFailure: One could not be.
-        """
+    def _open_known_paths(self) -> None:
+        """Open the streams that are files, from a process that nothing may hold."""
         for stream, path, flags in self._unopened:
             try:
-                # O_NONBLOCK: a FIFO without a peer must not stop the worker (fifo(7)); the program gets a blocking one.
-                fd = os.open(path, flags | more | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+                if self._waits(stream) and is_fifo(path):
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                self._keep(stream, open_at_once(path, flags | os.O_NOFOLLOW))
             except OSError as failure:
                 raise StreamFailure(failure, NAMES[stream]) from None
-            self._theirs.append(fd)
-            os.set_blocking(fd, True)
-            self.fds[stream] = fd
+        self._opened_all()
+
+    def open_paths(self) -> None:
+        """Open the streams that are files, from a process of its own that may be held.
+
+        Raises:
+            StreamFailure: One could not be, or only the host can do it.
+        """
+        for stream, path, flags in self._unopened:
+            if leads_to_own_process(path):
+                raise StreamFailure(OSError(0, ""), NAMES[stream] + OF_HOST)
+            try:
+                if self._waits(stream) and is_fifo(path):
+                    self._keep(stream, os.open(path, flags))
+                else:
+                    self._keep(stream, open_at_once(path, flags))
+            except OSError as failure:
+                raise StreamFailure(failure, NAMES[stream]) from None
+        self._opened_all()
+
+    def _waits(self, stream: int) -> bool:
+        return stream == 0 or self._waits_to_write
+
+    def _keep(self, stream: int, fd: int) -> None:
+        """Take a file that has been opened for a stream. Opened twice, one stream would overwrite the other."""
+        self._theirs.append(fd)
+        self.fds[stream] = fd
+        if stream == 2 and self._unopened[-2:-1] and self._unopened[-2][0] == 1 and are_one_file(self.fds[1], fd):
+            self.fds[2] = self.fds[1]
+
+    def _opened_all(self) -> None:
         if self._merged:
             self.fds[2] = self.fds[1]
         self._unopened.clear()
