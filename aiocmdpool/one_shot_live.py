@@ -3,7 +3,8 @@
 from collections.abc import AsyncGenerator
 from typing import Literal, Unpack
 
-from aiocmdpool.backends.child.process import ProcessBackend
+from aiocmdpool.backends.config import ExecutionMode
+from aiocmdpool.backends.single_commands import SingleCommands
 from aiocmdpool.commands.command import CommandConfig, CommandOptions, Stdio, StrOrBytesPath
 from aiocmdpool.commands.pipeline import Pipeline, PipelineResult
 from aiocmdpool.live.output_stream import DEFAULT_MAX_LINE
@@ -25,7 +26,7 @@ async def stream_command(
 
     Args:
         command: What to run.
-        executor: One of ours. `None`: as a child of this process.
+        executor: One of ours. `None`: the worker that this process keeps for single commands; see `execute`.
         max_line, long_lines: As for `OutputStream.lines`.
 
     Raises:
@@ -38,16 +39,21 @@ async def stream_command(
     """
     if command.stdin is Stdio.NULL:
         command = command.with_stdin(b"")
-    async with open_process(executor or ProcessBackend(), command, streams=("stdout",)) as process:
+    async with open_process(executor or SingleCommands(), command, streams=("stdout",)) as process:
         async for line in process.stdout.lines(max_line=max_line, long_lines=long_lines):
             yield line
         await process.result()
 
 
 def stream(
-    program: StrOrBytesPath, *args: StrOrBytesPath, **options: Unpack[CommandOptions]
+    program: StrOrBytesPath,
+    *args: StrOrBytesPath,
+    mode: ExecutionMode = ExecutionMode.PROCESS_POOL,
+    **options: Unpack[CommandOptions],
 ) -> AsyncGenerator[bytes, None]:
-    """The lines of a program with arguments, as they come; keyword arguments are those of `CommandConfig`.
+    """Iterate over the lines of a program with arguments, as they come.
+
+    Keyword arguments are those of `CommandConfig`, and the `mode` of `execute`.
 
     Example:
         >>> async for line in stream("ping", "-c3", "localhost", check=True):
@@ -57,7 +63,8 @@ def stream(
         ConfigError: An option is wrong.
         ExecuteError: See `stream_command`.
     """
-    return stream_command(CommandConfig(program, args, **options))
+    command = CommandConfig(program, args, **options)
+    return stream_command(command, executor=SingleCommands().in_mode(mode))
 
 
 async def execute_pipeline(pipeline: Pipeline, *, executor: ControlledExecutor | None = None) -> PipelineResult:
@@ -65,7 +72,7 @@ async def execute_pipeline(pipeline: Pipeline, *, executor: ControlledExecutor |
 
     Args:
         pipeline: `command | command | …`
-        executor: One of ours. `None`: its stages are children of this process.
+        executor: One of ours. `None`: the worker that this process keeps for single commands; see `execute`.
 
     Example:
         >>> result = await execute_pipeline(CommandConfig("zcat", ["log.gz"]) | CommandConfig("wc", ["-l"]))
@@ -74,4 +81,4 @@ async def execute_pipeline(pipeline: Pipeline, *, executor: ControlledExecutor |
     Raises:
         ExecuteError: See there.
     """
-    return await run_pipeline(executor or ProcessBackend(), pipeline)
+    return await run_pipeline(executor or SingleCommands(), pipeline)

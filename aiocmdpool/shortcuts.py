@@ -2,24 +2,36 @@
 
 from typing import Unpack
 
-from aiocmdpool.backends.child.process import ProcessBackend
+from aiocmdpool.backends.config import ExecutionMode
+from aiocmdpool.backends.single_commands import SingleCommands
 from aiocmdpool.commands.command import CommandConfig, CommandOptions, StrOrBytesPath
 from aiocmdpool.commands.result import CommandResult
 
 
-async def execute(command: CommandConfig) -> CommandResult:
-    """Run one command as a child of this process; the contract is that of `CommandExecutor.execute`.
+async def execute(command: CommandConfig, *, mode: ExecutionMode = ExecutionMode.PROCESS_POOL) -> CommandResult:
+    """Run one command; the contract is that of `CommandExecutor.execute`.
 
-    For many commands use a `CommandPool`: it bounds how many run at once, and can keep the starts off the loop.
+    For many commands use a `CommandPool`: it bounds how many run at once.
+
+    Args:
+        command: What to run.
+        mode: `PROCESS_POOL`: in a worker that this process keeps for single commands; it starts with the first one and
+            leaves after a minute without any. Where none can be started, and with `PROCESS`: as a child of this
+            process, which outlives it if it is killed.
 
     Raises:
         ExecuteError: See `CommandExecutor.execute`.
     """
-    return await ProcessBackend().execute(command)
+    return await SingleCommands().in_mode(mode).execute(command)
 
 
-async def run(program: StrOrBytesPath, *args: StrOrBytesPath, **options: Unpack[CommandOptions]) -> CommandResult:
-    """Run a program with arguments; keyword arguments are those of `CommandConfig`.
+async def run(
+    program: StrOrBytesPath,
+    *args: StrOrBytesPath,
+    mode: ExecutionMode = ExecutionMode.PROCESS_POOL,
+    **options: Unpack[CommandOptions],
+) -> CommandResult:
+    """Run a program with arguments; keyword arguments are those of `CommandConfig`, and the `mode` of `execute`.
 
     Example:
         >>> result = await run("git", "rev-parse", "HEAD", timeout=5, check=True)
@@ -29,4 +41,4 @@ async def run(program: StrOrBytesPath, *args: StrOrBytesPath, **options: Unpack[
         ConfigError: An option is wrong.
         ExecuteError: See `CommandExecutor.execute`.
     """
-    return await execute(CommandConfig(program, args, **options))
+    return await execute(CommandConfig(program, args, **options), mode=mode)

@@ -25,9 +25,7 @@ class LoopEnd:
     def __init__(self, loop: asyncio.AbstractEventLoop, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
         self._cancelled = False
-        dropped = _Dropped(on_end)
-        self._dropped = weakref.ref(dropped)  # only the timer may keep it, and only the loop the timer
-        self._timer = weakref.ref(loop.call_later(_NEVER, dropped))
+        self._close = LoopClose(loop, on_end)
         self._task = loop.create_task(self._watch(loop.create_future()), name="aiocmdpool-loop-end")
 
     async def _watch(self, never: "asyncio.Future[None]") -> None:
@@ -42,12 +40,30 @@ class LoopEnd:
         """Do not call back any more. Harmless when repeated; see `waiting.wait_through` for what it returns."""
         self._cancelled = True
         self._task.cancel()
+        self._close.cancel()
+        return await wait_through(self._task)
+
+
+class LoopClose:
+    """Calls back when the loop is closed, or thrown away, and takes no task for that; `cancel` stops it.
+
+    Args:
+        loop: That of the caller.
+        on_close: Called once, from the thread that closes it; or wherever it is found to be garbage.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_close: Callable[[], None]) -> None:
+        dropped = _Dropped(on_close)
+        self._dropped = weakref.ref(dropped)  # only the timer may keep it, and only the loop the timer
+        self._timer = weakref.ref(loop.call_later(_NEVER, dropped))
+
+    def cancel(self) -> None:
+        """Do not call back any more. Harmless when repeated."""
         dropped, timer = self._dropped(), self._timer()
         if dropped is not None:
             dropped.on_end = None
         if timer is not None:
             timer.cancel()
-        return await wait_through(self._task)
 
 
 class _Dropped:

@@ -1,4 +1,5 @@
-"""The worker: `python -I -S <this folder> VERSION SOCKET_FD PARENT_PID NICENESS LC_CTYPE GROUP GUARDIAN PAGE`.
+"""The worker: `python -I -S <this folder> VERSION SOCKET_FD PARENT_PID NICENESS LC_CTYPE GROUP GUARDIAN PAGE
+[IDLE]`.
 
 The first bytes on the socket are the cookie, which marks what this worker starts: everybody can read a command line.
 Frames come on stdin and leave on stdout. It starts programs for its parent, many at once, and sees to it that nothing
@@ -18,7 +19,7 @@ from standalone.kernel import cgroup  # noqa: E402
 from standalone.kernel.launcher import given_environment  # noqa: E402
 from standalone.kernel.oom import yield_memory_first  # noqa: E402
 from standalone.kernel.prctl import become_subreaper, go_on_without_parent, hide_from_equals  # noqa: E402
-from standalone.wire.frames import COOKIE_SIZE, PROTOCOL_VERSION  # noqa: E402
+from standalone.wire.frames import COOKIE_SIZE, IDLE_STATUS, PROTOCOL_VERSION  # noqa: E402
 from standalone.worker import budget  # noqa: E402
 from standalone.worker.server import Server  # noqa: E402
 
@@ -64,7 +65,7 @@ def main() -> None:
             f"protocol {version} is asked for, and the files on disk speak {PROTOCOL_VERSION}: the package was "
             "upgraded while the host was running; restart the host"
         )
-    socket_fd, parent, niceness, lc_ctype, group, pipes, page = settings
+    socket_fd, parent, niceness, lc_ctype, group, pipes, page, *idle = settings
     os.set_inheritable(int(socket_fd), False)
     cookie = os.read(int(socket_fd), COOKIE_SIZE)
     notes = meet_guardian([int(fd) for fd in pipes.split(",") if fd], int(parent), int(socket_fd))
@@ -76,7 +77,12 @@ def main() -> None:
         group = ""
     go_on_without_parent()
     hide_from_equals()  # last: what is written to /proc/self is written
-    Server(int(socket_fd), cookie, int(parent), given_environment(lc_ctype), group, notes).serve()
+    environment, idle_for = given_environment(lc_ctype), float(*idle)
+    server = Server(int(socket_fd), cookie, int(parent), environment, group, notes, idle_for)
+    server.serve()
+    if server.left_idle:
+        guardian.tell_idle(notes)
+        os._exit(IDLE_STATUS)  # at once: the guardian's leaving alone would look like its death
 
 
 if __name__ == "__main__":

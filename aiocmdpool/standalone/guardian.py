@@ -71,6 +71,15 @@ def tell_left(notes: int, pid: int) -> None:
 BYE = b"bye\n"
 
 
+def tell_idle(notes: int) -> None:
+    """Have the guardian leave with the only worker it has, which has nothing to do; -1 is no guardian."""
+    if notes >= 0:
+        try:
+            os.write(notes, note_gone(os.getpid()) + BYE)
+        except OSError:  # as above
+            return
+
+
 class Worker:
     """What has been noted of one worker."""
 

@@ -16,7 +16,7 @@ from typing import Protocol
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from aiocmdpool.backends.child.process import ProcessBackend
+from aiocmdpool.backends.single_commands import SingleCommands
 from aiocmdpool.loops.gate import Gate
 from aiocmdpool.loops.interruptions import wait_or_end
 
@@ -52,7 +52,7 @@ class Background:
     """
 
     loop: asyncio.AbstractEventLoop
-    backend: ProcessBackend
+    backend: SingleCommands
     """What `run` and `execute` use."""
 
     def __init__(self, is_wanted: "Callable[[Background], bool]") -> None:
@@ -101,7 +101,7 @@ class Background:
         async with BlockingPortal() as portal:
             self._portal = portal
             self.loop = asyncio.get_running_loop()
-            self.backend = ProcessBackend()
+            self.backend = SingleCommands()
             self.ready.open()
             try:
                 await portal.sleep_until_stopped()

@@ -2,6 +2,7 @@
 
 from typing import Unpack
 
+from aiocmdpool.backends.config import ExecutionMode
 from aiocmdpool.commands.command import CommandConfig, CommandOptions, StrOrBytesPath
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.sync.calls import Call
@@ -9,11 +10,14 @@ from aiocmdpool.sync.no_loop import check_no_loop
 from aiocmdpool.sync.process_wide import current
 
 
-def execute(command: CommandConfig) -> CommandResult:
-    """Run one command as a child of this process; otherwise the contract is that of `CommandExecutor.execute`.
+def execute(command: CommandConfig, *, mode: ExecutionMode = ExecutionMode.PROCESS_POOL) -> CommandResult:
+    """Run one command; the contract is that of `CommandExecutor.execute`.
 
-    Concurrency: any number of threads at once; all starts happen in the background thread. For many commands use a
-    `CommandPool`.
+    Args:
+        command: What to run.
+        mode: See `aiocmdpool.execute`.
+
+    Concurrency: any number of threads at once. For many commands use a `CommandPool`.
 
     Interruption: what a signal handler raises here (KeyboardInterrupt, SystemExit, …) leaves when the command is dead
     and reaped.
@@ -22,11 +26,16 @@ def execute(command: CommandConfig) -> CommandResult:
         ExecuteError: See `CommandExecutor.execute`; also if an event loop runs in this thread.
     """
     check_no_loop("execute")
-    return _execute(command)
+    return _execute(command, mode)
 
 
-def run(program: StrOrBytesPath, *args: StrOrBytesPath, **options: Unpack[CommandOptions]) -> CommandResult:
-    """Run a program with arguments; keyword arguments are those of `CommandConfig`.
+def run(
+    program: StrOrBytesPath,
+    *args: StrOrBytesPath,
+    mode: ExecutionMode = ExecutionMode.PROCESS_POOL,
+    **options: Unpack[CommandOptions],
+) -> CommandResult:
+    """Run a program with arguments; keyword arguments are those of `CommandConfig`, and the `mode` of `execute`.
 
     Example:
         >>> result = run("git", "rev-parse", "HEAD", timeout=5, check=True)
@@ -37,9 +46,9 @@ def run(program: StrOrBytesPath, *args: StrOrBytesPath, **options: Unpack[Comman
         ExecuteError: See `execute`.
     """
     check_no_loop("run")
-    return _execute(CommandConfig(program, args, **options))
+    return _execute(CommandConfig(program, args, **options), mode)
 
 
-def _execute(command: CommandConfig) -> CommandResult:
+def _execute(command: CommandConfig, mode: ExecutionMode) -> CommandResult:
     background = current()
-    return Call(background, lambda: background.backend.execute(command)).finish()
+    return Call(background, lambda: background.backend.in_mode(mode).execute(command)).finish()

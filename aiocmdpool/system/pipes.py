@@ -39,6 +39,13 @@ class PipeReader:
         self._on_end = on_end
         loop.add_reader(fd, self._read)
 
+    def move(self, loop: Loop) -> None:
+        """Read on another loop from here on."""
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            loop.add_reader(self._fd, self._read)
+        self._loop = loop
+
     def read_rest(self) -> None:
         """Take what is there now: the writer is gone, and the loop may not have come round to it."""
         while self._fd >= 0 and self._read():

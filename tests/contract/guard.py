@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
+from aiocmdpool.backends.workers.lending import end_unused
+
 COOKIE_NAME = "AIOCMDPOOL_TEST"
 COOKIE = uuid.uuid4().hex
 PATIENCE = 2.0  # seconds for what is legitimately finishing
@@ -56,6 +58,7 @@ def leak_guard() -> Iterator[None]:
     """Fail a test that leaves a descriptor, a thread or a process; kill such a process."""
     before = possessions()
     yield
+    end_unused()  # the worker of `run` and the like would stay for the next loop
     leaks = left_behind(before)
     deadline = time.monotonic() + PATIENCE
     while leaks and time.monotonic() < deadline:

@@ -63,6 +63,21 @@ class Connection:
         passing.setblocking(False)
         loop.add_reader(reading, self._readable)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing waits for anything."""
+        return not (self.closed or self._held or self._cut or self._room)
+
+    def move(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Live on another loop from here on; it is at rest."""
+        self._loop.remove_reader(self._reading)
+        self._loop.remove_writer(self._writing)
+        self._loop = loop
+        self._flushing = self._blocked = False
+        loop.add_reader(self._reading, self._readable)
+        if self._unsent:
+            self._flush_soon()
+
     # -- sending ----------------------------------------------------------------------------------------------------
 
     def send(self, request: int, frame: bytes) -> None:

@@ -35,6 +35,10 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 _log = logging.getLogger("aiocmdpool.process_pool")
 
 
+class NoWorker(WorkerLost):
+    """No worker can be started, so the command has not run."""
+
+
 class Crew:
     """The workers of one pool. Belongs to one loop.
 
@@ -45,6 +49,8 @@ class Crew:
         max_worker_memory: Resident bytes above which a worker is replaced; `None` for never.
         hang_after: Seconds without a sign of life after which a worker with work counts as hung.
         ledger: The pool's budget for output.
+        idle_for: Seconds without a command after which a worker leaves, until it is needed; 0 for never. The workers of
+            such a crew are nobody's to close, so nobody is told that they have not been.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class Crew:
         max_worker_memory: int | None,
         hang_after: float,
         ledger: Ledger,
+        idle_for: float = 0,
     ) -> None:
         self.size = size
         self.workers: list[Worker] = []
@@ -64,7 +71,8 @@ class Crew:
         self.failures = self.lost = self.recycled = 0
         self.recycles = recycle_after is not None or max_worker_memory is not None
         """Whether `maybe_recycle` is to be asked after each command."""
-        self.unclosed = Unclosed(self, "ProcessPool")
+        self.unclosed = Unclosed(self, "" if idle_for else "ProcessPool")
+        self._idle_for = idle_for
         self._identity = Identity()
         """What all `workers` were started under."""
         self._has_followed = False
@@ -119,7 +127,7 @@ class Crew:
         """
         if self.failures >= max(GIVE_UP_AFTER, failures + 1):
             message = f"{command.display()}: no worker can be started ({self.failures} in a row): {self._last_failure}"
-            raise WorkerLost(message, command=command)
+            raise NoWorker(message, command=command)
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
@@ -132,6 +140,33 @@ class Crew:
                 timer.cancel()
         self._guardian.retire()
         self._wake()
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing runs, starts or leaves."""
+        busy = self._closed or self.leaving or self._closers
+        return not busy and all(worker.is_at_rest for worker in self.workers)
+
+    def move(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Belong to another loop from here on, if all is at rest; whether that is so. The other is closed or stands."""
+        if not self.is_at_rest:
+            return False
+        for timer in (self._respawn, self._new_guardian):
+            if timer is not None:
+                timer.cancel()
+        self._respawn = self._new_guardian = None
+        self._waiters.clear()
+        self._guardian.move(loop)
+        for worker in self.workers:
+            worker.move(loop)
+        return True
+
+    def close_in_fork(self) -> None:
+        """Hold nothing of the parent of this forked process, nor disturb it."""
+        for remains in self.unclosed.workers:
+            remains.close_in_fork()
+        for guardian in {self._guardian, *(worker.guardian for worker in (*self.workers, *self.leaving))}:
+            guardian.close_in_fork()
 
     def abandon(self) -> None:
         """End the workers, whose loop is closed: nobody is left to tell. Blocks."""
@@ -169,7 +204,13 @@ class Crew:
     def _start_worker(self) -> None:
         assert self._guardian is not None
         worker = Worker(
-            self._niceness, self._ledger, self._hang_after, self._on_gone, self._guardian, self._replace_unfit
+            self._niceness,
+            self._ledger,
+            self._hang_after,
+            self._on_gone,
+            self._guardian,
+            self._replace_unfit,
+            self._idle_for,
         )
         self.workers.append(worker)
         self.unclosed.workers.add(worker.remains)
@@ -183,6 +224,13 @@ class Crew:
             return
         self.workers.remove(worker)
         if self._closed:
+            return
+        if worker.has_left_idle:
+            if self._new_guardian is not None:
+                self._new_guardian.cancel()
+            self._guardian.retire()  # it has been told to leave, too
+            self._guardian = Guardian(self._on_guardian_gone, self.size - 1)
+            self._wake()
             return
         self.lost += 1
         facts = {"worker_pid": worker.pid, "completed": worker.completed}

@@ -95,6 +95,17 @@ class Guardian:
         self._retired = True
         self._handles.close()
 
+    def move(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hear of it on another loop from here on."""
+        if self._loop is not None and self._handles.alive >= 0:
+            self._loop.remove_reader(self._handles.alive)
+            loop.add_reader(self._handles.alive, self._heard)
+            self._loop = loop
+
+    def close_in_fork(self) -> None:
+        """Let go of it: it is that of the parent of this forked process."""
+        self._handles.close()
+
     def _leave_if_idle(self) -> None:
         if self._retired and not self._workers and self._handles.notes >= 0:
             self._note(guardian.BYE)

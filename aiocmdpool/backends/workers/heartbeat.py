@@ -76,6 +76,11 @@ class Heartbeat:
             self.timer.cancel()
             self.timer = None
 
+    def move(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Beat on another loop from here on."""
+        self.stop()
+        self._loop = loop
+
     def _beat(self) -> None:
         self.timer = None
         if self._pending:

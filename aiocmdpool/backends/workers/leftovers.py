@@ -48,6 +48,19 @@ class Remains:
         self._descriptors.remove(fd)
         os.close(fd)
 
+    def close_in_fork(self) -> None:
+        """Hold nothing of the worker of the parent of this forked process."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+        os.close(self._passing.detach())
+
+    def is_dead(self) -> bool:
+        """Whether the worker has exited, reaped or not."""
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
     def hush(self) -> None:
         """This process ends: one complaint is enough, the socket is not to add its own."""
         self._passing.detach()
@@ -119,7 +132,7 @@ class Unclosed:
 
     Args:
         owner: What holds the workers; it is garbage no sooner than the pool.
-        name: That of the pool's class, for the complaint.
+        name: That of the pool's class, for the complaint; empty if there is nobody to complain of.
     """
 
     def __init__(self, owner: object, name: str) -> None:
@@ -139,7 +152,7 @@ class Unclosed:
 
     def complain(self) -> bool:
         """Warn of what is not closed; whether there is anything (in a fork it is somebody else's)."""
-        if not self.workers or self._complained or os.getpid() != self._host:
+        if not self.workers or not self._name or self._complained or os.getpid() != self._host:
             return False
         self._complained = True
         count = len(self.workers)

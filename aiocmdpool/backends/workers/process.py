@@ -24,7 +24,7 @@ from aiocmdpool.commands.errors import WorkerLost
 from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.standalone.kernel.launcher import lc_ctype_of
-from aiocmdpool.standalone.wire.frames import COOKIE_SIZE, PROTOCOL_VERSION
+from aiocmdpool.standalone.wire.frames import COOKIE_SIZE, IDLE_STATUS, PROTOCOL_VERSION
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.environment import current_environment
 from aiocmdpool.system.exit_watch import watch_exit
@@ -48,6 +48,7 @@ class WorkerProgram:
         niceness: Added to that of this process.
         guardian: Told of the process.
         ledger: The pool's budget for output.
+        idle_for: Seconds without a request after which it leaves by itself; 0 for never.
         received: Called with each frame.
         lost: Called, once, with a reason when the connection is lost.
         exited: Called, once, when the process has exited; it is reaped by then, unless a tracer holds it.
@@ -62,6 +63,7 @@ class WorkerProgram:
         niceness: int,
         guardian: Guardian,
         ledger: Ledger,
+        idle_for: float,
         received: Callable[[int, int, bytes], None],
         lost: Callable[[str], None],
         exited: Callable[[], None],
@@ -76,6 +78,7 @@ class WorkerProgram:
         parent_group = cgroup.own_directory()
         self.group = cgroup.make(parent_group, secrets.token_hex(4)) if parent_group else ""
         self._exited = exited
+        self._idle_for = idle_for
         self._refused = ""
         self.exited = False
         self.returncode: int | None = None
@@ -139,6 +142,7 @@ class WorkerProgram:
             self.group,
             ",".join(map(str, watched_by)),
             str(page),
+            str(self._idle_for),
         ]
         options = ["-I", "-S"]
         if sys.dont_write_bytecode or resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
@@ -171,6 +175,19 @@ class WorkerProgram:
                 self.remains.outlived()
         self._reader.read_rest()
         self._exited()
+
+    def move(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Be watched on another loop from here on; its connection is at rest."""
+        self.connection.move(loop)
+        self._reader.move(loop)
+        self._watch.close()
+        self._watch = watch_exit(loop, self.pid, self._on_exit, self.remains.close)
+        self.remains.add(self._watch.descriptor)
+
+    @property
+    def has_left_idle(self) -> bool:
+        """Whether it has left by itself, without having begun anything that it has not answered."""
+        return self.returncode == IDLE_STATUS
 
     def is_runnable(self) -> bool:
         """Whether it waits for nothing but CPU time."""

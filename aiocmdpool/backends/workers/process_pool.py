@@ -63,6 +63,8 @@ class ProcessPool(AsyncioSubprocesses):
         ...     result = await pool.execute(CommandConfig("echo", ["hello"]))
     """
 
+    _idle_for = 0.0  # seconds after which a worker without work leaves until it is needed; 0: it stays
+
     def __init__(
         self,
         workers: int | None = None,
@@ -82,6 +84,7 @@ class ProcessPool(AsyncioSubprocesses):
             max_worker_memory=validate.whole_number(1, optional=True)("max_worker_memory", max_worker_memory),
             hang_after=validate.seconds("hang_after", hang_after) or 5.0,
             ledger=self._ledger,
+            idle_for=self._idle_for,
         )
         self._workers, self._leaving = self._crew.workers, self._crew.leaving
         self._loop: asyncio.AbstractEventLoop | None = None

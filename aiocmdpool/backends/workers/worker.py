@@ -54,6 +54,7 @@ class Worker:
         gone: Called with this worker, once, when it is dead and everything it ran is settled.
         guardian: Told of it when it starts; or started by it, if it is missing.
         unfit: Called with this worker and a reason when another one should take its place; whether one does.
+        idle_for: Seconds without a request after which it leaves by itself; 0 for never.
 
     Raises:
         WorkerLost: It could not be started.
@@ -67,6 +68,7 @@ class Worker:
         gone: Callable[["Worker"], None],
         guardian: Guardian,
         unfit: Callable[["Worker", str], bool] = lambda worker, why: False,
+        idle_for: float = 0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._gone = gone
@@ -86,7 +88,9 @@ class Worker:
         self.completed = 0
         self.ready = False
         """Whether it has said hello."""
-        self._program = WorkerProgram(self._loop, niceness, guardian, ledger, self._received, self._lose, self._on_exit)
+        self._program = WorkerProgram(
+            self._loop, niceness, guardian, ledger, idle_for, self._received, self._lose, self._on_exit
+        )
         self.pid = self._program.pid
         self._page = self._program.page
         self.remains = self._program.remains
@@ -129,6 +133,25 @@ class Worker:
     def sends_in_this_turn(self) -> bool:
         """Whether a request has been put on its way to it in this turn of the loop."""
         return self._program.connection.sends_in_this_turn
+
+    # -- its loop ---------------------------------------------------------------------------------------------------
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it can be moved: it is alive, and nobody waits for anything of it."""
+        return self.usable and not self._pending and self._program.connection.is_at_rest and not self.remains.is_dead()
+
+    def move(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to another loop from here on; it is at rest, and so is its loop."""
+        self._loop = loop
+        self.ended = loop.create_future()
+        self._heartbeat.move(loop)
+        self._program.move(loop)
+
+    @property
+    def has_left_idle(self) -> bool:
+        """Whether it has left because nobody asked anything of it."""
+        return self._program.has_left_idle
 
     # -- one command ------------------------------------------------------------------------------------------------
 
@@ -340,7 +363,7 @@ class Worker:
         """Kill what the dead worker left behind, then settle what it had been given."""
         tier = None
         try:
-            if self._pending or not cgroup.remove(self._program.group):
+            if (self._pending and not self.has_left_idle) or not cgroup.remove(self._program.group):
                 leaders = [entry.started_pid for entry in self._pending.values() if entry.started_pid]
                 tier = await self._sweep(leaders)
         finally:
@@ -348,7 +371,7 @@ class Worker:
             self._page.close()
             cause = self.cause_of_death()
             for number, entry in self._pending.items():
-                if number in self._unsent or not self.ready:
+                if number in self._unsent or not self.ready or self.has_left_idle:
                     entry.settle(RequestNotSent())
                 elif entry.answer is None:
                     entry.settle(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PROTOCOL_VERSION = 6  # to be raised with any change of the frames, their payloads or the worker's command line
 
 COOKIE_SIZE = 16  # bytes
+IDLE_STATUS = 86  # how a worker exits that nobody has asked anything for long: what it has not read has not begun
 
 HELLO = 1  # worker -> parent: version, first thing
 START = 2  # parent -> worker: run a command

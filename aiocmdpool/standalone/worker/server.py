@@ -62,6 +62,7 @@ class Server:
         environment: That of the parent when it started this worker.
         group: The directory of the control group that this worker is alone in, or empty.
         notes: The pipe to the guardian; -1 is none.
+        idle_for: Seconds without a request after which it leaves by itself; 0 for never.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Server:
         environment: "dict[bytes, bytes]",
         group: str,
         notes: int = -1,
+        idle_for: float = 0,
     ) -> None:
         self._poller = Poller(self._broken)
         self._timers = Timers(self._broken)
@@ -92,6 +94,12 @@ class Server:
         self._loud: set[bytes] = set()  # programs that wrote much when they last ran
         self._parent_fd = -1
         self._floor = own_peak()
+        self._idle_for = idle_for
+        self._idle_since = monotonic()
+        self.left_idle = False
+        """Whether it leaves because nobody asks anything of it. What is in its pipe then has not been looked at."""
+        if idle_for > 0:
+            self._timers.add(idle_for, self._leave_if_idle)
         self._watch_parent(parent)
 
     def serve(self) -> None:
@@ -127,6 +135,16 @@ class Server:
 
     def _has_nothing_to_do(self) -> bool:
         return not self._runs and not self._requests and not self._postponed and not self._pours
+
+    def _leave_if_idle(self) -> None:
+        """Leave, unless there is something to do or was a moment ago."""
+        if not self._has_nothing_to_do():
+            self._idle_since = monotonic()
+        left = self._idle_since + self._idle_for - monotonic()
+        if left > 0:
+            self._timers.add(left, self._leave_if_idle)
+        elif not self._closing:
+            self.left_idle = self._closing = True
 
     def _patience(self) -> float:
         """Seconds to wait for events; -1 for ever."""
@@ -370,6 +388,7 @@ class Server:
 
     def _answer(self, run: Run) -> None:
         """Say how a run ended."""
+        self._idle_since = monotonic()
         is_loud = run.is_loud
         self._note_loudness(run.request.argv[0], is_loud)
         self._note_exec(run)

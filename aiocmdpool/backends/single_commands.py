@@ -1,0 +1,80 @@
+"""What runs the commands of `run`, `execute`, `stream` and the like, for which nobody has made a pool."""
+
+import logging
+import time
+
+from aiocmdpool.backends.child.process import ProcessBackend
+from aiocmdpool.backends.child.thread import ThreadBackend
+from aiocmdpool.backends.config import ExecutionMode
+from aiocmdpool.backends.workers import lending
+from aiocmdpool.backends.workers.crew import NoWorker
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import PoolClosed
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.live.owned_run import ControlledExecutor
+
+TRY_AGAIN_AFTER = 60.0  # seconds without workers, once none could be started
+
+_log = logging.getLogger("aiocmdpool.single_commands")
+
+
+class _Workers:
+    """Whether workers can be started in this process."""
+
+    missing_until = 0.0
+    was_told = False
+
+
+class SingleCommands:
+    """Runs commands in the worker that this process keeps for them; as children where no worker can be started.
+
+    Nothing has to be closed; `aclose` ends what runs by this object, and the worker of this loop with it.
+
+    Concurrency: belongs to one loop.
+    """
+
+    def __init__(self) -> None:
+        self._children: ProcessBackend | None = None
+        self._threads: ThreadBackend | None = None
+        self._closed = False
+
+    def in_mode(self, mode: ExecutionMode) -> ControlledExecutor:
+        """Return what runs commands in a mode; by any but `PROCESS_POOL`, nothing resident is started or used."""
+        if mode is ExecutionMode.PROCESS:
+            self._children = self._children or ProcessBackend()
+            return self._children
+        if mode is ExecutionMode.THREAD:
+            self._threads = self._threads or ThreadBackend()
+            return self._threads
+        return self
+
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
+        """Run one command; the contract is that of `CommandExecutor.execute`."""
+        if self._closed:
+            raise PoolClosed("this backend is closed; make a new one", command=command)
+        if time.monotonic() >= _Workers.missing_until:
+            try:
+                return await lending.borrow().execute(command, control=control)
+            except NoWorker as error:
+                _note_missing(error)
+        return await self.in_mode(ExecutionMode.PROCESS).execute(command, control=control)
+
+    async def aclose(self) -> None:
+        """End what is running, and the worker of this loop. Harmless when repeated."""
+        self._closed = True
+        for backend in (self._children, self._threads):
+            if backend is not None:
+                await backend.aclose()
+        await lending.give_up()
+
+
+def _note_missing(error: NoWorker) -> None:
+    """Start no worker for a while, and say so once."""
+    _Workers.missing_until = time.monotonic() + TRY_AGAIN_AFTER
+    if not _Workers.was_told:
+        _Workers.was_told = True
+        _log.warning(
+            "single commands are children of this process from here on, and would outlive it if it were killed: %s",
+            error,
+        )
