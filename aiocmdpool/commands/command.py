@@ -12,7 +12,6 @@ import pathlib
 import shlex
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from aiocmdpool.commands import validate
@@ -310,7 +309,7 @@ def _restore(fields: dict[str, Any]) -> CommandConfig:
     for name, default in _DEFAULTS.items():
         value = fields.get(name, default)
         if name in ("env", "metadata") and name in fields:
-            value = MappingProxyType(value)
+            value = validate.FrozenMapping(value)
         object.__setattr__(command, name, value)
     return command
 
@@ -346,7 +345,7 @@ def _clean_stream(name: str, value: object) -> Any:
         text = validate.text(name, value)
         if not text:
             raise ConfigError(f"{name}: empty path", field=name)
-        return pathlib.Path(os.path.abspath(text))
+        return pathlib.Path(validate.absolute(name, text))
     raise ConfigError(f"{name}: {type(value).__name__} is not {allowed}", field=name)
 
 

@@ -5,6 +5,7 @@ carries the `CommandResult` with the output so far. `asyncio.CancelledError` is 
 """
 
 import functools
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ class ExecuteError(Exception):
         command: The command concerned, where there is one.
         result: What the run gave, where the program started.
         end_reason: Why the run, or the wait for it, ended; `None` where it never was to be.
+        task_id: The id of the task of a pool that ended with it; `None` without a pool.
+        started_at: When that task, or the program, was started, in seconds since the epoch; `None` if it was not.
     """
 
     def __init__(
@@ -35,7 +38,10 @@ class ExecuteError(Exception):
         self.command = command
         self.result = result
         self.end_reason = end_reason
+        self.task_id: int | None = None
+        self.started_at: float | None = None
         if result is not None:
+            self.task_id, self.started_at = result.task_id, result.started_at
             self.command = command or result.command
             self.end_reason = end_reason or result.end_reason
 
@@ -46,7 +52,12 @@ class ExecuteError(Exception):
         return {"command": self.command, "result": self.result, "end_reason": self.end_reason}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(type(self), **self._details()), (self.args[0],)
+        details = self._details()
+        # What else it has been given, notes among it: `BaseException.__setstate__` puts that back.
+        state = {name: value for name, value in vars(self).items() if name not in details}
+        if "__notes__" in state:
+            state["__notes__"] = list(state["__notes__"])
+        return functools.partial(type(self), **details), (self.args[0],), state
 
 
 class IoError(ExecuteError, OSError):
@@ -55,6 +66,7 @@ class IoError(ExecuteError, OSError):
     def __init__(self, message: str, *, errno: int | None = None, filename: str | None = None, **details: Any) -> None:
         super().__init__(message, **details)
         self.errno = errno
+        self.strerror = os.strerror(errno) if errno else None
         self.filename = filename
 
     def _details(self) -> dict[str, Any]:

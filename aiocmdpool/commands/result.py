@@ -86,6 +86,10 @@ class CommandResult:
     """Processes it left behind, which have been killed; true in a condition where there were any."""
     killed_by: KillTier | None = None
     """What it took to end the command, or what it left behind; `None` where nothing had to be ended."""
+    started_at: float | None = dataclasses.field(default=None, compare=False)
+    """When the program was started, in seconds since the epoch, as `time.time` tells; `None` where it is not known."""
+    task_id: int | None = dataclasses.field(default=None, compare=False)
+    """The id of the task of a pool that it was; `None` without a pool."""
 
     @property
     def signal(self) -> signals.Signals | int | None:
@@ -102,8 +106,8 @@ class CommandResult:
         """Whether the program exited by itself with status 0."""
         return self.returncode == 0 and self.end_reason is EndReason.EXITED
 
-    def with_queued(self, seconds: float) -> "CommandResult":
-        """A copy that says how long the command waited in a queue."""
+    def with_queued(self, seconds: float, task_id: int | None = None) -> "CommandResult":
+        """A copy that says how long the command waited in a queue, and as which task."""
         return CommandResult(  # written out: `dataclasses.replace` takes three times as long, once for every command
             self.command,
             self.returncode,
@@ -117,6 +121,8 @@ class CommandResult:
             self.truncated,
             self.leaked,
             self.killed_by,
+            self.started_at,
+            self.task_id if task_id is None else task_id,
         )
 
     def text(self, stream: Literal["stdout", "stderr"] = "stdout", *, errors: str = "strict") -> str:

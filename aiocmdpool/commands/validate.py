@@ -3,13 +3,13 @@
 An error names the field, the value and what is allowed. Values that may be secrets are not printed.
 """
 
+import copy
 import enum
 import inspect
 import math
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from aiocmdpool.commands.errors import ConfigError
@@ -17,7 +17,46 @@ from aiocmdpool.commands.errors import ConfigError
 ByteBudget = int | None | Literal["auto"]
 """Bytes; `None` is no bound, "auto" what the memory of the system suggests."""
 
-EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+class FrozenMapping(Mapping[str, Any]):
+    """A mapping that nobody changes. Other than `types.MappingProxyType` it can be pickled, and `dataclasses.asdict`
+    and `copy.deepcopy` make a plain `dict` of it.
+
+    Args:
+        data: Owned from here on.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self._data = data
+
+    def __getitem__(self, name: str) -> Any:
+        return self._data[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self._data, **other}
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**other, **self._data}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return copy.deepcopy(self._data, memo)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenMapping, (self._data,)
+
+    def __repr__(self) -> str:
+        return repr(self._data)
+
+
+EMPTY: Mapping[str, Any] = FrozenMapping({})
 
 
 def text(name: str, value: object) -> str:
@@ -62,7 +101,19 @@ def directory(name: str, value: object) -> str | None:
     clean = text(name, value)
     if not clean:
         raise ConfigError(f"{name}: empty; use None for the directory of this process", field=name)
-    return os.path.abspath(clean)
+    return absolute(name, clean)
+
+
+def absolute(name: str, path: str) -> str:
+    """Make a path absolute and normal."""
+    try:
+        return os.path.abspath(path)
+    except OSError as error:
+        message = (
+            f"{name}: {path!r} is relative, and the working directory of this process is gone or not to be searched "
+            f"({error.strerror}); give an absolute path"
+        )
+        raise ConfigError(message, field=name) from None
 
 
 def variables(name: str, value: object) -> Mapping[str, str | None]:
@@ -81,7 +132,7 @@ def variables(name: str, value: object) -> Mapping[str, str | None]:
             raise ConfigError(
                 f"{name}[{variable!r}]: not a str without NUL, or None to remove it", field=name
             ) from None
-    return MappingProxyType(clean)
+    return FrozenMapping(clean)
 
 
 def seconds(name: str, value: object) -> float | None:
@@ -201,4 +252,4 @@ def metadata(name: str, value: object) -> Mapping[str, Any]:
         return EMPTY
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name}: {type(value).__name__} is not a mapping", field=name)
-    return MappingProxyType(dict(value))
+    return FrozenMapping(dict(value))

@@ -1,6 +1,7 @@
 """What a live process reads from its stdin."""
 
 import asyncio
+import errno
 import os
 
 from aiocmdpool.commands.command import CommandConfig
@@ -101,11 +102,13 @@ class InputStream:
         if self._broken:
             raise self._gone()
         if self.closed:
-            raise StdinClosed(f"{self._command.display()}: its stdin was closed", command=self._command)
+            raise StdinClosed(
+                f"{self._command.display()}: its stdin was closed", errno=errno.EPIPE, command=self._command
+            )
 
     def _gone(self) -> StdinClosed:
         message = f"{self._command.display()}: it reads its stdin no more: it has closed it, or has ended"
-        return StdinClosed(message, command=self._command)
+        return StdinClosed(message, errno=errno.EPIPE, command=self._command)
 
     def _send(self, data: bytes | bytearray | memoryview) -> int:
         try:

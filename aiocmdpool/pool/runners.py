@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from aiocmdpool.commands.command import CommandConfig
@@ -132,9 +132,9 @@ class PoolTasks:
         self._drop_timer(handle)
         queued = handle.queued
         if result is not None:
-            result = result.with_queued(queued)
-        elif isinstance(error, ExecuteError) and error.result is not None:
-            error.result = error.result.with_queued(queued)
+            result = result.with_queued(queued, handle.id)
+        elif isinstance(error, ExecuteError):
+            _name_task(error, handle)
         self.counters.settled(status, error)
         self._tracker.register(handle.id, status)
         handle.settle(status, result, error)
@@ -232,6 +232,16 @@ class PoolTasks:
         if self._killing:
             reason, why = EndReason.CLOSED, self._killing
         return TaskCancelled(f"{handle.command.display()}: {why}", command=handle.command, end_reason=reason)
+
+
+def _name_task(error: ExecuteError, handle: TaskHandle) -> None:
+    """Tell an error, and its result, of which task it is the end."""
+    error.task_id = handle.id
+    if error.result is not None:
+        error.result = error.result.with_queued(handle.queued, handle.id)
+        error.started_at = error.result.started_at
+    if error.started_at is None and handle.started_at is not None:
+        error.started_at = time() - (monotonic() - handle.started_at)
 
 
 async def _execute(executor: CommandExecutor, command: CommandConfig, control: RunControl | None) -> object:

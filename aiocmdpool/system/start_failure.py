@@ -21,8 +21,10 @@ def start_failure(command: CommandConfig, error: OSError) -> IoError:
 
 def stream_failure(command: CommandConfig, error: OSError) -> IoError:
     """The error for a standard stream that could not be opened."""
-    if error.filename is None:  # a pipe, not a file: the limits on descriptors
-        return start_failure(command, error)
+    if error.filename == ".":
+        return _directory_gone(command, error)
+    if error.filename is None or error.errno in (errno.EMFILE, errno.ENFILE):  # the limits on descriptors
+        return start_failure(command, OSError(error.errno, error.strerror))
     path = os.fsdecode(error.filename)
     stream = next((name for name in _STREAMS if str(getattr(command, name)) == path), "stream")
     reason = os.strerror(error.errno or 0)
@@ -100,6 +102,27 @@ _SETTINGS = {
 }
 
 
+def _directory_gone(command: CommandConfig, error: OSError) -> IoError:
+    """The error where neither the command nor this process says in which directory to run."""
+    message = (
+        f"cannot start {command.display()}: the working directory of this process is gone or not to be searched; give "
+        "the command a cwd, or os.chdir to a directory that is there"
+    )
+    return IoError(message, errno=error.errno, command=command)
+
+
+def shortage(number: int | None) -> str:
+    """What to do where the kernel has no more of something; empty for other errors."""
+    if number in (errno.EMFILE, errno.ENFILE):
+        whose = "this process" if number == errno.EMFILE else "the system"
+        return f"{whose} has no file descriptors left; lower concurrency_limit or raise the limit (ulimit -n)"
+    if number == errno.EAGAIN:
+        return "the limit on processes is reached (ulimit -u, or pids.max of the cgroup)"
+    if number == errno.EFBIG:
+        return "no file may be as large as is needed, not even one in memory; raise the limit (ulimit -f)"
+    return ""
+
+
 def _cause(command: CommandConfig, error: OSError) -> str:
     reason = os.strerror(error.errno) if error.errno else str(error)
     # Only where it may be the reason: a directory that does not answer would hold whoever asks for it.
@@ -112,13 +135,10 @@ def _cause(command: CommandConfig, error: OSError) -> str:
             f"argument list too long: {size} bytes in {len(command.argv)} arguments, and the environment on top "
             "(execve(2)); pass the data on stdin or in a file, or run several commands"
         )
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        whose = "this process" if error.errno == errno.EMFILE else "the system"
-        return f"{whose} has no file descriptors left; lower concurrency_limit or raise the limit (ulimit -n)"
+    if lacking := shortage(error.errno):
+        return lacking
     if error.errno == errno.ETXTBSY:
         return f"{command.program!r} is open for writing somewhere, and still was after a second"
-    if error.errno == errno.EAGAIN:
-        return "the limit on processes is reached (ulimit -u, or pids.max of the cgroup)"
     if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR):
         return _cause_in_file(command, reason)
     return reason
@@ -126,7 +146,7 @@ def _cause(command: CommandConfig, error: OSError) -> str:
 
 def _cause_in_file(command: CommandConfig, reason: str) -> str:
     program = command.program
-    path = program if os.path.isabs(program) else os.path.join(command.cwd or os.getcwd(), program)
+    path = os.path.join(command.cwd or "", program)
     if "/" not in program:
         search = command.environment(os.environ).get("PATH", os.defpath)
         found = shutil.which(program, mode=os.F_OK, path=search)

@@ -14,9 +14,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from aiocmdpool.commands.command import CommandConfig, OutputPolicy, ResourceLimits, Stdio
+from aiocmdpool.commands.errors import ConfigError, ExecuteError
+from aiocmdpool.commands.result import CommandResult
 
 from .backends import BACKENDS
 from .loops import LOOPS
@@ -65,6 +68,61 @@ async def large_output(make: Make, path: str) -> None:
             assert result.stdout == result.stderr == pattern(150_000)
         result = await backend.execute(helper("write_file", path, 200_000))
     print((whole, result.returncode))
+
+
+async def gone_directory(make: Make, directory: str) -> None:
+    """Print what becomes of commands in a host whose working directory has been removed, and what that leaves open."""
+    async with make() as backend:
+        await backend.execute(CommandConfig("cat", stdin=b"x" * 100_000))
+        os.mkdir(directory)
+        os.chdir(directory)
+        os.rmdir(directory)
+        seen = []
+        for command in (
+            CommandConfig("no-such-program"),
+            CommandConfig("./no-such-program"),
+            CommandConfig("no-such-program", stdin=b"x" * 100_000, niceness=1),
+            CommandConfig("echo", ["text"], cwd="/"),
+        ):
+            ended = await outcome(backend.execute(command))
+            seen.append(ended.stdout if isinstance(ended, CommandResult) else isinstance(ended, ExecuteError))
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(10):
+            await outcome(backend.execute(CommandConfig("cat", stdin=b"x" * 100_000)))
+        left_open = len(os.listdir("/proc/self/fd")) - before
+        for options in ({"cwd": "relative"}, {"stdout": "relative"}, {"stderr": Path("relative")}):
+            try:
+                CommandConfig("true", **options)
+            except ConfigError as error:
+                seen.append("absolute path" in str(error))
+    print((seen, left_open))
+
+
+async def no_descriptors(make: Make, room: str) -> None:
+    """Print the errors of all kinds of commands in a host that has room for so many more descriptors."""
+    async with make() as backend:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        top = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (top + 2, hard))
+        held = []
+        try:
+            while True:
+                held.append(os.dup(0))
+        except OSError:
+            for _ in range(int(room)):
+                os.close(held.pop())
+        ends = [
+            await outcome(backend.execute(command))
+            for command in (
+                CommandConfig("true", stdout=Path("/dev/null")),
+                CommandConfig("cat", stdin=b"x" * 100_000, niceness=1),
+                CommandConfig("true", stdout="/dev/fd/1"),
+            )
+        ]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in held:
+            os.close(fd)
+    print([(isinstance(end, ExecuteError), "ulimit -n" in str(end)) for end in ends])
 
 
 async def swapped_streams(make: Make) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import sys
+from ast import literal_eval
 
 import pytest
 
@@ -200,3 +201,15 @@ def test_a_directory_that_may_not_be_written(backend_name, tmp_path):
     closed.mkdir(mode=0o555)
     host = run_host("unwritable", backend_name, "asyncio", closed / "file")
     assert host.stdout == f"('IoError', {errno.EACCES}, True)\n"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_host_whose_directory_is_gone_is_told_and_loses_nothing(backend_name, loop, tmp_path):
+    seen, left_open = literal_eval(run_host("gone_directory", backend_name, loop, tmp_path / "gone").stdout)
+    assert (seen, left_open) == ([True, True, True, b"text\n", True, True, True], 0)
+
+
+@pytest.mark.parametrize("room", [0, 2])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_without_descriptors_the_error_says_what_to_do(backend_name, loop, room):
+    assert literal_eval(run_host("no_descriptors", backend_name, loop, room).stdout) == [(True, True)] * 3

@@ -1,8 +1,10 @@
 """The tree of errors: what is what, what each carries, and that all of them can travel."""
 
 import copy
+import dataclasses
 import errno
 import inspect
+import os
 import pickle
 
 import pytest
@@ -155,3 +157,30 @@ def test_a_result_reaches_a_handler_of_the_builtin_error():
 def test_errors_take_no_unknown_details():
     with pytest.raises(TypeError):
         ExecuteError("message", colour="red")
+
+
+@every_kind
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_a_copy_has_all_that_an_error_was_given(kind, again):
+    error = kind("message", command=COMMAND, result=RESULT)
+    error.add_note("one")
+    error.add_note("two")
+    error.task_id, error.started_at, error.of_the_caller = 7, 1.5, ["anything"]
+    other = again(error)
+    assert (type(other), str(other), other.command, other.result) == (kind, "message", COMMAND, RESULT)
+    assert (other.__notes__, other.task_id, other.started_at) == (["one", "two"], 7, 1.5)
+    assert other.of_the_caller == ["anything"]
+    other.add_note("three")
+    assert error.__notes__ == ["one", "two"]
+
+
+def test_an_io_error_says_in_words_what_its_number_means():
+    for error in (IoError("message", errno=errno.ENOENT), pickle.loads(pickle.dumps(IoError("m", errno=errno.ENOENT)))):
+        assert (error.errno, error.strerror) == (errno.ENOENT, os.strerror(errno.ENOENT))
+    assert IoError("message").strerror is None
+
+
+def test_an_error_after_the_start_knows_when_that_was_and_which_task():
+    result = dataclasses.replace(RESULT, started_at=1.5, task_id=7)
+    error = NonZeroExit("message", result=result)
+    assert (error.started_at, error.task_id) == (1.5, 7)

@@ -1,5 +1,6 @@
 """`CommandResult`: what a finished run gave."""
 
+import copy
 import dataclasses
 import pickle
 import signal
@@ -115,3 +116,28 @@ def test_end_reasons_have_distinct_documented_values():
         "closed",
         "worker_lost",
     ]
+
+
+def test_a_result_can_be_made_a_dict_or_a_tuple():
+    command = CommandConfig("program", env={"NAME": "value", "GONE": None}, metadata={"key": ["value"]})
+    full = result(command=command, usage=Usage(user=0.1, system=0.2, max_rss=1000), leaked=(LeakedProcess(8, "sleep"),))
+    given = dataclasses.asdict(full)
+    assert (given["command"]["env"], given["command"]["metadata"]) == (dict(command.env), dict(command.metadata))
+    assert type(given["command"]["env"]) is dict
+    given["command"]["metadata"]["key"].append("more")
+    assert command.metadata["key"] == ["value"]
+    assert (given["usage"]["max_rss"], given["leaked"]) == (1000, ({"pid": 8, "name": "sleep"},))
+    assert dataclasses.astuple(full)[0][0] == "program"
+    pipeline = CommandConfig("a") | CommandConfig("b", env={"NAME": "value"})
+    assert dataclasses.asdict(pipeline)["stages"][1]["env"] == {"NAME": "value"}
+
+
+def test_what_a_command_was_given_as_a_mapping_stays_as_it_is():
+    command = CommandConfig("program", env={"NAME": "value"}, metadata={"key": 1})
+    for mapping in (command.env, command.metadata):
+        with pytest.raises(TypeError):
+            mapping["other"] = "value"
+        again = (copy.copy(mapping), copy.deepcopy(mapping), pickle.loads(pickle.dumps(mapping)))
+        assert [dict(each) for each in again] == [dict(mapping)] * 3
+    assert command.env | {"OTHER": "x"} == {"NAME": "value", "OTHER": "x"} == {"OTHER": "x"} | command.env
+    assert copy.deepcopy(command) == command

@@ -11,7 +11,7 @@ in `standalone/ending.py`, for workers as well.
 
 import os
 from collections.abc import Callable, Generator
-from time import monotonic  # `loop.time()` of uvloop stands still within a turn, and counts milliseconds
+from time import monotonic, time  # `loop.time()` of uvloop stands still within a turn, and counts milliseconds
 from typing import NamedTuple
 
 from aiocmdpool.backends.child.program import Program, holders_of
@@ -282,6 +282,7 @@ class CommandRun:
             truncated=self._is_truncated(),
             leaked=leaked,
             killed_by=program.killed_by,
+            started_at=time() - (monotonic() - self._started_at),
         )
         self._stdout = self._stderr = None
         warn_of_leftovers(self._result)

@@ -103,7 +103,10 @@ class ThreadBackend:
     def _begin(self, command: CommandConfig, control: RunControl | None, allowance: Allowance) -> ThreadRun:
         """Queue a run for a thread."""
         if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._threads)  # belongs to a loop
+            try:
+                self._limiter = anyio.CapacityLimiter(self._threads)  # belongs to a loop
+            except OSError as error:  # anyio imports its part for this loop only now
+                raise start_failure(command, OSError(error.errno, error.strerror)) from None
         loop = asyncio.get_running_loop()
         run = ThreadRun(command, loop, control, allowance)
         task = loop.create_task(self._in_a_thread(run), name=f"aiocmdpool-thread-{command.program}")

@@ -31,6 +31,7 @@ from aiocmdpool.system.exit_watch import watch_exit
 from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.pipes import PipeReader
 from aiocmdpool.system.reaping import reap_the_unreaped, try_reap
+from aiocmdpool.system.start_failure import shortage
 
 FOLDER = str(pathlib.Path(aiocmdpool.standalone.__path__[0]))
 STDERR_TAIL = 8192  # bytes kept of what a worker writes to stderr
@@ -107,7 +108,7 @@ class WorkerProgram:
                 )
             except OSError as error:
                 cgroup.remove(self.group)
-                raise WorkerLost(f"a worker could not be started: {error}") from error
+                raise WorkerLost(f"a worker could not be started: {shortage(error.errno) or error}") from error
             undo.pop_all()
         self.page = page
         self.pid = popen.pid

@@ -8,6 +8,7 @@ import mmap
 import os
 import select
 import stat
+from time import monotonic, time
 
 from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import ChildError, CommandTimeout, ExecuteError, IoError, TaskCancelled
@@ -81,6 +82,7 @@ def result_of(command: CommandConfig, reply: messages.Exit) -> CommandResult:
         bool(reply.flags & (messages.STDOUT_TRUNCATED | messages.STDERR_TRUNCATED)),
         tuple(LeakedProcess(pid or -1, os.fsdecode(name)) for pid, name in reply.leaked) if reply.leaked else (),
         _TIERS[reply.tier],
+        time() - (monotonic() - reply.started_at),
     )
 
 

@@ -176,7 +176,7 @@ def environment_changes(command: CommandConfig, base: Mapping[bytes, bytes]) -> 
     elif (current := current_environment()) != base:  # this process has changed its own since
         changes += [name + b"=" + value for name, value in current.items() if base.get(name) != value]
         changes += [name for name in base if name not in current]
-    for name, value in command.env.items():
+    for name, value in command.env.items() if command.env else ():
         changes.append(os.fsencode(name if value is None else f"{name}={value}"))
     return changes
 
@@ -194,7 +194,12 @@ def _directory(command: CommandConfig, home: Directory) -> str:
     """Where to start the program, empty for where the worker is."""
     if command.cwd is not None:
         return command.cwd
-    return "" if current_directory() == home else os.getcwd()
+    if current_directory() == home:
+        return ""
+    try:
+        return os.getcwd()
+    except OSError as error:  # no worker can be sent there
+        raise OSError(error.errno, os.strerror(error.errno or 0), ".") from None
 
 
 def _seconds(value: float | None) -> float:

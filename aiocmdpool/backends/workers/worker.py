@@ -37,7 +37,7 @@ from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel.transient import Patience
 from aiocmdpool.standalone.wire import frames, messages
 from aiocmdpool.system.leftovers_log import warn_of_leftovers
-from aiocmdpool.system.start_failure import stream_failure
+from aiocmdpool.system.start_failure import shortage, stream_failure
 
 PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its death is no sign of a broken start
 STARVED_LOOKS = 5  # at a killed worker that still waits for CPU time to die, `KILL_TIMEOUT` apart
@@ -299,7 +299,8 @@ class Worker:
             return answer, self._program.connection.receive_descriptors(number, handed_over)
         except OSError as error:
             self._page.give_back(size)
-            message = f"{command.display()}: it has run, but its large output could not be received: {error.strerror}"
+            message = f"{command.display()}: it has run, but its large output could not be received: "
+            message += shortage(error.errno) or os.strerror(error.errno or 0)
             return IoError(message, errno=error.errno, command=command)
 
     def _failure(self, command: CommandConfig, payload: bytes) -> Exception:

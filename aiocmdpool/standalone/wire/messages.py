@@ -32,7 +32,7 @@ OF_HOST = "@host"  # behind the name of a stream in FAILED: its path means anoth
 LEFT_ALONE = 128  # what is listed as leaked lives, because the command said `detach`
 
 _START = struct.Struct("!ddddqBBBBBBHIIHI")
-_EXIT = struct.Struct("!BBBiIdddQQQI")
+_EXIT = struct.Struct("!BBBiIddddQQQI")
 _FAILED = struct.Struct("!i")
 _HELLO = struct.Struct("!HI")
 _PID = struct.Struct("!I")
@@ -175,6 +175,7 @@ class Exit:
         max_rss: Bytes; 0 where it cannot be told from the worker's own.
         stdout, stderr: What was captured; of what is handed over as a descriptor, size and place (`pack_spool`).
         leaked: Pid and name of the processes that were left behind.
+        started_at: When it was started, in seconds of the monotonic clock, which is one for all processes.
     """
 
     __slots__ = (
@@ -185,6 +186,7 @@ class Exit:
         "pid",
         "reason",
         "returncode",
+        "started_at",
         "stderr",
         "stdout",
         "system",
@@ -206,6 +208,7 @@ class Exit:
         stdout: bytes,
         stderr: bytes,
         leaked: "list[tuple[int, bytes]]",
+        started_at: float = 0.0,
     ) -> None:
         self.reason = reason
         self.flags = flags
@@ -219,6 +222,7 @@ class Exit:
         self.stdout = stdout
         self.stderr = stderr
         self.leaked = leaked
+        self.started_at = started_at
 
 
 def pack_exit(result: Exit) -> bytes:
@@ -230,6 +234,7 @@ def pack_exit(result: Exit) -> bytes:
         result.tier,
         result.returncode,
         result.pid,
+        result.started_at,
         result.duration,
         result.user,
         result.system,
@@ -247,7 +252,7 @@ def unpack_exit(payload: bytes) -> Exit:
     Raises:
         ValueError, struct.error: It makes no sense.
     """
-    reason, flags, tier, code, pid, duration, user, system, rss, out, err, more = _EXIT.unpack_from(payload)
+    reason, flags, tier, code, pid, start, duration, user, system, rss, out, err, more = _EXIT.unpack_from(payload)
     if reason > CLOSED or tier > DESCENDANTS:
         raise ValueError(f"there is no reason {reason}, or no tier {tier}")
     a = _EXIT.size
@@ -259,7 +264,7 @@ def unpack_exit(payload: bytes) -> Exit:
         end = payload.index(b"\0", place + _PID.size)
         leaked.append((_PID.unpack_from(payload, place)[0], payload[place + _PID.size : end]))
         place = end + 1
-    return Exit(reason, flags, tier, code, pid, duration, user, system, rss, payload[a:b], payload[b:c], leaked)
+    return Exit(reason, flags, tier, code, pid, duration, user, system, rss, payload[a:b], payload[b:c], leaked, start)
 
 
 def pack_failed(number: int, stage: str) -> bytes:

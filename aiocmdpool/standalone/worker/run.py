@@ -549,6 +549,7 @@ class Run:
             out,
             err,
             self._leaked_or_left(),
+            self.started_at,
         )
 
     def _leaked_or_left(self) -> "list[tuple[int, bytes]]":
