@@ -19,7 +19,7 @@ async def test_two_thousand_quick_commands_lose_no_byte(new_pool):
     pool = new_pool(2)
     texts = [hashlib.sha512(str(number).encode()).hexdigest() * (1 + number % 4) for number in range(2000)]
     ends = await asyncio.wait_for(
-        asyncio.gather(*in_background(pool, *(CommandConfig("echo", [text]) for text in texts))), PATIENCE
+        asyncio.gather(*in_background(pool, *(CommandConfig("echo", [text]) for text in texts))), 3 * PATIENCE
     )
     for text, end in zip(texts, ends, strict=True):
         assert (end.returncode, end.stdout, end.stderr) == (0, text.encode() + b"\n", b"")

@@ -13,6 +13,7 @@ from contract.support import helper, pattern
 from aiocmdpool.backends.workers.ledger import PAGES, Ledger
 from aiocmdpool.commands.command import CommandConfig, OutputPolicy
 from aiocmdpool.commands.errors import CommandTimeout, IoError, OutputLimitExceeded, WorkerLost
+from aiocmdpool.standalone.worker import budget
 from aiocmdpool.standalone.worker.budget import LIMIT, USED_UP
 
 from .support import in_background, outcome, sh
@@ -157,6 +158,23 @@ def test_a_page_is_taken_over_with_its_count():
     ledger.close()
     ledger.close()
     second.give_back(5)
+
+
+def test_a_look_of_the_pool_between_two_steps_of_a_worker_does_not_hide_that_all_is_used_up(monkeypatch):
+    ledger = Ledger(100_000)
+    page = ledger.page()
+    monkeypatch.setattr(budget, "ledger", ledger.descriptor)
+    monkeypatch.setattr(budget, "own_word", int(str(page).partition(":")[2]))
+    count = budget.left(200_000)
+    assert ledger.has_room()  # nothing has been put in yet
+    budget.add(count)
+    assert ledger.words[USED_UP]
+    assert not ledger.has_room()
+    assert ledger.words[USED_UP]
+    page.close()
+    assert ledger.has_room()
+    assert not ledger.words[USED_UP]
+    ledger.close()
 
 
 def test_the_file_of_a_ledger_cannot_be_made_shorter_beneath_the_pool():

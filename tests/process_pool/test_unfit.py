@@ -13,6 +13,7 @@ from aiocmdpool.backends.workers.process_pool import ProcessPool
 from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError, WorkerLost
+from aiocmdpool.standalone.wire.frames import EXIT, FrameDecoder
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, sh, until
 
@@ -130,8 +131,10 @@ async def test_a_reply_that_somebody_else_reads_is_missed(new_pool, ready, relea
     [connection] = [each._program.connection for each in pool._workers]
     release.send()
     thief = os.dup(connection._reading)
-    while select.select([thief], [], [], PATIENCE)[0] and len(os.read(thief, 65536)) < 50:
-        pass  # no PONG: the loop of this process does not turn meanwhile
+    decoder = FrameDecoder()
+    while select.select([thief], [], [], PATIENCE)[0]:  # the loop of this process does not turn meanwhile
+        if EXIT in [kind for kind, _, _ in decoder.feed(os.read(thief, 65536))]:
+            break
     os.close(thief)
     done, [running] = await asyncio.wait([stolen, kept], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
     [error] = [end.result() for end in done]

@@ -42,9 +42,10 @@ class Ledger:
 
     def has_room(self) -> bool:
         """Look whether anything is left, and note it."""
+        self.words[USED_UP] = 0  # first: a worker that puts in the last of it meanwhile says so afterwards
         if self._map is not None and self.words[LIMIT] <= self._put_in() and self.held() > 0:
+            self.words[USED_UP] = 1
             return False
-        self.words[USED_UP] = 0
         return True
 
     def held(self) -> int:

@@ -42,7 +42,7 @@ def left(wanted: int) -> int:
         return wanted
     words = _words()
     room = max(0, words[LIMIT] - sum(words[WORKERS:]))
-    if room <= wanted:
+    if not room:
         _write(1, USED_UP)
     return min(room, wanted)
 
@@ -50,7 +50,11 @@ def left(wanted: int) -> int:
 def add(size: int) -> None:
     """Note that `size` bytes have been put into a memory file; a negative size takes them out again."""
     if ledger >= 0 and size:
-        _write(_words()[own_word] + size, own_word)
+        words = _words()
+        _write(words[own_word] + size, own_word)
+        # Behind the count: the pool clears this word and then looks, so that one of the two sees it.
+        if words[LIMIT] - sum(words[WORKERS:]) <= size:
+            _write(1, USED_UP)
 
 
 def _write(value: int, word: int) -> None:
