@@ -6,7 +6,6 @@ arguments ── our pipes ── run in a worker ── started ── transpor
 import asyncio
 import fcntl
 import functools
-import logging
 import os
 import signal
 import subprocess
@@ -22,11 +21,12 @@ from aiocmdpool.commands.run_control import ChildSetup
 from aiocmdpool.live.owned_run import ControlledExecutor, OwnedRun, close_all
 from aiocmdpool.live.wiring import ALL, open_pipes
 from aiocmdpool.loops.waiting import wait_through
+from aiocmdpool.system.safe_log import SafeLog
 
 LIMIT = 2**16  # bytes; that of asyncio.streams
 PIPE = subprocess.PIPE
 
-_log = logging.getLogger("aiocmdpool.process_pool")
+_log = SafeLog("aiocmdpool.process_pool")
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.SubprocessProtocol)
 
 

@@ -9,12 +9,36 @@ from aiocmdpool.loops.waiting import wait_through
 _NEVER = 1e9  # seconds
 
 
+class LoopClosed:
+    """Calls back when the loop is closed, or thrown away; `cancel` stops that.
+
+    A closed loop drops its timers: so there is a timer that would never fire, and sees that it is dropped.
+
+    Args:
+        loop: That of the caller.
+        on_closed: Called from the thread that closes it, or that throws it away.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_closed: Callable[[], None]) -> None:
+        dropped = _Dropped(on_closed)
+        self._dropped = weakref.ref(dropped)  # only the timer may keep it, and only the loop the timer
+        self._timer = weakref.ref(loop.call_later(_NEVER, dropped))
+
+    def cancel(self) -> None:
+        """Do not call back any more. Harmless when repeated."""
+        dropped, timer = self._dropped(), self._timer()
+        if dropped is not None:
+            dropped.on_end = None
+        if timer is not None:
+            timer.cancel()
+
+
 class LoopEnd:
     """Calls back when the loop is ending, and when it is closed; `cancel` stops that.
 
     A loop tells nobody of its end, but there are two things it does. Who ends it in order cancels all tasks first, as
     `asyncio.run` does before it waits for the threads of its executor: so there is a task that waits to be cancelled.
-    And a closed loop drops its timers: so there is a timer that would never fire, and sees that it is dropped.
+    And it is closed: see `LoopClosed`.
 
     Args:
         loop: That of the caller, running.
@@ -25,8 +49,13 @@ class LoopEnd:
     def __init__(self, loop: asyncio.AbstractEventLoop, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
         self._cancelled = False
-        self._close = LoopClose(loop, on_end)
+        self._closed = LoopClosed(loop, on_end)
         self._task = loop.create_task(self._watch(loop.create_future()), name="aiocmdpool-loop-end")
+
+    @property
+    def has_come(self) -> bool:
+        """Whether all tasks of the loop are being cancelled, or were; known before any of them has had a turn."""
+        return not self._cancelled and (self._task.done() or self._task.cancelling() > 0)
 
     async def _watch(self, never: "asyncio.Future[None]") -> None:
         try:
@@ -40,30 +69,8 @@ class LoopEnd:
         """Do not call back any more. Harmless when repeated; see `waiting.wait_through` for what it returns."""
         self._cancelled = True
         self._task.cancel()
-        self._close.cancel()
+        self._closed.cancel()
         return await wait_through(self._task)
-
-
-class LoopClose:
-    """Calls back when the loop is closed, or thrown away, and takes no task for that; `cancel` stops it.
-
-    Args:
-        loop: That of the caller.
-        on_close: Called once, from the thread that closes it; or wherever it is found to be garbage.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_close: Callable[[], None]) -> None:
-        dropped = _Dropped(on_close)
-        self._dropped = weakref.ref(dropped)  # only the timer may keep it, and only the loop the timer
-        self._timer = weakref.ref(loop.call_later(_NEVER, dropped))
-
-    def cancel(self) -> None:
-        """Do not call back any more. Harmless when repeated."""
-        dropped, timer = self._dropped(), self._timer()
-        if dropped is not None:
-            dropped.on_end = None
-        if timer is not None:
-            timer.cancel()
 
 
 class _Dropped:

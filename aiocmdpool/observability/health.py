@@ -59,6 +59,10 @@ class PoolFacts:
     running: tuple[TaskHandle, ...]
     now: float
     """On the clock of `time.monotonic`."""
+    loop_ended: bool = False
+    """Its event loop was closed, or all tasks of that were cancelled."""
+    disturbed: str | None = None
+    """What executors or hooks have done to it lately that they must not."""
 
 
 def worker_statistics(executor: CommandExecutor | None) -> ProcessPoolStatistics | None:
@@ -88,8 +92,12 @@ def judge(facts: PoolFacts, *, queue_use: float | None, long_running: float | No
         unhealthy.append("the pool is stopped")
     elif not facts.started:
         unhealthy.append("the pool is not started")
+    elif facts.loop_ended:
+        unhealthy.append("the event loop of the pool has ended, and nothing runs any more; make a new pool")
     elif facts.workers is not None and not _resting(facts.workers):
         (degraded if facts.workers.workers else unhealthy).extend(_missing_workers(facts.workers))
+    if facts.disturbed is not None:
+        degraded.append(facts.disturbed)
     use = facts.queued / facts.max_size if facts.max_size is not None else None
     if use is not None and queue_use is not None and use >= queue_use:
         degraded.append(f"the queue is {use:.0%} full: {facts.queued} of {facts.max_size} tasks")

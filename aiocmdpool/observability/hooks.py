@@ -2,13 +2,13 @@
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Iterable
 
 from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.observability.events import EventHook, TaskEvent
+from aiocmdpool.system.safe_log import SafeLog
 
-_log = logging.getLogger("aiocmdpool.hooks")
+_log = SafeLog("aiocmdpool.hooks")
 
 
 class Hooks:
@@ -26,12 +26,24 @@ class Hooks:
         return bool(self._hooks)
 
     def tell(self, event: TaskEvent) -> None:
-        """Call every hook with an event."""
+        """Call every hook with an event.
+
+        Raises:
+            BaseException: The first that is no `Exception` (`KeyboardInterrupt`, `pytest.fail`), when all were called.
+        """
+        interruption: BaseException | None = None
         for hook in self._hooks:
             try:
                 hook(event)
             except (Exception, asyncio.CancelledError):  # the latter would pass for the end of whoever is running here
                 self._report(hook, type(event))
+            except BaseException as raised:
+                interruption = interruption or raised
+        if interruption is not None:
+            try:
+                raise interruption
+            finally:
+                del interruption  # else this frame and the error keep each other alive
 
     def _report(self, hook: EventHook, kind: type[TaskEvent]) -> None:
         """Log what a hook raised; once for each kind of event, for what fails always would fill the log."""

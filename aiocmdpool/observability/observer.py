@@ -10,11 +10,18 @@ from time import monotonic
 
 from aiocmdpool.commands.errors import ExecuteError
 from aiocmdpool.commands.result import CommandResult, EndReason
-from aiocmdpool.observability.events import EventHook, OutputLimitReached, TaskFinished, TaskQueued, TaskStarted
+from aiocmdpool.observability.events import (
+    EventHook,
+    OutputLimitReached,
+    TaskEvent,
+    TaskFinished,
+    TaskQueued,
+    TaskStarted,
+)
 from aiocmdpool.observability.histogram import LatencyHistogram, LatencyRecorder
 from aiocmdpool.observability.hooks import Hooks
 from aiocmdpool.observability.task_log import POOL_LOG, level_of, log_finished
-from aiocmdpool.tasks.handle import TaskHandle
+from aiocmdpool.tasks.handle import Cancellation, TaskHandle
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,19 +37,21 @@ class PoolLatencies:
 
 
 class PoolObserver:
-    """Told of every task of one pool.
+    """Told of every task of one pool. Raises what a hook raises and is no `Exception`, when all else is done.
 
     Args:
-        hooks: Called with every event.
+        hooks: Called with every event, in the context of the task's push.
 
     Raises:
         ConfigError: A hook is none.
     """
 
-    __slots__ = ("_hooks", "_queue", "_run", "_spawn")
+    __slots__ = ("_hooks", "_queue", "_run", "_spawn", "wants_context")
 
     def __init__(self, hooks: Iterable[EventHook] = ()) -> None:
         self._hooks = Hooks(hooks) or None
+        self.wants_context = self._hooks is not None
+        """Whether the context of its push is to be kept with each task."""
         self._queue, self._spawn, self._run = LatencyRecorder(), LatencyRecorder(), LatencyRecorder()
 
     def latencies(self) -> PoolLatencies:
@@ -52,15 +61,17 @@ class PoolObserver:
     def queued(self, handle: TaskHandle) -> None:
         """A task was accepted."""
         if self._hooks is not None:
-            self._hooks.tell(TaskQueued(handle.id, handle.command, handle.pushed_at, handle.priority))
+            self._tell(self._hooks, handle, TaskQueued(handle.id, handle.command, handle.pushed_at, handle.priority))
 
     def started(self, handle: TaskHandle, now: float) -> None:
         """A task is about to run."""
         self._queue.record(now - handle.pushed_at)
         if self._hooks is not None:
-            self._hooks.tell(TaskStarted(handle.id, handle.command, now, handle.pushed_at))
+            self._tell(self._hooks, handle, TaskStarted(handle.id, handle.command, now, handle.pushed_at))
 
-    def finished(self, handle: TaskHandle, result: CommandResult | None, error: BaseException | None) -> None:
+    def finished(
+        self, handle: TaskHandle, result: CommandResult | None, error: BaseException | Cancellation | None
+    ) -> None:
         """A task is settled."""
         if result is None and isinstance(error, ExecuteError):
             result = error.result
@@ -72,10 +83,32 @@ class PoolObserver:
         logged = POOL_LOG.isEnabledFor(level)
         if self._hooks is None and not logged:
             return
+        if isinstance(error, Cancellation):
+            error = handle.exception()
         event = TaskFinished(handle.id, handle.command, now, handle.status, result, error, handle.pushed_at, started_at)
-        if self._hooks is not None:
+        try:
+            if self._hooks is not None:
+                self._tell_finished(self._hooks, handle, event)
+        finally:
+            if logged:
+                log_finished(level, event)
+
+    def _tell_finished(self, hooks: Hooks, handle: TaskHandle, event: TaskFinished) -> None:
+        result = event.result
+        try:
             if result is not None and (result.truncated or result.end_reason is EndReason.OUTPUT_LIMIT):
-                self._hooks.tell(OutputLimitReached(handle.id, handle.command, now, result))
-            self._hooks.tell(event)
-        if logged:
-            log_finished(level, event)
+                self._tell(hooks, handle, OutputLimitReached(handle.id, handle.command, event.time, result))
+        finally:
+            self._tell(hooks, handle, event)
+
+    @staticmethod
+    def _tell(hooks: Hooks, handle: TaskHandle, event: TaskEvent) -> None:
+        """Call the hooks in the context of the push, the same for all events: one may undo what another has set."""
+        context = handle.context
+        if context is None:
+            hooks.tell(event)
+            return
+        try:
+            context.run(hooks.tell, event)
+        except RuntimeError:  # a hook that runs in it has caused this event; from `tell` itself no `Exception` comes
+            context.copy().run(hooks.tell, event)

@@ -6,19 +6,21 @@ the messages of errors say: the label or the command line, never the environment
 """
 
 import logging
-import traceback
 
 from aiocmdpool.commands.errors import ExecuteError, WorkerLost
 from aiocmdpool.observability.events import TaskFinished
+from aiocmdpool.system.safe_log import SafeLog
+from aiocmdpool.tasks.handle import Cancellation
 from aiocmdpool.tasks.status import TaskStatus
 
 POOL_LOG = logging.getLogger("aiocmdpool.pool")
+_log = SafeLog(POOL_LOG.name)
 
 # A library is silent until somebody listens: without this, warnings would go to stderr by `logging.lastResort`.
 logging.getLogger("aiocmdpool").addHandler(logging.NullHandler())
 
 
-def level_of(status: TaskStatus, error: BaseException | None) -> int:
+def level_of(status: TaskStatus, error: BaseException | Cancellation | None) -> int:
     """The level at which the end of a task is told."""
     if status is not TaskStatus.FAILED:
         return logging.DEBUG
@@ -28,15 +30,7 @@ def level_of(status: TaskStatus, error: BaseException | None) -> int:
 
 
 def log_finished(level: int, event: TaskFinished) -> None:
-    """Tell the end of a task. A log that is set up so that it raises is no reason for a run to fail."""
-    try:
-        _log_finished(level, event)
-    except Exception:
-        if logging.raiseExceptions:  # as handlers do with their own
-            traceback.print_exc()
-
-
-def _log_finished(level: int, event: TaskFinished) -> None:
+    """Tell the end of a task."""
     shown = event.command.display()
     result, error, reason = event.result, event.error, event.end_reason
     fields = {
@@ -50,8 +44,8 @@ def _log_finished(level: int, event: TaskFinished) -> None:
         "run": event.run,
     }
     if error is None and result is not None:
-        POOL_LOG.log(level, "%s: %s in %.3f s", shown, result.status_text(), result.duration, extra=fields)
+        _log.log(level, "%s: %s in %.3f s", shown, result.status_text(), result.duration, extra=fields)
     elif isinstance(error, ExecuteError):
-        POOL_LOG.log(level, "%s", error, extra=fields)
+        _log.log(level, "%s", error, extra=fields)
     else:
-        POOL_LOG.log(level, "%s: its executor failed: %r", shown, error, extra=fields, exc_info=error)
+        _log.log(level, "%s: its executor failed: %r", shown, error, extra=fields, exc_info=error)

@@ -7,7 +7,6 @@ that somebody would have to close, and policies have no end of their own. So the
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,12 +17,13 @@ from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.headroom import CpuPressure, Memory
+from aiocmdpool.system.safe_log import SafeLog
 
 T = TypeVar("T")
 
 FRESH = 0.05  # seconds for which a look that found room serves other starts: it costs some 50 µs
 
-_log = logging.getLogger(__name__)
+_log = SafeLog(__name__)
 
 
 class Admission:

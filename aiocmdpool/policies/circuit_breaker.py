@@ -7,7 +7,6 @@ has had no release since 2021.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Hashable
 
 from aiocmdpool.commands import validate
@@ -19,8 +18,9 @@ from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.circuits import Circuits, CircuitState
 from aiocmdpool.policies.classify import Outcome, describe, failed
 from aiocmdpool.policies.keys import Key, by_program, key_of
+from aiocmdpool.system.safe_log import SafeLog
 
-_log = logging.getLogger(__name__)
+_log = SafeLog(__name__)
 
 
 class CircuitBreaker:

@@ -8,7 +8,6 @@ garbage collection. What would be left of it is one line of arithmetic.
 
 import asyncio
 import dataclasses
-import logging
 from collections.abc import Callable
 
 from aiocmdpool.commands import validate
@@ -19,8 +18,9 @@ from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.policies.backoff import Backoff, clean_backoff
 from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.classify import FINAL, Outcome, describe, may_pass
+from aiocmdpool.system.safe_log import SafeLog
 
-_log = logging.getLogger(__name__)
+_log = SafeLog(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -49,7 +49,8 @@ class CommandPool(PoolView):
         history: How many finished tasks `tracker` remembers.
         hooks: Called with every event of every task; see `aiocmdpool.observability.events`.
 
-    Concurrency: belongs to one loop; `CommandPool` methods are not for other threads.
+    Concurrency: belongs to the loop on which it is first used; on another one, its methods raise an `ExecuteError` that
+    says so. They are not for other threads. When that loop ends before the pool is stopped, every task is settled.
 
     Example:
         >>> async with CommandPool(ExecutionConfig(concurrency_limit=8), max_size=1000) as pool:
@@ -122,7 +123,7 @@ class CommandPool(PoolView):
         self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
     ) -> list[TaskHandle]:
         """Add commands in order, waiting for room for each. Cancelled in between, it leaves those added so far."""
-        self._life.check_open()
+        self._life.check_push()
         return [await self.push_task(c, priority=priority, queue_timeout=queue_timeout) for c in commands]
 
     def try_push_tasks(
@@ -134,7 +135,7 @@ class CommandPool(PoolView):
             QueueFull: There is not enough room for all of them; nothing was added.
             PoolClosed: The pool is stopped.
         """
-        self._life.check_open()
+        self._life.check_push()
         batch = list(commands)
         for command in batch:
             self._check_push(command, priority, queue_timeout)
@@ -248,7 +249,10 @@ class CommandPool(PoolView):
         return self._tasks.take()
 
     def clear(self) -> int:
-        """Cancel everything that waits in the queue; returns how many tasks that were."""
+        """Cancel everything that waits in the queue; returns how many tasks that were.
+
+        The queue is empty at once. Of many tasks, some are settled in later turns of the loop, so that none takes long.
+        """
         return self._tasks.clear()
 
     # -- lifecycle --------------------------------------------------------------------------------------------------
@@ -287,8 +291,7 @@ class CommandPool(PoolView):
         await self.stop(drain=kind is None)
 
     def _check_push(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> None:
-        asyncio.get_running_loop()  # raises now rather than half-way
-        self._life.check_open(command)
+        self._life.check_push(command)
         validate.instance_of(CommandConfig)("command", command)
         validate.instance_of(int)("priority", priority)
         validate.seconds("queue_timeout", queue_timeout)

@@ -1,19 +1,26 @@
 """`CommandPool.map`: many commands in, results out, bounded in flight.
 
 A feeder task takes commands from the source and pushes them, so that a slow source does not hold back results, nor slow
-results the source beyond the bound.
+results the source beyond the bound. It also closes the source, in the task that has iterated over it.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from time import perf_counter
 
 from aiocmdpool.commands.command import CommandConfig
-from aiocmdpool.commands.errors import ExecuteError
+from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.loops.waiting import wait_through
+from aiocmdpool.system.safe_log import SafeLog
 from aiocmdpool.tasks.handle import TaskHandle
 
 Commands = Iterable[CommandConfig] | AsyncIterable[CommandConfig]
+
+SOURCE_TIMEOUT = 2.0  # seconds that a source has to end when the iteration is left; one that goes on is left behind
+SLICE = 0.001  # seconds of a turn of the loop that are spent on cancelling what is in flight
+
+_log = SafeLog("aiocmdpool.pool")
 
 
 async def map_commands(
@@ -43,9 +50,11 @@ async def map_commands(
                 outcome = error
             flight.landed(handle)
             yield outcome
-        await feeder  # raises what the source raised
+        if feeder.cancelled():  # not by the caller, who must not take it for a cancellation of its own
+            raise TaskCancelled(f"map: its source, {commands!r}, raised CancelledError, or its task was cancelled")
+        feeder.result()  # raises what the source raised
     finally:
-        await flight.abandon(feeder)
+        await flight.abandon(feeder, commands)
 
 
 class _Flight:
@@ -55,17 +64,25 @@ class _Flight:
         self._push = push
         self._ordered = ordered
         self._places = asyncio.Semaphore(in_flight)
+        self._is_left = False
         self.handles: set[TaskHandle] = set()
         self.arrivals: asyncio.Queue[TaskHandle | None] = asyncio.Queue()  # bounded by the places
 
     async def feed(self, commands: Commands) -> None:
-        """Push commands as there are places."""
-        if isinstance(commands, AsyncIterable):
-            async for command in commands:
-                await self._launch(command)
-        else:
+        """Push commands as there are places, and close an async generator in the end."""
+        if not isinstance(commands, AsyncIterable):
             for command in commands:
                 await self._launch(command)
+            return
+        source = aiter(commands)
+        try:
+            async for command in source:
+                if self._is_left:  # and the source has swallowed the cancellation that was to tell it
+                    break
+                await self._launch(command)
+        finally:
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
 
     async def _launch(self, command: CommandConfig) -> None:
         await self._places.acquire()
@@ -81,15 +98,33 @@ class _Flight:
         self.handles.discard(handle)
         self._places.release()
 
-    async def abandon(self, feeder: "asyncio.Task[None]") -> None:
-        """Stop feeding, cancel what is in flight, and wait until it is settled."""
+    async def abandon(self, feeder: "asyncio.Task[None]", commands: Commands) -> None:
+        """Stop feeding, cancel what is in flight, and wait until it is settled, and the source closed."""
+        self._is_left = True
         feeder.cancel()
-        cancelled = await wait_through(feeder)
-        if not feeder.cancelled():
-            feeder.exception()  # seen; if it mattered, it has been raised already
-        for handle in self.handles:
-            handle.cancel()
+        cancelled = await self._cancel_all()
+        cancelled = await wait_through(feeder, SOURCE_TIMEOUT) or cancelled
+        if feeder.done():
+            if not feeder.cancelled():
+                feeder.exception()  # seen; if it mattered, it has been raised already
+        else:
+            feeder.add_done_callback(lambda feeder: feeder.cancelled() or feeder.exception())
+            _log.warning("map: its source %r goes on although it was cancelled, and is left to itself", commands)
+        cancelled = await self._cancel_all() or cancelled  # what was just being pushed
         for handle in self.handles:
             cancelled = await handle.wait_settled() or cancelled
         if cancelled is not None:
             raise cancelled
+
+    async def _cancel_all(self) -> asyncio.CancelledError | None:
+        """Cancel what is in flight, however much that is, without holding the loop for long."""
+        cancelled, until = None, perf_counter() + SLICE
+        for handle in tuple(self.handles):
+            handle.cancel()
+            if perf_counter() > until:
+                try:
+                    await asyncio.sleep(0)
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                until = perf_counter() + SLICE
+        return cancelled

@@ -1,14 +1,17 @@
 """The bounded queue of a pool: by priority, first come first served within one."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+import contextlib
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from aiocmdpool.commands.errors import ExecuteError, QueueFull
 from aiocmdpool.tasks.handle import TaskHandle
 
 _COMPACT_AT = 64  # withdrawn entries before it can pay to sweep them out
+_REFUSED_AT_ONCE = 100  # pushers in one turn of the loop; the next one has them all go on
 
 
 class PoolQueue(Protocol):
@@ -36,8 +39,33 @@ class PoolQueue(Protocol):
     def withdrawn(self, handle: TaskHandle, /) -> None:
         """Take note that a task in the queue is not wanted any more."""
 
+    def take_all(self) -> tuple[int, Iterator[TaskHandle]]:
+        """Empty it at once, however long it is; how many tasks that were, and those of them that are wanted."""
+
     def refuse_pushers(self, error: Callable[[], ExecuteError], /) -> None:
         """From now on nobody may push."""
+
+
+_Entry = tuple[int, int, TaskHandle]
+
+
+class _Entries(asyncio.PriorityQueue[_Entry]):
+    """That of asyncio, by what it lets a subclass replace, with two ways to remove many entries at once."""
+
+    _queue: list[_Entry]
+
+    def _init(self, maxsize: int) -> None:
+        self._queue = []
+
+    def take_all(self) -> list[_Entry]:
+        """Remove and return all entries, in the order of the heap."""
+        taken, self._queue = self._queue, []
+        return taken
+
+    def keep(self, is_wanted: Callable[[TaskHandle], bool]) -> None:
+        """Remove all other entries."""
+        self._queue = [entry for entry in self._queue if is_wanted(entry[2])]
+        heapq.heapify(self._queue)
 
 
 class TaskQueue:
@@ -53,9 +81,12 @@ class TaskQueue:
 
     def __init__(self, max_size: int | None) -> None:
         self.max_size = max_size
-        self._entries: asyncio.PriorityQueue[tuple[int, int, TaskHandle]] = asyncio.PriorityQueue()
+        self._entries = _Entries()
+        self._wanted = 0  # entries that are
+        self._last_id = self._cleared_id = 0  # of the tasks put into it; up to which they were all taken out of it
         self._places = 0  # taken: by tasks in the queue, or by pushers about to put one
-        self._pushers: deque[asyncio.Future[None]] = deque()
+        # In the order in which they came, and any of them leaves at no cost: thousands may, when their server stops.
+        self._pushers: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     def __len__(self) -> int:
         return self._places
@@ -69,12 +100,12 @@ class TaskQueue:
             self._places += 1
             return
         turn = asyncio.get_running_loop().create_future()
-        self._pushers.append(turn)
+        self._pushers[turn] = None
         try:
             await turn
         except asyncio.CancelledError:
             if turn in self._pushers:
-                self._pushers.remove(turn)
+                del self._pushers[turn]
             elif turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.give_back()
             raise
@@ -97,6 +128,8 @@ class TaskQueue:
 
     def put(self, handle: TaskHandle) -> None:
         """Put a task into a place taken before."""
+        self._wanted += 1
+        self._last_id = handle.id
         self._entries.put_nowait((-handle.priority, handle.id, handle))
 
     async def get(self) -> TaskHandle:
@@ -104,6 +137,7 @@ class TaskQueue:
         while True:
             handle = (await self._entries.get())[2]
             if not handle.done():
+                self._wanted -= 1
                 self.give_back()
                 return handle
 
@@ -112,9 +146,21 @@ class TaskQueue:
         while not self._entries.empty():
             handle = self._entries.get_nowait()[2]
             if not handle.done():
+                self._wanted -= 1
                 self.give_back()
                 return handle
         return None
+
+    def take_all(self) -> tuple[int, Iterator[TaskHandle]]:
+        """Empty it; how many tasks that were, and those of them that are still wanted when they are asked for."""
+        cleared, self._wanted = self._wanted, 0
+        self._cleared_id = self._last_id
+        left = cleared
+        while left and self._pushers:
+            self.give_back()
+            left -= 1
+        self._places -= left
+        return cleared, _wanted_of(self._entries.take_all())
 
     def unheard(self) -> int:
         """None: whoever puts a task into it has told the pool."""
@@ -122,25 +168,41 @@ class TaskQueue:
 
     def withdrawn(self, handle: TaskHandle) -> None:
         """Take note that a task in the queue is settled next: its place is free."""
+        if handle.id <= self._cleared_id:  # it is not in here any more
+            return
+        self._wanted -= 1
         self.give_back()
-        entries = self._entries
-        if entries.qsize() > 2 * self._places + _COMPACT_AT:
-            for entry in [entries.get_nowait() for _ in range(entries.qsize())]:
-                if not entry[2].done() and entry[2] is not handle:
-                    entries.put_nowait(entry)
+        if self._entries.qsize() > 2 * self._places + _COMPACT_AT:
+            self._entries.keep(lambda other: not other.done() and other is not handle)
 
     def refuse_pushers(self, error: Callable[[], ExecuteError]) -> None:
-        """Fail everyone who waits for room, each with an error of its own."""
-        while self._pushers:
-            turn = self._pushers.popleft()
+        """Fail everyone who waits for room, each with an error of its own; of many, some in later turns of the loop."""
+        refused = 0
+        while self._pushers and refused < _REFUSED_AT_ONCE:
+            turn, _ = self._pushers.popitem(last=False)
+            refused += 1
             if not turn.done():
-                turn.set_exception(error())
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits on it any more
+                    turn.set_exception(error())
+        if self._pushers:
+            loop = next(iter(self._pushers)).get_loop()
+            if not loop.is_closed():
+                loop.call_soon(self.refuse_pushers, error)
 
     def give_back(self) -> None:
         """Free a place: it goes to whoever has waited longest."""
         while self._pushers:
-            turn = self._pushers.popleft()
+            turn, _ = self._pushers.popitem(last=False)
             if not turn.done():  # not cancelled meanwhile
                 turn.set_result(None)
                 return
         self._places -= 1
+
+
+def _wanted_of(entries: list[_Entry]) -> Iterator[TaskHandle]:
+    """Hand out the tasks of a heap that are wanted, and forget each entry: to do that for all at once takes long."""
+    entries.reverse()
+    while entries:
+        handle = entries.pop()[2]
+        if not handle.done():
+            yield handle

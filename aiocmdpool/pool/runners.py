@@ -1,33 +1,46 @@
-"""The tasks of a pool, each from accepted to settled. `CommandPool` is the door; this alone writes their state."""
+"""The runs of a pool's tasks: taken off the queue, given a permit and to the executor, ended."""
 
 import asyncio
 import dataclasses
-from time import monotonic, time
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from aiocmdpool.commands.command import CommandConfig
-from aiocmdpool.commands.errors import CommandTimeout, ExecuteError, TaskCancelled
+from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
 from aiocmdpool.commands.executor import CommandExecutor, checked_result
-from aiocmdpool.commands.result import CommandResult, EndReason
+from aiocmdpool.commands.result import EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.observability.observer import PoolObserver
+from aiocmdpool.pool.ledger import TaskLedger
 from aiocmdpool.pool.priority_queue import PoolQueue
-from aiocmdpool.pool.statistics import PoolCounters
-from aiocmdpool.tasks.handle import TaskHandle
+from aiocmdpool.system.safe_log import SafeLog
+from aiocmdpool.tasks.handle import Cancellation, TaskHandle
 from aiocmdpool.tasks.status import TaskStatus, TaskStatusTracker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiocmdpool.live.owned_run import ControlledExecutor
 
+_log = SafeLog("aiocmdpool.pool")
 
-class PoolTasks:
-    """Accepts, runs, cancels and settles tasks; every task is settled exactly once.
+# Seconds that an executor gets to end a cancelled command, beside the graces of that. What cannot be killed ends its
+# call five seconds after KILL.
+OVERTIME = 6.0
+
+
+class PoolTasks(TaskLedger):
+    """Runs and cancels tasks, beside what the ledger does.
 
     Args:
         queue: Where accepted tasks wait.
         permits: One is held for each command that runs.
         tracker: Told every status.
-        observer: Told of every task when it is accepted, started and settled; it never raises.
+        observer: Told of every task when it is accepted, started and settled.
+
+    Attributes:
+        is_ending: Says whether a cancelled runner is to end, because the pool or the loop does.
+        on_lost: Called with a runner whose executor does not end what was cancelled.
     """
 
     def __init__(
@@ -37,53 +50,59 @@ class PoolTasks:
         tracker: TaskStatusTracker,
         observer: PoolObserver | None = None,
     ) -> None:
-        self._queue = queue
+        super().__init__(queue, tracker, observer)
         self._permits = permits
-        self._tracker = tracker
-        self._observer = observer or PoolObserver()
-        self._active: dict[TaskHandle, asyncio.Task[None]] = {}  # off the queue: waiting for a permit, or running
-        self._timers: dict[TaskHandle, asyncio.TimerHandle] = {}  # queue deadlines
-        self._killing = ""  # why, once everything is being ended
-        self._all_settled: asyncio.Future[None] | None = None
-        self.counters = PoolCounters(queue.unheard)
-        self.loop: asyncio.AbstractEventLoop
-
-    def accept(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> TaskHandle:
-        """Make the task for a place in the queue that the caller has taken. No await: it cannot be left half done."""
-        loop = self.loop = asyncio.get_running_loop()
-        handle = TaskHandle(command, self, priority)
-        if queue_timeout is not None:
-            # An idle runner needs a turn of the loop to take the task, even where it may not wait at all.
-            self._timers[handle] = loop.call_later(max(queue_timeout, 0.001), self._expire, handle, queue_timeout)
-        self._queue.put(handle)
-        self.adopt(handle)
-        return handle
-
-    def adopt(self, handle: TaskHandle) -> None:
-        """Count a task among those of the pool, and tell of it."""
-        self.counters.submitted += 1
-        self._tracker.register(handle.id)
-        self._observer.queued(handle)
+        self.is_ending: Callable[[], bool] = lambda: True
+        self.on_lost: Callable[[asyncio.Task[None]], object] = lambda _: None
 
     async def run_tasks(self, executor: CommandExecutor) -> None:
-        """A runner: takes tasks off the queue, one at a time, until it is cancelled."""
+        """A runner: takes tasks off the queue, one at a time.
+
+        It returns when it is not to be used any more, because an executor has left it cancelled, or came back to it too
+        late. It raises what an executor or a hook raises and is no `Exception`; the task has got that as its error.
+        """
         runner = asyncio.current_task()
         assert runner is not None
-        while True:
+        while not runner.cancelling():
             handle = await self._queue.get()
+            if self._killing:  # what a thread has pushed just now; not too many in one turn
+                self._settle(handle, TaskStatus.CANCELLED, error=Cancellation(self._killing, EndReason.CLOSED))
+                await asyncio.sleep(0)
+                continue
             self._active[handle] = runner
+            holds_permit = False
             try:
-                async with self._permits:
-                    if not handle.done():  # cancelled or expired while it waited for the permit
-                        await self._run(executor, handle, runner)
+                try:
+                    await self._permits.acquire()
+                except asyncio.CancelledError:
+                    if self.is_ending():
+                        raise
+                    await self._acquire_again()
+                holds_permit = True
+                if not handle.done():  # cancelled or expired while it waited for the permit
+                    await self._run(executor, handle, runner)
             except Exception as failure:  # permits that are somebody else's, and belong to another loop
                 if not handle.done():
                     self._settle(handle, TaskStatus.FAILED, error=failure)
             finally:
-                del self._active[handle]
+                was_given_up = self._active.pop(handle, None) is None
+                if holds_permit and not was_given_up:
+                    self._permits.release()
                 if not handle.done():  # the runner itself was cancelled there
                     self._settle(handle, TaskStatus.CANCELLED, error=self._cancelled(handle, "its pool was abandoned"))
             del handle  # it holds the result, and the next task may be long in coming
+            if was_given_up:
+                return
+
+    async def _acquire_again(self) -> None:
+        """Wait on for a permit: the cancellation was meant for a run that is over, not for this task."""
+        while True:
+            try:
+                await self._permits.acquire()
+                return
+            except asyncio.CancelledError:
+                if self.is_ending():
+                    raise
 
     async def _run(self, executor: CommandExecutor, handle: TaskHandle, runner: "asyncio.Task[None]") -> None:
         """Own one run, whatever the executor does."""
@@ -96,14 +115,15 @@ class PoolTasks:
             result = checked_result(await _execute(executor, handle.command, handle.control), handle.command)
             status = TaskStatus.COMPLETED
         except asyncio.CancelledError as cancellation:
-            status, error = TaskStatus.CANCELLED, self._cancellation(handle, cancellation)
+            status, error = TaskStatus.CANCELLED, self._with_output(handle, cancellation)
             meant = handle.cancellation is not None
             if runner.cancelling() - cancelled_before > meant:  # not (only) this task was meant, but the runner
                 raise
         except Exception as failure:
             error = failure
-        except BaseException as failure:  # KeyboardInterrupt, SystemExit: the task is settled, the loop ends
+        except BaseException as failure:
             error = failure
+            self.disturbances.note(f"{handle.command.display()} ended with {failure!r}")
             raise
         finally:
             if handle.cancellation is not None:
@@ -121,104 +141,61 @@ class PoolTasks:
         self._drop_timer(handle)
         return now
 
-    def _settle(
-        self,
-        handle: TaskHandle,
-        status: TaskStatus,
-        result: CommandResult | None = None,
-        error: BaseException | None = None,
-    ) -> None:
-        """Give a task its one and only outcome, and count it."""
-        self._drop_timer(handle)
-        queued = handle.queued
-        if result is not None:
-            result = result.with_queued(queued, handle.id)
-        elif isinstance(error, ExecuteError):
-            _name_task(error, handle)
-        self.counters.settled(status, error)
-        self._tracker.register(handle.id, status)
-        handle.settle(status, result, error)
-        if self._all_settled is not None and not self.counters.unsettled and not self._all_settled.done():
-            self._all_settled.set_result(None)
-        self._observer.finished(handle, result, error)
-
     def running(self) -> tuple[TaskHandle, ...]:
         """The tasks that run now; may be asked from any thread."""
         return tuple(handle for handle in tuple(self._active) if handle.started_at is not None)
-
-    def _drop_timer(self, handle: TaskHandle) -> None:
-        if self._timers and (timer := self._timers.pop(handle, None)):
-            timer.cancel()
 
     # -- ends that come from outside --------------------------------------------------------------------------------
 
     def cancel_task(self, handle: TaskHandle) -> None:
         """Cancel a task of this pool; `TaskHandle.cancel` is the public way."""
+        self.check_loop(handle.command)
         if handle.done():
             return
         if handle.status is TaskStatus.PENDING:
-            self._withdraw(handle, TaskStatus.CANCELLED, self._cancelled(handle, "cancelled before it started"))
-        elif self._active[handle] is asyncio.current_task():  # from inside its own run: before 3.13 the cancellation
-            asyncio.get_running_loop().call_soon(self.cancel_task, handle)  # could outlive the run and hit the next
+            self._withdraw(handle, TaskStatus.CANCELLED, self._cancellation("cancelled before it started"))
+        elif self._active[handle] is asyncio.current_task(self.loop):  # from inside its own run: before 3.13 the
+            self.loop.call_soon(self.cancel_task, handle)  # cancellation could outlive the run and hit the next
         elif handle.cancellation is None:
             handle.cancellation = self._cancelled(handle, "cancelled while it ran")
+            seconds = handle.command.grace + handle.command.leftover_grace + OVERTIME
+            self._timers[handle] = self.loop.call_later(seconds, self._give_up, handle, seconds)
             self._active[handle].cancel()
 
-    def _expire(self, handle: TaskHandle, queue_timeout: float) -> None:
-        """The queue deadline of a task has passed."""
-        message = (
-            f"{handle.command.display()}: waited in the queue longer than its queue_timeout of {queue_timeout:g} s"
-        )
-        error = CommandTimeout(message, command=handle.command, end_reason=EndReason.QUEUE_TIMEOUT)
-        self._withdraw(handle, TaskStatus.FAILED, error)
+    def _give_up(self, handle: TaskHandle, seconds: float) -> None:
+        """Settle a task whose executor swallows its cancellation; its permit comes back, and another runner."""
+        runner, error = self._active.pop(handle), handle.cancellation
+        why = f"{error}, but its executor goes on {seconds:g} s later and is left to itself"
+        self.disturbances.note(why)
+        self.counters.running -= 1
+        reason = error.end_reason if error is not None else None
+        given_up = TaskCancelled(why, command=handle.command, end_reason=reason)
+        self._settle(handle, TaskStatus.CANCELLED, error=given_up)
+        self._permits.release()
+        self.on_lost(runner)
+        runner.cancel()
+        _log.warning("%s", why)
 
-    def _withdraw(self, handle: TaskHandle, status: TaskStatus, error: ExecuteError) -> None:
-        if handle not in self._active:
-            self._queue.withdrawn(handle)
-        self._settle(handle, status, error=error)
-
-    def clear(self) -> int:
-        """Cancel everything in the queue; returns how many tasks that were."""
-        cleared = 0
-        while (handle := self._queue.get_nowait()) is not None:
-            self._settle(handle, TaskStatus.CANCELLED, error=self._cancelled(handle, "cleared from the queue"))
-            cleared += 1
-        return cleared
-
-    def take(self) -> CommandConfig | None:
-        """Take the next command off the queue; its task ends as cancelled."""
-        handle = self._queue.get_nowait()
-        if handle is None:
-            return None
-        self._settle(handle, TaskStatus.CANCELLED, error=self._cancelled(handle, "taken off the queue by pop_task()"))
-        return handle.command
-
-    def cancel_all(self) -> None:
+    def cancel_all(self, why: str = "the pool was stopped") -> None:
         """Cancel what waits and what runs, because the pool is closing."""
-        self._killing = "the pool was stopped"
-        self.clear()
+        self._killing = why
         for handle in list(self._active):
             if not handle.done():
                 self.cancel_task(handle)
+        self.clear()
 
     def abandon(self) -> None:
         """Settle everything although nothing has ended: the loop is closed, and no run goes on."""
         self._all_settled = None  # nobody on that loop waits for it any more
         self._killing = "the loop of its pool was closed"
         self.clear()
+        self._clearing.finish()
         for handle in tuple(self._active):
             if not handle.done():
                 self.counters.running -= handle.status is TaskStatus.RUNNING
                 self._settle(handle, TaskStatus.CANCELLED, error=self._cancelled(handle, self._killing))
 
-    def settled(self) -> "asyncio.Future[None]":
-        """A future for the moment when no task is unsettled; asked for once, when no more are accepted."""
-        self._all_settled = asyncio.get_running_loop().create_future()
-        if not self.counters.unsettled:
-            self._all_settled.set_result(None)
-        return self._all_settled
-
-    def _cancellation(self, handle: TaskHandle, cancellation: asyncio.CancelledError) -> TaskCancelled:
+    def _with_output(self, handle: TaskHandle, cancellation: asyncio.CancelledError) -> TaskCancelled:
         """The error for a run that was cancelled, with its result so far where the backend knows it."""
         error = handle.cancellation or self._cancelled(handle, "cancelled while it ran")
         cause = cancellation.__cause__
@@ -226,22 +203,6 @@ class PoolTasks:
             reason = error.end_reason or EndReason.CANCELLED
             error.result = dataclasses.replace(cause.result, end_reason=reason)
         return error
-
-    def _cancelled(self, handle: TaskHandle, why: str) -> TaskCancelled:
-        reason = EndReason.CANCELLED
-        if self._killing:
-            reason, why = EndReason.CLOSED, self._killing
-        return TaskCancelled(f"{handle.command.display()}: {why}", command=handle.command, end_reason=reason)
-
-
-def _name_task(error: ExecuteError, handle: TaskHandle) -> None:
-    """Tell an error, and its result, of which task it is the end."""
-    error.task_id = handle.id
-    if error.result is not None:
-        error.result = error.result.with_queued(handle.queued, handle.id)
-        error.started_at = error.result.started_at
-    if error.started_at is None and handle.started_at is not None:
-        error.started_at = time() - (monotonic() - handle.started_at)
 
 
 async def _execute(executor: CommandExecutor, command: CommandConfig, control: RunControl | None) -> object:

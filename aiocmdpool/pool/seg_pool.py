@@ -6,6 +6,7 @@ Behind the queue it is a `CommandPool`: the same tasks, runners and life.
 """
 
 import asyncio
+import contextvars
 import os
 import weakref
 from collections.abc import Callable, Iterable
@@ -18,7 +19,6 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ConfigError, ExecuteError, PoolClosed
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
-from aiocmdpool.loops.loop_end import LoopEnd
 from aiocmdpool.observability.events import EventHook
 from aiocmdpool.observability.observer import PoolObserver
 from aiocmdpool.pool.lifecycle import PoolLife
@@ -81,9 +81,8 @@ class CommandPoolSeg(PoolView):
         self._observer = PoolObserver(hooks)
         self._tasks = PoolTasks(self._queue, permits, self.tracker, self._observer)
         self._queue.adopt = self._tasks.adopt
-        self._life = PoolLife(self.config, executor, self._queue, self._tasks)
+        self._life = PoolLife(self.config, executor, self._queue, self._tasks, self._loop_ended)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_end: LoopEnd | None = None
         self._over = False
         _pools.add(self)
 
@@ -105,6 +104,8 @@ class CommandPoolSeg(PoolView):
         if queue.max_size is not None:
             queue.check_room()
         handle = SegTaskHandle(command, self)
+        if self._observer.wants_context:
+            handle.context = contextvars.copy_context()
         queue.put(handle)
         if queue.bell or queue.refusal is not None:  # both looked at behind the append: see `SegQueue`, and `_tell`
             self._tell()
@@ -122,6 +123,9 @@ class CommandPoolSeg(PoolView):
                 self._refuse(command)
         self._queue.check_room(len(batch))
         handles = [SegTaskHandle(command, self) for command in batch]
+        if self._observer.wants_context:
+            for handle in handles:
+                handle.context = contextvars.copy_context()
         self._queue.put_all(handles)
         self._tell()
         return handles
@@ -192,15 +196,13 @@ class CommandPoolSeg(PoolView):
             ExecuteError: It belongs to another loop.
         """
         validate.seconds("timeout", timeout)
-        loop_end = self._bind()
+        if self._loop is None or not self._loop.is_closed():
+            self._bind()
         try:
             await self._life.stop(drain, timeout)
         finally:
-            self._over = True
+            self._over = self._over or self._life.stopped  # and not refused
             self._sweep()
-            cancelled = await loop_end.cancel()
-            if cancelled is not None:
-                raise cancelled
 
     async def __aenter__(self) -> Self:
         await self.start_executor()
@@ -211,7 +213,7 @@ class CommandPoolSeg(PoolView):
     ) -> None:
         await self.stop(drain=kind is None)
 
-    def _bind(self) -> LoopEnd:
+    def _bind(self) -> None:
         """Belong to the loop that runs."""
         loop = asyncio.get_running_loop()
         with SLOW_PATHS:  # a task that is cancelled without a loop is settled before, or by the loop
@@ -221,9 +223,7 @@ class CommandPoolSeg(PoolView):
             raise ExecuteError(
                 "this pool belongs to another event loop; start and stop it there, and push from anywhere"
             )
-        if self._loop_end is None:
-            self._loop_end = LoopEnd(loop, self._loop_ended)
-        return self._loop_end
+        self._life.belong_here()
 
     def _sweep(self) -> None:
         """Settle what got into the queue as the pool was stopped."""
@@ -264,7 +264,7 @@ class CommandPoolSeg(PoolView):
     def _loop_ended(self) -> None:
         """Nobody comes any more: settle everything, for the threads that wait. For any thread, any number of times."""
         self._queue.refuse_pushers(_ended)
-        self._over = True
+        self._over = self._life.loop_ended = True
         with SLOW_PATHS:
             if self._loop is None or self._loop.is_closed():
                 self._tasks.abandon()

@@ -5,7 +5,7 @@ thread: append ── bell taken? ── call_soon_threadsafe(rouse)      loop: 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from aiocmdpool.commands.errors import ExecuteError, QueueFull
 from aiocmdpool.tasks.handle import TaskHandle
@@ -45,6 +45,7 @@ class SegQueue:
         self.bell: deque[None] = deque()
         # All else is the loop's own.
         self._sleepers: deque[asyncio.Future[None]] = deque()
+        self._leaving: set[TaskHandle] = set()  # those of which the pool is being told; a hook may cancel one just now
         self._woken = 0  # runners that have been woken and have not come to look yet
         self._withdrawn = 0  # entries that are not wanted any more
         self._frozen: int | None = None  # the length, while entries are taken out and put back
@@ -140,17 +141,30 @@ class SegQueue:
         while self._entries:
             handle = self._entries.popleft()
             if not handle.done():
-                self.adopt(handle)
-                return handle
-            self._withdrawn -= 1
+                self._let_go(handle)
+                if not handle.done():  # else a hook that was told of it has ended it
+                    return handle
+            else:
+                self._withdrawn -= 1
         return None
+
+    def take_all(self) -> tuple[int, Iterator[TaskHandle]]:
+        """Take out what is in it, and what is put into it until the last one is taken: nobody may push any more."""
+        return len(self), iter(self.get_nowait, None)
 
     def withdrawn(self, handle: TaskHandle) -> None:
         """Take note that a task in the queue is settled next: its place is free, its entry is skipped later."""
+        if handle in self._leaving:
+            return
         self._withdrawn += 1
-        self.adopt(handle)
+        self._let_go(handle)
         if self._withdrawn > len(self) + _COMPACT_AT:
             self._compact(handle)
+
+    def _let_go(self, handle: TaskHandle) -> None:
+        self._leaving.add(handle)
+        self.adopt(handle)
+        self._leaving.remove(handle)
 
     def _compact(self, leaving: TaskHandle) -> None:
         """Sweep out what is not wanted. Threads may push meanwhile: they append, and what is kept goes before that."""

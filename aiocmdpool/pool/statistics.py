@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from aiocmdpool.commands.errors import CommandTimeout
+from aiocmdpool.tasks.handle import Cancellation
 from aiocmdpool.tasks.status import TaskStatus
 
 
@@ -36,7 +37,7 @@ class PoolCounters:
         self._unheard = unheard
         self.submitted = self.running = self.completed = self.failed = self.cancelled = self.timed_out = 0
 
-    def settled(self, status: TaskStatus, error: BaseException | None) -> None:
+    def settled(self, status: TaskStatus, error: BaseException | Cancellation | None) -> None:
         """Count a task that has ended."""
         if status is TaskStatus.COMPLETED:
             self.completed += 1

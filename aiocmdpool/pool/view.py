@@ -69,6 +69,8 @@ class PoolView:
             max_size=self._queue.max_size,
             workers=self.worker_statistics(),
             running=self._tasks.running(),
+            loop_ended=self._life.loop_ended,
+            disturbed=self._tasks.disturbances.recent(),
             now=monotonic(),
         )
         return health.judge(facts, queue_use=queue_use, long_running=long_running)

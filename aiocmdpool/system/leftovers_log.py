@@ -1,10 +1,9 @@
 """Says in the log what commands have left running, so that nobody looks for a killed helper in vain."""
 
-import logging
-
 from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.system.safe_log import SafeLog
 
-_log = logging.getLogger("aiocmdpool.leftovers")
+_log = SafeLog("aiocmdpool.leftovers")
 NAMED = 5  # processes in one line
 
 

@@ -5,7 +5,6 @@ the kernel's kernel/exit.c): `waitpid` would block for as long as that takes. An
 in uninterruptible sleep dies when that ends. No event tells of either, so a thread looks, seldom, while there are any.
 """
 
-import logging
 import os
 import resource
 import threading
@@ -13,11 +12,12 @@ import time
 from collections.abc import Callable
 
 from aiocmdpool.standalone.kernel import processes as procs
+from aiocmdpool.system.safe_log import SafeLog
 
 FIRST_LOOK = 0.01  # seconds; doubles each time
 SELDOM = 2.0  # seconds
 
-_log = logging.getLogger("aiocmdpool.reaping")
+_log = SafeLog("aiocmdpool.reaping")
 
 
 def try_reap(pid: int) -> tuple[int, resource.struct_rusage] | None:

@@ -1,21 +1,44 @@
 """`TaskHandle`: one command that a pool has accepted, as its caller sees it."""
 
 import asyncio
+import contextlib
+import contextvars
+import dataclasses
 import itertools
 from collections.abc import Callable, Generator
 from time import monotonic  # `loop.time()` of uvloop counts milliseconds
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiocmdpool.commands.command import CommandConfig
-from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
+from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.loops.waiting import wait_through
+from aiocmdpool.system.safe_log import SafeLog
 from aiocmdpool.tasks.status import TaskStatus
 
 if TYPE_CHECKING:
-    from aiocmdpool.commands.errors import TaskCancelled
     from aiocmdpool.commands.run_control import RunControl
 
 _ids = itertools.count(1)
+_log = SafeLog("aiocmdpool")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cancellation:
+    """Why a task was cancelled, for any number of tasks: the error of each is made when somebody asks for it.
+
+    A million errors at once would have the garbage collector stop the loop for longer than all the rest.
+    """
+
+    why: str
+    reason: EndReason = EndReason.CANCELLED
+
+    def error_of(self, command: CommandConfig) -> TaskCancelled:
+        """Make the error of one task."""
+        return TaskCancelled(f"{command.display()}: {self.why}", command=command, end_reason=self.reason)
+
+
+_DoneCallback = tuple[Callable[["TaskHandle"], object], contextvars.Context]
 
 
 class TaskOwner(Protocol):
@@ -47,6 +70,7 @@ class TaskHandle:
         "_withdrawn_at",
         "cancellation",
         "command",
+        "context",
         "control",
         "id",
         "priority",
@@ -67,12 +91,14 @@ class TaskHandle:
         """What it will end with, once its run is being ended by `cancel`."""
         self.control: RunControl | None = None
         """A hand on its run, for `open`."""
+        self.context: contextvars.Context | None = None
+        """That of its push, where somebody is to be told of it there."""
         self._owner = owner
         self._withdrawn_at: float | None = None
         self._result: CommandResult | None = None
-        self._error: BaseException | None = None
+        self._error: BaseException | Cancellation | None = None
         self._waiters: list[asyncio.Future[None]] | None = None
-        self._callbacks: list[Callable[[TaskHandle], object]] | None = None
+        self._callbacks: list[_DoneCallback] | None = None
 
     @property
     def queued(self) -> float:
@@ -128,21 +154,33 @@ class TaskHandle:
         """
         if not self.done():
             raise asyncio.InvalidStateError(f"{self!r} is not settled yet; await it first")
+        if isinstance(self._error, Cancellation):
+            self._error = self._error.error_of(self.command)
         return self._error
 
-    def add_done_callback(self, callback: "Callable[[TaskHandle], object]") -> None:
-        """Call `callback(handle)` from the loop once the task is settled; soon, if it already is."""
+    def add_done_callback(
+        self, callback: "Callable[[TaskHandle], object]", *, context: contextvars.Context | None = None
+    ) -> None:
+        """Call `callback(handle)` from the loop once the task is settled; soon, if it already is.
+
+        Once that loop is closed, it is called by whoever settles the task.
+
+        Args:
+            callback: What it raises goes to the exception handler of the loop.
+            context: What it runs in; by default a copy of the caller's, as with `asyncio.Future`.
+        """
+        entry = callback, context or contextvars.copy_context()
         if self.done():
-            self._owner.loop.call_soon(callback, self)
+            self._call_soon(*entry)
         elif self._callbacks is None:
-            self._callbacks = [callback]
+            self._callbacks = [entry]
         else:
-            self._callbacks.append(callback)
+            self._callbacks.append(entry)
 
     def remove_done_callback(self, callback: "Callable[[TaskHandle], object]") -> int:
         """Take a callback back; returns how often it was registered."""
         before = self._callbacks or []
-        self._callbacks = [other for other in before if other != callback]
+        self._callbacks = [entry for entry in before if entry[0] != callback]
         return len(before) - len(self._callbacks)
 
     def __await__(self) -> Generator[Any, None, CommandResult]:
@@ -176,7 +214,11 @@ class TaskHandle:
         return None if self.done() else await wait_through(self._waiter())
 
     def _waiter(self) -> "asyncio.Future[None]":
-        waiter = self._owner.loop.create_future()
+        loop = self._owner.loop
+        if asyncio.get_running_loop() is not loop:
+            message = f"{self!r} belongs to another event loop; await it there, or use CommandPoolSeg"
+            raise ExecuteError(message, command=self.command)
+        waiter = loop.create_future()
         if self._waiters is None:
             self._waiters = []
         self._waiters.append(waiter)
@@ -189,7 +231,10 @@ class TaskHandle:
     # -- for the pool -----------------------------------------------------------------------------------------------
 
     def settle(
-        self, status: TaskStatus, result: CommandResult | None = None, error: BaseException | None = None
+        self,
+        status: TaskStatus,
+        result: CommandResult | None = None,
+        error: BaseException | Cancellation | None = None,
     ) -> None:
         """Give the task its outcome. The pool does this exactly once."""
         assert not self.done(), f"{self!r} was settled twice"
@@ -200,10 +245,21 @@ class TaskHandle:
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             if not waiter.done():
-                waiter.set_result(None)
-        for callback in self._callbacks or ():
-            self._owner.loop.call_soon(callback, self)
-        self._callbacks = None
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits on it any more
+                    waiter.set_result(None)
+        callbacks, self._callbacks = self._callbacks, None
+        for callback, context in callbacks or ():
+            self._call_soon(callback, context)
+
+    def _call_soon(self, callback: "Callable[[TaskHandle], object]", context: contextvars.Context) -> None:
+        loop = self._owner.loop
+        if not loop.is_closed():
+            loop.call_soon(callback, self, context=context)
+            return
+        try:
+            context.run(callback, self)
+        except Exception:  # which a loop would tell its exception handler
+            _log.exception("error in a callback of %r", self)
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self.id} {self.status.value} {self.command.display(60)!r}>"

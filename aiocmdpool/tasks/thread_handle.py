@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import contextvars
 import dataclasses
-import logging
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -11,8 +11,11 @@ from typing import Protocol
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.result import CommandResult
-from aiocmdpool.tasks.handle import TaskHandle, TaskOwner
+from aiocmdpool.system.safe_log import SafeLog
+from aiocmdpool.tasks.handle import Cancellation, TaskHandle, TaskOwner
 from aiocmdpool.tasks.status import TaskStatus
+
+_log = SafeLog("aiocmdpool")
 
 # Held by those who wait, cancel or settle where no loop keeps order: never by those who push. One for all handles: a
 # handle of its own would make each of a million tasks larger. Reentrant, because the garbage collector may come by in
@@ -65,22 +68,27 @@ class SegTaskHandle(TaskHandle):
         self._wait(timeout)
         return super().exception()
 
-    def add_done_callback(self, callback: Callable[[TaskHandle], object]) -> None:
+    def add_done_callback(
+        self, callback: Callable[[TaskHandle], object], *, context: contextvars.Context | None = None
+    ) -> None:
         """Call `callback(handle)` from the loop of the pool once the task is settled; soon, if it already is.
 
         Where there is no loop, before the start or after its end, it is called by whoever settles the task.
         """
-        self._listen(_Callback(self, callback))
+        self._listen(_Callback(self, callback, context or contextvars.copy_context()))
 
     def remove_done_callback(self, callback: Callable[[TaskHandle], object]) -> int:
         """Take a callback back; returns how often it was registered."""
         removed = 0
-        while self._forget(_Callback(self, callback)):
+        while self._forget(_Callback(self, callback, contextvars.Context())):
             removed += 1
         return removed
 
     def settle(
-        self, status: TaskStatus, result: CommandResult | None = None, error: BaseException | None = None
+        self,
+        status: TaskStatus,
+        result: CommandResult | None = None,
+        error: BaseException | Cancellation | None = None,
     ) -> None:
         """Give the task its outcome. The pool does this exactly once."""
         super().settle(status, result, error)
@@ -155,16 +163,17 @@ class _Callback:
 
     handle: SegTaskHandle
     function: Callable[[TaskHandle], object]
+    context: contextvars.Context = dataclasses.field(compare=False)
 
     def __call__(self) -> None:
         if not self.handle._owner.call_on_loop(self._call):
             try:
                 self._call()
             except Exception:  # which a loop would tell its exception handler
-                logging.getLogger("aiocmdpool").exception("error in a callback of %r", self.handle)
+                _log.exception("error in a callback of %r", self.handle)
 
     def _call(self) -> None:
-        self.function(self.handle)
+        self.context.copy().run(self.function, self.handle)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

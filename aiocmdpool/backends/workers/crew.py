@@ -19,6 +19,7 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import WorkerLost
 from aiocmdpool.commands.run_control import Place
 from aiocmdpool.system.identity import Identity
+from aiocmdpool.system.safe_log import SafeLog
 
 BACK_OFF = 0.1  # seconds before a worker that died early is replaced; doubles each time
 BACK_OFF_LIMIT = 1.0  # seconds; for so long, at most, a command waits for a worker only to hear that there is none
@@ -32,7 +33,7 @@ CHANGED = (
 )
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
-_log = logging.getLogger("aiocmdpool.process_pool")
+_log = SafeLog("aiocmdpool.process_pool")
 
 
 class NoWorker(WorkerLost):
@@ -181,13 +182,14 @@ class Crew:
 
     def _follow(self) -> None:
         """Retire all workers, because this process is not any more what they were started under."""
-        if self.workers:
-            self._has_followed = True
-            _log.info("user, umask, limits or the like of this process have changed: all workers are replaced")
+        had_workers = bool(self.workers)
+        self._has_followed = self._has_followed or had_workers
         for worker in list(self.workers):
             self._retire(worker)
         self._guardian.retire()
         self._identity, self._guardian = Identity(), Guardian(self._on_guardian_gone, self.size - 1)
+        if had_workers:
+            _log.info("user, umask, limits or the like of this process have changed: all workers are replaced")
 
     def _fill_up(self) -> None:
         self._respawn = None
@@ -233,13 +235,16 @@ class Crew:
             self._wake()
             return
         self.lost += 1
-        facts = {"worker_pid": worker.pid, "completed": worker.completed}
-        _log.warning("worker %d was lost: %s", worker.pid, worker.cause_of_death(), extra=facts)
-        if worker.proven:
-            self.failures = 0
-            self._fill_up()
-        else:
-            self._note_failure(f"worker {worker.pid} died early: {worker.cause_of_death()}")
+        cause = worker.cause_of_death()
+        try:
+            if worker.proven:
+                self.failures = 0
+                self._fill_up()
+            else:
+                self._note_failure(f"worker {worker.pid} died early: {cause}")
+        finally:
+            facts = {"worker_pid": worker.pid, "completed": worker.completed}
+            _log.warning("worker %d was lost: %s", worker.pid, cause, extra=facts)
 
     def _note_failure(self, why: str) -> None:
         self.failures += 1
@@ -248,9 +253,9 @@ class Crew:
             self._respawn.cancel()
         delay = min(BACK_OFF * 2 ** (self.failures - 1), BACK_OFF_LIMIT)
         self._respawn = asyncio.get_running_loop().call_later(delay, self._fill_up)
-        _log.warning("the next worker is started in %g s: %s", delay, why, extra={"failures": self.failures})
         if self.failures >= GIVE_UP_AFTER:
             self._wake()
+        _log.warning("the next worker is started in %g s: %s", delay, why, extra={"failures": self.failures})
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -269,9 +274,9 @@ class Crew:
         self._new_guardian = None
         if not self._guardian.is_missing or len(self.workers) < self.size:
             return  # those that are still to be started bring it
-        _log.warning("the guardian of the workers was lost: a worker is replaced to bring another")
         self._retire(min(self.workers, key=lambda worker: worker.in_flight))
         self._fill_up()
+        _log.warning("the guardian of the workers was lost: a worker is replaced to bring another")
 
     # -- retired ----------------------------------------------------------------------------------------------------
 
@@ -305,9 +310,9 @@ class Crew:
     def _replace(self, worker: Worker, level: int, why: str) -> None:
         """Note that a worker is replaced, and why, and retire it."""
         self.recycled += 1
+        self._retire(worker)
         facts = {"worker_pid": worker.pid, "completed": worker.completed}
         _log.log(level, "worker %d is replaced: %s", worker.pid, why, extra=facts)
-        self._retire(worker)
 
     def _retire(self, worker: Worker) -> None:
         """Give a worker no more commands; it leaves when it has finished what it has."""

@@ -145,20 +145,20 @@ class Unclosed:
 
     def forgotten(self) -> None:
         """The pool is garbage."""
-        if self.complain():
+        complaint = self.complaint()
+        if complaint is not None:
             thread = threading.Thread(target=self.end, name="aiocmdpool-unclosed-workers", daemon=True)
             with contextlib.suppress(RuntimeError):  # no threads any more: this process ends
                 thread.start()
+            warnings.warn(complaint, ResourceWarning, stacklevel=2)  # which may raise
 
-    def complain(self) -> bool:
-        """Warn of what is not closed; whether there is anything (in a fork it is somebody else's)."""
+    def complaint(self) -> str | None:
+        """What to warn of, once: what is not closed, if there is anything (in a fork it is somebody else's)."""
         if not self.workers or not self._name or self._complained or os.getpid() != self._host:
-            return False
+            return None
         self._complained = True
         count = len(self.workers)
-        message = f"a {self._name} with {count} running workers was not closed; use `async with`, or await its aclose()"
-        warnings.warn(message, ResourceWarning, stacklevel=2)
-        return True
+        return f"a {self._name} with {count} running workers was not closed; use `async with`, or await its aclose()"
 
     def end(self) -> None:
         """End them all. Blocks."""
@@ -171,7 +171,11 @@ _all_unclosed: weakref.WeakSet[Unclosed] = weakref.WeakSet()
 
 @atexit.register
 def _complain_at_exit() -> None:
+    complaints = []
     for each in list(_all_unclosed):
-        each.complain()
+        complaints.append(each.complaint())
         for remains in list(each.workers):
             remains.hush()
+    with contextlib.ExitStack() as warned:  # each of them may raise, and the others are to be heard
+        for complaint in filter(None, reversed(complaints)):
+            warned.callback(warnings.warn, complaint, ResourceWarning, stacklevel=2)

@@ -15,7 +15,7 @@ import os
 import threading
 
 from aiocmdpool.backends.workers.process_pool import ProcessPool
-from aiocmdpool.loops.loop_end import LoopClose
+from aiocmdpool.loops.loop_end import LoopClosed
 
 IDLE_FOR = 60.0  # seconds
 
@@ -28,7 +28,7 @@ class LentPool(ProcessPool):
     def __init__(self) -> None:
         super().__init__(1)
         self._thread = 0
-        self._close_watch: LoopClose | None = None
+        self._close_watch: LoopClosed | None = None
 
     def lend(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Lend it to the running loop; whether it is fit for that."""
@@ -37,7 +37,7 @@ class LentPool(ProcessPool):
         self._loop, self._pid, self._thread = loop, os.getpid(), threading.get_ident()
         if self._close_watch is not None:
             self._close_watch.cancel()
-        self._close_watch = LoopClose(loop, self._loop_closed)
+        self._close_watch = LoopClosed(loop, self._loop_closed)
         return True
 
     @property
