@@ -1,6 +1,7 @@
 """`CommandPool.map`: order, bounds, sources of all kinds, and what is left when the iteration is left."""
 
 import asyncio
+import contextlib
 import gc
 import itertools
 from contextlib import aclosing
@@ -8,9 +9,19 @@ from contextlib import aclosing
 import pytest
 from contract.support import helper, is_gone, outcome, returns_before_programs_end, sh
 
-from aiocmdpool import CommandConfig, CommandPool, ConfigError, ExecuteError, ExecutionConfig, PoolClosed, TaskCancelled
+from aiocmdpool import (
+    CommandConfig,
+    CommandPool,
+    CommandResult,
+    ConfigError,
+    ExecuteError,
+    ExecutionConfig,
+    PoolClosed,
+    TaskCancelled,
+)
+from aiocmdpool.pool import mapping, runners
 
-from .support import InstantExecutor, StubbornExecutor, named, quiet
+from .support import InstantExecutor, StubbornExecutor, named, quiet, soon
 
 
 async def names_of(results):
@@ -388,6 +399,131 @@ async def test_an_exception_of_the_consumer_leaves_nothing_in_flight(running_poo
 
     assert isinstance(await outcome(consume()), ZeroDivisionError)
     assert_all_settled(pool)
+
+
+# -- sources that misbehave -------------------------------------------------------------------------------------------
+
+
+class Source:
+    """An async generator for each iteration, which only the iteration knows."""
+
+    def __init__(self, closed):
+        self._closed = closed
+
+    async def __aiter__(self):
+        try:
+            for number in itertools.count():
+                yield named(number)
+                await asyncio.sleep(0)
+        finally:
+            self._closed.append(asyncio.current_task().get_name())
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("make", [lambda source: source, aiter], ids=["iterable", "generator"])
+@pytest.mark.parametrize("leave", ["aclose", "error", "cancellation"])
+async def test_an_async_generator_is_closed_when_the_iteration_is_left(running_pool, ordered, make, leave):
+    closed = []
+    pool = await running_pool(InstantExecutor(), limit=2)
+    source = make(Source(closed))
+    results = pool.map(source, ordered=ordered)
+    await anext(results)
+    if leave == "aclose":
+        await results.aclose()
+    elif leave == "error":
+        await pool.stop(drain=False)
+        while isinstance(await outcome(anext(results)), CommandResult):
+            pass
+    else:
+        consumer = asyncio.create_task(names_of(results))
+        await quiet()
+        consumer.cancel()
+        await asyncio.wait([consumer])
+    assert closed == ["aiocmdpool-map"]  # in the task that iterated over it, as cancel scopes in it need
+    assert_all_settled(pool)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_source_that_swallows_the_cancellation_and_yields_is_closed_at_its_next_yield(running_pool, ordered):
+    closed = []
+
+    async def swallow():
+        try:
+            for number in itertools.count():
+                yield named(number)
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.001)
+        finally:
+            closed.append(True)
+
+    pool = await running_pool(InstantExecutor())
+    results = pool.map(swallow(), ordered=ordered)
+    await anext(results)
+    submitted = pool.statistics().submitted
+    await soon(results.aclose())
+    assert closed == [True]
+    assert pool.statistics().submitted <= submitted + 1
+    assert_all_settled(pool)
+
+
+@pytest.mark.parametrize("where", ["next", "close"])
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_a_source_that_never_ends_is_left_behind(running_pool, monkeypatch, caplog, where, cancelled):
+    monkeypatch.setattr(mapping, "SOURCE_TIMEOUT", 0.05)
+    freed = asyncio.Event()
+
+    async def wait():
+        while not freed.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await freed.wait()
+
+    async def stubborn():
+        try:
+            yield named("a")
+            if where == "next":
+                await wait()
+            else:
+                yield named("b")
+                await asyncio.sleep(60)
+        finally:
+            await wait()
+
+    pool = await running_pool(InstantExecutor())
+    results = pool.map(stubborn())
+    await anext(results)
+    leaving = asyncio.create_task(names_of(results) if cancelled else results.aclose())
+    await quiet()
+    if cancelled:
+        leaving.cancel()
+    error = await soon(outcome(leaving))
+    assert isinstance(error, asyncio.CancelledError) if cancelled else error is None
+    assert "goes on although it was cancelled, and is left to itself" in caplog.text
+    assert_all_settled(pool)
+    freed.set()
+    await quiet()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_cancelled_error_of_a_source_is_no_cancellation_of_the_consumer(running_pool, ordered):
+    pool = await running_pool(InstantExecutor())
+    error = await outcome(names_of(pool.map(failing(asyncio.CancelledError("bad"), "a"), ordered=ordered)))
+    assert isinstance(error, TaskCancelled)
+    assert "raised CancelledError" in str(error)
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_an_executor_that_swallows_its_cancellation_does_not_hold_a_map(running_pool, monkeypatch):
+    monkeypatch.setattr(runners, "OVERTIME", 0.05)
+    executor = StubbornExecutor()
+    pool = await running_pool(executor)
+    commands = (named(number, grace=0, leftover_grace=0) for number in itertools.count())
+    consumer = asyncio.create_task(names_of(pool.map(commands)))
+    await executor.holds(0)
+    consumer.cancel()
+    assert isinstance(await soon(outcome(consumer)), asyncio.CancelledError)
+    assert_all_settled(pool)
+    executor.let_go.set()
+    await quiet()
 
 
 # -- the pool stops meanwhile -----------------------------------------------------------------------------------------
