@@ -155,7 +155,9 @@ class TaskHandle:
         if not self.done():
             raise asyncio.InvalidStateError(f"{self!r} is not settled yet; await it first")
         if isinstance(self._error, Cancellation):
-            self._error = self._error.error_of(self.command)
+            error = self._error.error_of(self.command)
+            error.task_id = self.id
+            self._error = error
         return self._error
 
     def add_done_callback(

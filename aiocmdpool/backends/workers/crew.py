@@ -236,15 +236,15 @@ class Crew:
             return
         self.lost += 1
         cause = worker.cause_of_death()
+        facts = {"worker_pid": worker.pid, "completed": worker.completed}
         try:
+            _log.warning("worker %d was lost: %s", worker.pid, cause, extra=facts)
+        finally:  # whatever becomes of the log
             if worker.proven:
                 self.failures = 0
                 self._fill_up()
             else:
                 self._note_failure(f"worker {worker.pid} died early: {cause}")
-        finally:
-            facts = {"worker_pid": worker.pid, "completed": worker.completed}
-            _log.warning("worker %d was lost: %s", worker.pid, cause, extra=facts)
 
     def _note_failure(self, why: str) -> None:
         self.failures += 1
