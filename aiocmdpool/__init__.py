@@ -54,7 +54,7 @@ from aiocmdpool.pool.statistics import PoolStatistics
 from aiocmdpool.shortcuts import execute, run
 from aiocmdpool.tasks.handle import TaskHandle
 from aiocmdpool.tasks.status import TaskStatus, TaskStatusTracker
-from aiocmdpool.tasks.thread_handle import SegTaskHandle
+from aiocmdpool.tasks.thread_handle import ThreadTaskHandle as SegTaskHandle
 
 __all__ = [
     "ChildError",

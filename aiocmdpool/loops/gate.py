@@ -3,11 +3,13 @@
 import _thread
 import contextlib
 import threading
+from collections.abc import Callable
 from time import monotonic
 
-# Seconds. A signal that comes between the interpreter's last look and the futex(2) of the main thread, where handlers
-# run, does not end that wait; it is seen at the next look.
-LOOK_AGAIN = 0.5
+# Seconds. Two things do not end a futex(2): a signal that comes to the main thread between the interpreter's last look
+# and that wait, and an exception that somebody sends to a thread (PyThreadState_SetAsyncExc, by which time limits of
+# task queues work). Both are seen at the next look, which takes some 5 µs.
+LOOK_AGAIN = 0.3
 
 
 class Gate:
@@ -32,19 +34,26 @@ class Gate:
         self.is_open = True
         self._release()
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it is open, at most so long; whether it is."""
-        until = None if seconds is None else monotonic() + seconds
-        longest = LOOK_AGAIN if threading.get_ident() == threading.main_thread().ident else threading.TIMEOUT_MAX
+    def wait(self, seconds: float | None = None, look: Callable[[], object] | None = None) -> bool:
+        """Wait until it is open, at most so long; whether it is.
+
+        Args:
+            seconds: How long; `None` for as long as it takes.
+            look: Called every `LOOK_AGAIN` seconds of the wait; what it raises ends that.
+        """
+        until = monotonic() + min(threading.TIMEOUT_MAX if seconds is None else seconds, threading.TIMEOUT_MAX)
         while not self.is_open:
-            left = longest if until is None else min(until - monotonic(), longest)
+            left = min(until - monotonic(), LOOK_AGAIN)
             try:
                 self._lock.acquire(timeout=max(left, 0))
             finally:  # a handler may have raised right after this thread was let through: the next one waits for that
                 if self.is_open:
                     self._release()
-            if until is not None and until <= monotonic():
-                break
+            if not self.is_open:
+                if until <= monotonic():
+                    break
+                if look is not None:
+                    look()
         return self.is_open
 
     def _release(self) -> None:

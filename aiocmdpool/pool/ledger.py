@@ -8,6 +8,7 @@ import abc
 import asyncio
 import contextvars
 from time import monotonic, time
+from typing import TYPE_CHECKING
 
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import CommandTimeout, ExecuteError, TaskCancelled
@@ -21,6 +22,9 @@ from aiocmdpool.system.safe_log import SafeLog
 from aiocmdpool.tasks.handle import Cancellation, TaskHandle
 from aiocmdpool.tasks.status import TaskStatus, TaskStatusTracker
 from aiocmdpool.tasks.thread_handle import running_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _log = SafeLog("aiocmdpool.pool")
 
@@ -46,6 +50,8 @@ class TaskLedger(abc.ABC):
         self._loop: asyncio.AbstractEventLoop | None = None
         self.counters = PoolCounters(queue.unheard)
         self.disturbances = Disturbances()
+        self.make_handle: Callable[[CommandConfig, int], TaskHandle] | None = None
+        """Makes the handles, if they are not to be those of the loop alone."""
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
@@ -73,7 +79,8 @@ class TaskLedger(abc.ABC):
 
     def accept(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> TaskHandle:
         """Make the task for a place in the queue that the caller has taken. No await: it cannot be left half done."""
-        handle = TaskHandle(command, self, priority)
+        make = self.make_handle
+        handle = TaskHandle(command, self, priority) if make is None else make(command, priority)
         if self._observer.wants_context:
             handle.context = contextvars.copy_context()
         if queue_timeout is not None:

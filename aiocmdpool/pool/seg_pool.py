@@ -7,32 +7,28 @@ Behind the queue it is a `CommandPool`: the same tasks, runners and life.
 
 import asyncio
 import contextvars
-import os
-import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
 from aiocmdpool.backends.config import ExecutionConfig
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig
-from aiocmdpool.commands.errors import ConfigError, ExecuteError, PoolClosed
+from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.observability.events import EventHook
 from aiocmdpool.observability.observer import PoolObserver
 from aiocmdpool.pool.lifecycle import PoolLife
+from aiocmdpool.pool.loop_bound import LoopBound
 from aiocmdpool.pool.runners import PoolTasks
 from aiocmdpool.pool.seg_queue import SegQueue
 from aiocmdpool.pool.view import PoolView
-from aiocmdpool.tasks.handle import TaskHandle
-from aiocmdpool.tasks.status import TaskStatus, TaskStatusTracker
-from aiocmdpool.tasks.thread_handle import SLOW_PATHS, SegTaskHandle, running_loop
-
-_pools: "weakref.WeakSet[CommandPoolSeg]" = weakref.WeakSet()
+from aiocmdpool.tasks.status import TaskStatusTracker
+from aiocmdpool.tasks.thread_handle import ThreadTaskHandle
 
 
-class CommandPoolSeg(PoolView):
+class CommandPoolSeg(PoolView, LoopBound):
     """Runs commands with bounded concurrency from a queue that any thread may push to.
 
     It may be made anywhere, and belongs to the loop that starts it. Tasks may be pushed before; they wait. In the order
@@ -82,13 +78,11 @@ class CommandPoolSeg(PoolView):
         self._tasks = PoolTasks(self._queue, permits, self.tracker, self._observer)
         self._queue.adopt = self._tasks.adopt
         self._life = PoolLife(self.config, executor, self._queue, self._tasks, self._loop_ended)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._over = False
-        _pools.add(self)
+        self._belong_to_no_loop()
 
     # -- any thread -------------------------------------------------------------------------------------------------
 
-    def push_task(self, command: CommandConfig) -> SegTaskHandle:
+    def push_task(self, command: CommandConfig) -> ThreadTaskHandle:
         """Add a command to the queue. Takes no lock and waits for nothing.
 
         A push that races with a stop may be accepted: its task is run, or settled as cancelled, never forgotten.
@@ -103,7 +97,7 @@ class CommandPoolSeg(PoolView):
             self._refuse(command)
         if queue.max_size is not None:
             queue.check_room()
-        handle = SegTaskHandle(command, self)
+        handle = ThreadTaskHandle(command, self)
         if self._observer.wants_context:
             handle.context = contextvars.copy_context()
         queue.put(handle)
@@ -111,7 +105,7 @@ class CommandPoolSeg(PoolView):
             self._tell()
         return handle
 
-    def push_tasks(self, commands: Iterable[CommandConfig]) -> list[SegTaskHandle]:
+    def push_tasks(self, commands: Iterable[CommandConfig]) -> list[ThreadTaskHandle]:
         """Add all commands now, one behind the other, or none; otherwise as `push_task`.
 
         Raises:
@@ -122,7 +116,7 @@ class CommandPoolSeg(PoolView):
             if self._queue.refusal is not None or not isinstance(command, CommandConfig):
                 self._refuse(command)
         self._queue.check_room(len(batch))
-        handles = [SegTaskHandle(command, self) for command in batch]
+        handles = [ThreadTaskHandle(command, self) for command in batch]
         if self._observer.wants_context:
             for handle in handles:
                 handle.context = contextvars.copy_context()
@@ -212,75 +206,3 @@ class CommandPoolSeg(PoolView):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop(drain=kind is None)
-
-    def _bind(self) -> None:
-        """Belong to the loop that runs."""
-        loop = asyncio.get_running_loop()
-        with SLOW_PATHS:  # a task that is cancelled without a loop is settled before, or by the loop
-            if self._loop is None:
-                self._loop = loop
-        if self._loop is not loop:
-            raise ExecuteError(
-                "this pool belongs to another event loop; start and stop it there, and push from anywhere"
-            )
-        self._life.belong_here()
-
-    def _sweep(self) -> None:
-        """Settle what got into the queue as the pool was stopped."""
-        if self._over:
-            self._tasks.cancel_all()
-
-    # -- for handles ------------------------------------------------------------------------------------------------
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """Where it belongs, once it was started."""
-        assert self._loop is not None
-        return self._loop
-
-    def call_on_loop(self, callback: Callable[[], object]) -> bool:
-        """Have something called by the loop. `False` if there is no loop yet, or no more."""
-        if self._loop is None:
-            return False
-        try:
-            self._loop.call_soon_threadsafe(callback)
-        except RuntimeError:
-            return False
-        return True
-
-    def cancel_task(self, handle: TaskHandle) -> None:
-        """Cancel a task of this pool; `TaskHandle.cancel` is the public way."""
-        if self._loop is None:
-            with SLOW_PATHS:
-                if self._loop is None:  # nobody else can do anything to it
-                    if handle.status is TaskStatus.PENDING:
-                        self._tasks.cancel_task(handle)
-                    return
-        if self._loop is running_loop():
-            self._tasks.cancel_task(handle)
-        elif not self.call_on_loop(lambda: self._tasks.cancel_task(handle)):
-            self._loop_ended()
-
-    def _loop_ended(self) -> None:
-        """Nobody comes any more: settle everything, for the threads that wait. For any thread, any number of times."""
-        self._queue.refuse_pushers(_ended)
-        self._over = self._life.loop_ended = True
-        with SLOW_PATHS:
-            if self._loop is None or self._loop.is_closed():
-                self._tasks.abandon()
-            else:
-                self._tasks.cancel_all()
-
-
-def _ended() -> PoolClosed:
-    return PoolClosed("the event loop of the pool is closed; make a new pool on another one")
-
-
-def _in_fork() -> None:
-    for pool in tuple(_pools):
-        pool._queue.refuse_pushers(
-            lambda: ExecuteError("this pool belongs to the parent of this forked process; make a new one here")
-        )
-
-
-os.register_at_fork(after_in_child=_in_fork)

@@ -4,17 +4,17 @@
     CommandPool ─ TaskHandle      many
     CommandPoolSeg                the same, pushed to without a hop to the loop
     ProcessPool                   workers alone
-         └─ link ─ calls ─ current ─ background      one thread with a loop, started on first use, shared by all
+         └─ binding ─ calls ─ process_wide ─ background      one thread with a loop, started on first use, shared by all
 
 Any number of threads may use it at once. Whatever interrupts a blocked call (Ctrl-C, a signal handler that raises)
 leaves it when the command it waited for is dead and reaped.
 """
 
 from aiocmdpool.sync.command_pool import CommandPool
-from aiocmdpool.sync.handle import TaskHandle
 from aiocmdpool.sync.process_pool import ProcessPool
 from aiocmdpool.sync.process_wide import shutdown
 from aiocmdpool.sync.seg_pool import CommandPoolSeg
 from aiocmdpool.sync.shortcuts import execute, run
+from aiocmdpool.tasks.thread_handle import ThreadTaskHandle as TaskHandle
 
 __all__ = ["CommandPool", "CommandPoolSeg", "ProcessPool", "TaskHandle", "execute", "run", "shutdown"]

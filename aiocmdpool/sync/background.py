@@ -2,12 +2,14 @@
 
     start ── anyio's blocking portal ── … ── shut_down ── pools closed, commands ended, calls settled ── thread gone
 
-That there is one, and in which process, is the business of `current.py`.
+That there is one, and in which process, is the business of `process_wide.py`.
 """
 
+import _thread
 import asyncio
 import concurrent.futures.thread  # noqa: F401  # refuses to be imported once the main thread has come to its end
 import contextlib
+import errno
 import importlib
 import threading
 from collections.abc import Awaitable, Callable
@@ -17,6 +19,7 @@ import anyio
 from anyio.from_thread import BlockingPortal
 
 from aiocmdpool.backends.single_commands import SingleCommands
+from aiocmdpool.commands.errors import ExecuteError, IoError
 from aiocmdpool.loops.gate import Gate
 from aiocmdpool.loops.interruptions import wait_or_end
 
@@ -44,18 +47,23 @@ class PendingCall(Protocol):
         """Cancel it, from the loop; what is still to be waited for then, if anything."""
 
 
+living: "set[Background]" = set()
+"""Those whose threads have not come to their ends, in this process."""
+
+
 class Background:
     """A loop in a thread of its own.
 
-    Args:
-        is_wanted: Asked in the thread, first of all: whoever started it may have been interrupted before it knew.
+    Concurrency: may be started by any number of threads, and by signal handlers and destructors that interrupt each
+    other in the middle of that. So nothing here holds a lock; a `threading.Thread` is started by a thread of no
+    Python code but ours: its `start` waits, and holds a lock meanwhile that the new thread takes.
     """
 
     loop: asyncio.AbstractEventLoop
     backend: SingleCommands
     """What `run` and `execute` use."""
 
-    def __init__(self, is_wanted: "Callable[[Background], bool]") -> None:
+    def __init__(self) -> None:
         self.ended = False
         """It takes no more calls."""
         self.failure: BaseException | None = None
@@ -66,7 +74,11 @@ class Background:
         """Those that are not settled."""
         self.open: dict[object, Closer] = {}
         """What has to be closed at the end, and how."""
-        self._is_wanted = is_wanted
+        self.following: dict[None, Background] = {}
+        """The one that was made when this had ended."""
+        self._not_begun = [None]  # whoever takes this off begins
+        self._starter = 0  # the ident of the thread that did
+        self._thread: threading.Thread | None = None
         self._closing: set[asyncio.Task[object]] = set()
         self._portal: BlockingPortal | None = None
         self._stop: asyncio.Task[None] | None = None
@@ -74,17 +86,54 @@ class Background:
         """Open once there is a loop, or never will be."""
         self.gone = Gate()
         """Open once all is over."""
-        # A daemon: the interpreter waits for other threads before it calls what is registered with `atexit`.
-        self._thread = threading.Thread(target=self._run, name="aiocmdpool-sync", daemon=True)
 
     def start(self) -> None:
-        """Start the thread. Does not wait for the loop."""
-        self._thread.start()
+        """Start the thread, if nobody has, and wait for the loop.
+
+        Raises:
+            IoError: There are no more threads.
+            ExecuteError: This is a destructor that runs in the very thread that starts it.
+        """
+        if self._not_begun:  # perhaps by a frame that this interrupts, which does it later: so do it now
+            try:
+                _thread.start_new_thread(self._begin, ())
+            except RuntimeError as error:
+                raise _no_thread(error) from error
+        if threading.get_ident() in (self._starter, self._thread and self._thread.ident):
+            raise ExecuteError("aiocmdpool.sync is being started by this thread; use it in another one")
+        self.ready.wait()
+        if self._failed_to_start:
+            raise _no_thread(self.failure) from self.failure
+
+    @property
+    def _failed_to_start(self) -> bool:
+        return self.ended and not hasattr(self, "loop")
+
+    def _begin(self) -> None:
+        """Start the thread of the loop, from a thread that nobody interrupts."""
+        try:
+            self._not_begun.pop()
+        except IndexError:  # somebody else has
+            return
+        self._starter = threading.get_ident()
+        try:
+            # A daemon: the interpreter waits for other threads before it calls what is registered with `atexit`.
+            self._thread = threading.Thread(target=self._run, name="aiocmdpool-sync", daemon=True)
+            living.add(self)
+            self._thread.start()
+        except BaseException as error:
+            self._end_with(error)
+        finally:
+            self._starter = 0
+
+    def _end_with(self, error: BaseException) -> None:
+        self.failure = error
+        self.ended = True
+        self.ready.open()
+        living.discard(self)
+        self.gone.open()
 
     def _run(self) -> None:
-        if not self._is_wanted(self):
-            self.gone.open()
-            return
         try:
             anyio.run(self._serve, backend="asyncio", backend_options={"use_uvloop": HAS_UVLOOP})
         except BaseException as error:  # SystemExit and the like, raised by an executor: the next call gets a new loop
@@ -95,6 +144,7 @@ class Background:
             # A call is in the set before it is given to the loop; so it is found here, or finds the loop closed.
             for call in list(self.calls):
                 call.abandon(self.failure)
+            living.discard(self)
             self.gone.open()
 
     async def _serve(self) -> None:
@@ -133,7 +183,7 @@ class Background:
     def pause(self, go_on: Gate) -> None:
         """Bring the loop to a stand between two callbacks, for a fork; it goes on when the gate is opened."""
         self.ready.wait(FORK_PATIENCE)
-        if self.ended or threading.get_ident() == self._thread.ident:
+        if self.ended or self._thread is None or threading.get_ident() == self._thread.ident:
             return
         stands = Gate()
 
@@ -171,7 +221,13 @@ class Background:
                 if not answers.wait(patience) and not self.gone.is_open:
                     return
         self.gone.wait()
-        self._thread.join()  # not before: up to 3.12, a join that is interrupted takes a living thread for gone
+        if self._thread is not None and self._thread.ident is not None:  # it was started
+            self._thread.join()  # not before: up to 3.12, a join that is interrupted takes a living thread for gone
+
+
+def _no_thread(why: BaseException | None) -> IoError:
+    message = f"aiocmdpool.sync could not start its thread ({why}): allow more processes (ulimit -u), or try later"
+    return IoError(message, errno=errno.EAGAIN)
 
 
 async def _awaited(close: Closer) -> object:

@@ -16,7 +16,7 @@ from aiocmdpool.commands.result import EndReason
 from aiocmdpool.loops.gate import Gate
 from aiocmdpool.loops.interruptions import wait_or_end
 from aiocmdpool.sync.background import Background
-from aiocmdpool.sync.process_wide import stay_if_exiting
+from aiocmdpool.sync.process_wide import stay_if_exiting, stay_or_leave_at_exit
 
 T = TypeVar("T")
 
@@ -80,8 +80,9 @@ class Call(Generic[T]):
             self = None  # type: ignore[assignment]  # else an error, its frames and this call keep each other alive
 
     def _submit_and_wait(self) -> None:
+        stay_or_leave_at_exit()
         self.submit()
-        self.gate.wait()
+        self.gate.wait(None, stay_or_leave_at_exit)
 
     def cancel(self) -> None:
         """Cancel it; does not wait. Harmless when repeated."""

@@ -1,6 +1,8 @@
 """`CommandPool`, blocking, for any number of threads."""
 
 import asyncio
+import functools
+import weakref
 from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
 from typing import Literal, Self, overload
@@ -15,13 +17,15 @@ from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.observability import health
 from aiocmdpool.observability.events import EventHook
 from aiocmdpool.observability.observer import PoolLatencies
-from aiocmdpool.pool import command_pool as pool
 from aiocmdpool.pool.statistics import PoolStatistics
-from aiocmdpool.sync.binding import Link
+from aiocmdpool.sync import on_loop
+from aiocmdpool.sync.binding import Life, Link
 from aiocmdpool.sync.calls import Call
-from aiocmdpool.sync.handle import TaskHandle
 from aiocmdpool.sync.mapping import map_commands
+from aiocmdpool.sync.task_owner import PoolTaskOwner
 from aiocmdpool.sync.tracker import TaskStatusTracker
+from aiocmdpool.tasks.handle import TaskHandle
+from aiocmdpool.tasks.thread_handle import ThreadTaskHandle
 
 
 class CommandPool:
@@ -51,53 +55,65 @@ class CommandPool:
         history: int = 1000,
         hooks: Iterable[EventHook] = (),
     ) -> None:
-        self._pool = inner = pool.CommandPool(
-            config, executor=executor, max_size=max_size, permits=permits, history=history, hooks=hooks
+        make = functools.partial(
+            on_loop.CommandPool,
+            config,
+            executor=executor,
+            max_size=max_size,
+            permits=permits,
+            history=history,
+            hooks=tuple(hooks),
         )
-        self._link = Link(self, lambda: inner.stop(drain=False))
-        self.config = inner.config
-        self.tracker = TaskStatusTracker(inner.tracker, self._link)
+        self._link = Link(self, make, lambda pool: pool.stop(drain=False))
+        self.config = self._pool.config
+        self.tracker = TaskStatusTracker(self._link)
+
+    @property
+    def _pool(self) -> on_loop.CommandPool:
+        return self._link.pool
 
     # -- pushing ----------------------------------------------------------------------------------------------------
 
-    def push_task(self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None) -> TaskHandle:
+    def push_task(
+        self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
+    ) -> ThreadTaskHandle:
         """Add a command to the queue, waiting for room; see `aiocmdpool.CommandPool.push_task`.
 
         Interruption: nothing is added, or it is cancelled: nobody has its handle.
         """
 
-        async def push() -> TaskHandle:
-            handle = await self._pool.push_task(command, priority=priority, queue_timeout=queue_timeout)
-            return TaskHandle(handle, self._link, self)
+        async def push() -> ThreadTaskHandle:
+            pool = self._pushable()
+            return _ours(await pool.push_task(command, priority=priority, queue_timeout=queue_timeout))
 
-        return self._link.call(push, _withdraw)
+        return self._link.call(push, ThreadTaskHandle.cancel)
 
     def try_push_task(
         self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
-    ) -> TaskHandle:
+    ) -> ThreadTaskHandle:
         """Add a command to the queue now, or raise `QueueFull`."""
 
-        def push() -> TaskHandle:
-            handle = self._pool.try_push_task(command, priority=priority, queue_timeout=queue_timeout)
-            return TaskHandle(handle, self._link, self)
+        def push() -> ThreadTaskHandle:
+            pool = self._pushable()
+            return _ours(pool.try_push_task(command, priority=priority, queue_timeout=queue_timeout))
 
-        return self._link.ask(push, _withdraw)
+        return self._link.ask(push, ThreadTaskHandle.cancel)
 
     def push_tasks(
         self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
-    ) -> list[TaskHandle]:
+    ) -> list[ThreadTaskHandle]:
         """Add commands in order, waiting for room for each. Interrupted in between, it leaves those added so far."""
         return [self.push_task(c, priority=priority, queue_timeout=queue_timeout) for c in commands]
 
     def try_push_tasks(
         self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
-    ) -> list[TaskHandle]:
+    ) -> list[ThreadTaskHandle]:
         """Add all commands now, or none and raise `QueueFull`."""
         batch = list(commands)
 
-        def push() -> list[TaskHandle]:
-            handles = self._pool.try_push_tasks(batch, priority=priority, queue_timeout=queue_timeout)
-            return [TaskHandle(handle, self._link, self) for handle in handles]
+        def push() -> list[ThreadTaskHandle]:
+            pool = self._pushable()
+            return list(map(_ours, pool.try_push_tasks(batch, priority=priority, queue_timeout=queue_timeout)))
 
         return self._link.ask(push)
 
@@ -105,7 +121,22 @@ class CommandPool:
         self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
     ) -> CommandResult:
         """Push a command and wait for its result; see `aiocmdpool.CommandPool.execute`."""
-        return self._link.call(lambda: self._pool.execute(command, priority=priority, queue_timeout=queue_timeout))
+        return self._link.call(lambda: self._execute(command, priority, queue_timeout))
+
+    async def _execute(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> CommandResult:
+        pool = self._pushable()
+        if not pool.is_started():
+            await pool.start_executor()
+        return await pool.execute(command, priority=priority, queue_timeout=queue_timeout)
+
+    def _pushable(self) -> on_loop.CommandPool:
+        """Return the pool, which will start, and whose handles are for threads. On the loop."""
+        life = self._link.life()
+        pool = life.pool
+        if pool.listeners is None:
+            pool.make_handles(functools.partial(_make_handle, weakref.ref(self), self._link, life))
+        pool.start_soon()
+        return pool
 
     @overload
     def map(
@@ -151,12 +182,11 @@ class CommandPool:
         """
         limit = validate.whole_number(1, optional=True)("in_flight", in_flight) or 2 * self.config.concurrency
         background = self._link.background()
-        self._pool.map((), in_flight=in_flight)  # for its checks
 
         def launch(
             command: CommandConfig, on_settled: Callable[[Call[CommandResult]], object] | None
         ) -> Call[CommandResult]:
-            return Call(background, lambda: self._pool.execute(command), on_settled=on_settled)
+            return Call(background, lambda: self._execute(command, 0, None), on_settled=on_settled)
 
         return map_commands(launch, commands, ordered=ordered, in_flight=limit, return_errors=return_errors)
 
@@ -238,6 +268,16 @@ class CommandPool:
         return repr(self._pool)
 
 
-def _withdraw(handle: TaskHandle) -> None:
-    """Cancel, on the loop, a task whose pusher was interrupted before it had the handle."""
-    handle.inner.cancel()
+def _make_handle(
+    facade: "weakref.ref[CommandPool]",
+    link: Link[on_loop.CommandPool],
+    life: Life[on_loop.CommandPool],
+    command: CommandConfig,
+    priority: int,
+) -> ThreadTaskHandle:
+    return ThreadTaskHandle(command, PoolTaskOwner(facade(), link, life), priority)
+
+
+def _ours(handle: TaskHandle) -> ThreadTaskHandle:
+    assert isinstance(handle, ThreadTaskHandle)  # see `_make_handle`
+    return handle

@@ -15,7 +15,7 @@ from aiocmdpool.loops.gate import Gate
 from aiocmdpool.loops.interruptions import wait_or_end
 from aiocmdpool.sync.calls import Call
 from aiocmdpool.sync.no_loop import check_no_loop
-from aiocmdpool.sync.process_wide import stay_if_exiting
+from aiocmdpool.sync.process_wide import stay_if_exiting, stay_or_leave_at_exit
 
 Launch = Callable[[CommandConfig, Callable[[Call[CommandResult]], object] | None], Call[CommandResult]]
 
@@ -95,11 +95,11 @@ class _Flight:
 
     def _take(self) -> Call[CommandResult]:
         if self._ordered:
-            wait_or_end(self._calls[0].gate.wait, self._end_all)
+            _wait(self._calls[0].gate, self._end_all)
             return self._calls.popleft()
         self._news = news = Gate()  # before the look at what has arrived: what comes after that opens this one
         if not self._arrivals:
-            wait_or_end(news.wait, self._end_all)
+            _wait(news, self._end_all)
         call = self._arrivals.popleft()
         self._calls.remove(call)
         return call
@@ -121,3 +121,7 @@ class _Flight:
     def _cancel_all(self) -> None:
         for call in self._calls:
             call.cancel()
+
+
+def _wait(gate: Gate, end: Callable[[], object]) -> None:
+    wait_or_end(lambda: gate.wait(None, stay_or_leave_at_exit), end)

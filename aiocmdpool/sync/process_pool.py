@@ -1,5 +1,6 @@
 """`ProcessPool`, blocking."""
 
+import functools
 from types import TracebackType
 from typing import Self
 
@@ -31,7 +32,8 @@ class ProcessPool:
         hang_after: float = 5.0,
         max_output_total: validate.ByteBudget = "auto",
     ) -> None:
-        self._pool = process_pool.ProcessPool(
+        make = functools.partial(
+            process_pool.ProcessPool,
             workers,
             niceness=niceness,
             recycle_after=recycle_after,
@@ -39,7 +41,11 @@ class ProcessPool:
             hang_after=hang_after,
             max_output_total=max_output_total,
         )
-        self._link = Link(self, self._pool.aclose)
+        self._link = Link(self, make, process_pool.ProcessPool.aclose)
+
+    @property
+    def _pool(self) -> process_pool.ProcessPool:
+        return self._link.pool
 
     @property
     def size(self) -> int:
@@ -48,7 +54,7 @@ class ProcessPool:
 
     def start(self) -> None:
         """Start the workers now rather than on first use."""
-        self._link.call(self._pool.start)
+        self._link.call(lambda: self._pool.start())
 
     def execute(self, command: CommandConfig) -> CommandResult:
         """Run one command in the least loaded worker; see `aiocmdpool.ProcessPool.execute`.

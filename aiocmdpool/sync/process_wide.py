@@ -7,24 +7,30 @@ being started, whose end it waits for as long as the child lives.
 """
 
 import atexit
+import concurrent.futures.thread
 import contextlib
+import logging
 import os
 import threading
 import time
+from collections.abc import Collection
 from typing import NoReturn
 
 from aiocmdpool.commands.errors import PoolClosed
 from aiocmdpool.loops.gate import Gate
-from aiocmdpool.sync.background import Background
+from aiocmdpool.sync.background import Background, living
 from aiocmdpool.sync.no_loop import check_no_loop
 
+EXITS = "the interpreter exits: aiocmdpool.sync takes no more commands"
 EXIT_PATIENCE = 5.0  # seconds after which the interpreter leaves a loop alone that does not answer
 
-# Reentrant: a signal handler that uses the facade may run while its own thread is in here.
-_lock = threading.RLock()
-_current: Background | None = None
-_earlier: list[Background] = []  # those that were shut down, and whose threads may not have come to their ends
+# No lock: a signal handler or a destructor that uses the facade may run in the middle of anything here.
+_first: dict[None, Background] = {}
+_current: Background | None = None  # the last one as far as anybody has looked
 _exiting_in = 0  # the ident of the thread that ends the interpreter
+_leaving: frozenset[int] = frozenset()  # the idents of those that have to leave before that
+_told = False  # whether anybody has been told so
+_log = logging.getLogger("aiocmdpool")
 
 
 def current() -> Background:
@@ -39,24 +45,15 @@ def _new() -> Background:
     global _current
     if _exiting_in:
         stay_if_exiting()
-        raise PoolClosed("the interpreter exits: aiocmdpool.sync takes no more commands")
-    with _lock:
-        background = _current
-        if background is None or background.ended:
-            _earlier[:] = [each for each in (*_earlier, background) if each is not None and not each.gone.is_open]
-            _current = background = Background(_is_current)
-            try:
-                background.start()
-            except BaseException:
-                _current = None
-                raise
-    background.ready.wait()
+        raise PoolClosed(EXITS)
+    background = _current
+    following = _first if background is None else background.following
+    while background is None or background.ended:
+        background = following.setdefault(None, Background())  # atomic: of all that come here, one has its way
+        following = background.following
+    _current = background  # whoever is interrupted before this sets it back: to one that is followed by the other
+    background.start()
     return background
-
-
-def _is_current(background: Background) -> bool:
-    with _lock:
-        return background is _current
 
 
 def shutdown() -> None:
@@ -69,8 +66,7 @@ def shutdown() -> None:
         ExecuteError: An event loop runs in this thread.
     """
     check_no_loop("shutdown")
-    background = _current
-    if background is not None:
+    for background in tuple(living):
         background.shut_down()
 
 
@@ -87,32 +83,66 @@ def stay_if_exiting() -> None:
         _stay()
 
 
+def stay_or_leave_at_exit() -> None:
+    """The same, for a thread that waits; one of an executor, for whose jobs the interpreter waits, has to leave.
+
+    Raises:
+        PoolClosed: The interpreter exits, and this is a thread of an executor.
+    """
+    global _told
+    stay_if_exiting()
+    if _leaving and threading.get_ident() in _leaving:
+        if not _told:
+            _told = True
+            _log.warning(
+                "the interpreter exits: what threads of executors wait for is ended; to have it finished, shut the "
+                "executor down first"
+            )
+        raise PoolClosed(EXITS)
+
+
 def _stay() -> NoReturn:
     while True:
         time.sleep(3600)
+
+
+def _end_jobs() -> None:
+    """The main thread is at its end: have the threads of executors leave.
+
+    They are daemons for whoever uses an executor, who has no say in it, but the interpreter waits for all their jobs.
+    It does so before `atexit`; this comes before that.
+    """
+    global _leaving
+    _leaving = frozenset(thread.ident for thread in tuple(_executor_threads) if thread.ident is not None)
+
+
+_executor_threads: Collection[threading.Thread] = getattr(concurrent.futures.thread, "_threads_queues", ())
+getattr(threading, "_register_atexit", atexit.register)(_end_jobs)
 
 
 @atexit.register
 def _at_exit() -> None:
     global _exiting_in
     _exiting_in = threading.get_ident()
-    for background in (*_earlier, _current):
-        if background is not None:
-            # An interruption has waited until all was ended; there is nobody left to whom it could matter.
-            with contextlib.suppress(BaseException):
-                background.shut_down(EXIT_PATIENCE)
+    for background in tuple(living):
+        # An interruption has waited until all was ended; there is nobody left to whom it could matter.
+        with contextlib.suppress(BaseException):
+            background.shut_down(EXIT_PATIENCE)
 
 
 # -- fork --------------------------------------------------------------------------------------------------------------
 
+generation = 0
+"""How many forks there are between this process and the one that imported this."""
 _paused: dict[int, Gate] = {}  # by the thread that forks
 _inherited: list[Background] = []  # never freed: what they refer to is in use by a thread that is not there
 
 
 def _before_fork() -> None:
-    if _current is not None:
+    if living:
         _paused[threading.get_ident()] = go_on = Gate()
-        _current.pause(go_on)
+        for background in tuple(living):
+            background.pause(go_on)
 
 
 def _after_fork_in_parent() -> None:
@@ -122,16 +152,15 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _current, _exiting_in
-    _lock = threading.RLock()  # another thread may have held the old one
-    _exiting_in = 0
+    global _first, _current, _exiting_in, _leaving, generation
+    generation += 1
+    _exiting_in, _leaving = 0, frozenset()
     _paused.clear()
-    for background in (*_earlier, _current):
-        if background is not None:
-            background.inherited = True
-            _inherited.append(background)
-    _earlier.clear()
-    _current = None
+    for background in living:
+        background.inherited = True
+        _inherited.append(background)
+    living.clear()
+    _first, _current = {}, None
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,5 +1,6 @@
 """`CommandPoolSeg`, blocking: threads push to the pool itself; only its life goes through the background thread."""
 
+import functools
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
@@ -9,10 +10,12 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.observability.events import EventHook
-from aiocmdpool.pool import seg_pool as pool_seg
 from aiocmdpool.pool.statistics import PoolStatistics
+from aiocmdpool.sync import on_loop
 from aiocmdpool.sync.binding import Link
-from aiocmdpool.tasks.thread_handle import SegTaskHandle
+from aiocmdpool.sync.process_wide import stay_or_leave_at_exit
+from aiocmdpool.sync.task_owner import start
+from aiocmdpool.tasks.thread_handle import ThreadTaskHandle
 
 
 class CommandPoolSeg:
@@ -35,15 +38,27 @@ class CommandPoolSeg:
         history: int = 1000,
         hooks: Iterable[EventHook] = (),
     ) -> None:
-        self._pool = pool_seg.CommandPoolSeg(config, executor=executor, max_size=max_size, history=history, hooks=hooks)
-        pool = self._pool
-        self._link = Link(self, lambda: pool.stop(drain=False))
+        new = functools.partial(
+            on_loop.CommandPoolSeg, config, executor=executor, max_size=max_size, history=history, hooks=tuple(hooks)
+        )
 
-    def push_task(self, command: CommandConfig) -> SegTaskHandle:
+        def make() -> on_loop.CommandPoolSeg:
+            pool = new()
+            pool.before_wait = lambda: start(link)
+            pool.while_waiting = stay_or_leave_at_exit
+            return pool
+
+        self._link = link = Link(self, make, lambda pool: pool.stop(drain=False))
+
+    @property
+    def _pool(self) -> on_loop.CommandPoolSeg:
+        return self._link.pool
+
+    def push_task(self, command: CommandConfig) -> ThreadTaskHandle:
         """Add a command to the queue; see `aiocmdpool.CommandPoolSeg.push_task`."""
         return self._pool.push_task(command)
 
-    def push_tasks(self, commands: Iterable[CommandConfig]) -> list[SegTaskHandle]:
+    def push_tasks(self, commands: Iterable[CommandConfig]) -> list[ThreadTaskHandle]:
         """Add all commands now, or none."""
         return self._pool.push_tasks(commands)
 
@@ -52,6 +67,7 @@ class CommandPoolSeg:
 
         Interruption: what a signal handler raises here leaves when the command is withdrawn, or dead and reaped.
         """
+        start(self._link)
         return self._link.call(lambda: self._pool.execute(command))
 
     def start_executor(self, workers: int | None = None) -> None:

@@ -1,6 +1,7 @@
 """`TaskStatusTracker`, from any thread."""
 
 from aiocmdpool.sync.binding import Link
+from aiocmdpool.sync.on_loop import CommandPool
 from aiocmdpool.tasks import status as task_status
 from aiocmdpool.tasks.status import TaskStatus
 
@@ -9,13 +10,15 @@ class TaskStatusTracker:
     """What `CommandPool.tracker` of the facade is: the tracker of the pool, asked on its loop, which writes in it.
 
     Args:
-        tracker: The one.
         link: Of the pool.
     """
 
-    def __init__(self, tracker: task_status.TaskStatusTracker, link: Link) -> None:
-        self._tracker = tracker
+    def __init__(self, link: Link[CommandPool]) -> None:
         self._link = link
+
+    @property
+    def _tracker(self) -> task_status.TaskStatusTracker:
+        return self._link.pool.tracker
 
     def get(self, task_id: int) -> TaskStatus | None:
         """The status of a task; `None` if it is unknown or forgotten."""

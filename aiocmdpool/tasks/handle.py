@@ -242,8 +242,8 @@ class TaskHandle:
         assert not self.done(), f"{self!r} was settled twice"
         if self.started_at is None:
             self._withdrawn_at = monotonic()
-        self.status = status
         self._result, self._error = result, error
+        self.status = status  # last: threads that see it settled take the outcome for granted
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             if not waiter.done():

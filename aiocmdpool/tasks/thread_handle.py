@@ -1,71 +1,94 @@
-"""`SegTaskHandle`: a `TaskHandle` that any thread may use, on any loop or on none."""
+"""`ThreadTaskHandle`: a `TaskHandle` that any thread may use, on any loop or on none."""
 
 import asyncio
 import contextlib
 import contextvars
-import dataclasses
-import threading
 from collections.abc import Callable
+from types import TracebackType
 from typing import Protocol
 
 from aiocmdpool.commands import validate
-from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.loops.gate import LOOK_AGAIN, Gate
+from aiocmdpool.loops.interruptions import wait_or_end
 from aiocmdpool.system.safe_log import SafeLog
 from aiocmdpool.tasks.handle import Cancellation, TaskHandle, TaskOwner
+from aiocmdpool.tasks.listeners import Listener, Listeners
 from aiocmdpool.tasks.status import TaskStatus
 
 _log = SafeLog("aiocmdpool")
 
-# Held by those who wait, cancel or settle where no loop keeps order: never by those who push. One for all handles: a
-# handle of its own would make each of a million tasks larger. Reentrant, because the garbage collector may come by in
-# the middle, close a loop and so settle what was waited for.
-SLOW_PATHS = threading.RLock()
 
+class ThreadOwner(TaskOwner, Protocol):
+    """What a handle asks of the pool that made it. Nothing here may wait for a lock that the loop takes."""
 
-class SegOwner(TaskOwner, Protocol):
-    """What a handle asks of the pool that made it."""
+    @property
+    def listeners(self) -> Listeners:
+        """Those who wait for its tasks."""
 
     def call_on_loop(self, callback: Callable[[], object], /) -> bool:
         """Have something called by the loop of the pool. `False` if there is no loop, or no more."""
         ...
 
+    def tell(self, listener: Listener, /) -> None:
+        """Call a listener of a task that has just been settled."""
 
-class SegTaskHandle(TaskHandle):
-    """A task of a `CommandPoolSeg`.
+    def begin_wait(self, handle: TaskHandle, /) -> None:
+        """See to it that the task will be settled, before a thread waits for that; an error where it will not."""
+
+    def look(self) -> None:
+        """Called now and then by a thread that waits, and when it has waited. What this raises ends its task."""
+
+    def cancel_soon(self, handle: TaskHandle, /) -> None:
+        """Have the task cancelled, from any thread; raises nothing."""
+
+    def is_served(self) -> bool:
+        """Whether there is anybody who settles tasks."""
+        ...
+
+
+class ThreadTaskHandle(TaskHandle):
+    """A task of a `CommandPoolSeg`, or of a pool of `aiocmdpool.sync`.
 
     Await it from any loop, or ask for its `result` from a thread without one, which blocks. Making it is cheap: nothing
     is made to wait with until somebody waits.
+
+    Concurrency: any thread may use it, several at once.
     """
 
-    __slots__ = ("_listeners",)
-    _owner: SegOwner
-
-    def __init__(self, command: CommandConfig, owner: SegOwner) -> None:
-        super().__init__(command, owner)
-        self._listeners: list[Callable[[], object]] | None = None
+    __slots__ = ("_traceback",)
+    _owner: ThreadOwner
+    _traceback: TracebackType | None
 
     def result(self, timeout: float | None = None) -> CommandResult:
         """Wait for the result.
 
         Args:
-            timeout: Seconds to wait; the task is left alone when they are over. `None`: as long as it takes. A task of
-                a pool that nobody starts takes until that is stopped.
+            timeout: Seconds to wait, 0 for what is there by now; the task is left alone when they are over. `None`: as
+                long as it takes. A task of a `CommandPoolSeg` that nobody starts takes until that is stopped.
+
+        Interruption: what a signal handler raises here (KeyboardInterrupt, SystemExit, …), or another thread sends,
+        leaves when the command is dead and reaped.
 
         Raises:
             ExecuteError: What went wrong; `TaskCancelled` if the task was cancelled, or its pool stopped.
             TimeoutError: It is not settled yet. A `CommandTimeout`, which is one as well, is an outcome.
             asyncio.InvalidStateError: It is not settled yet, and this thread runs an event loop, which must not block.
         """
-        self._wait(timeout)
-        try:
-            return super().result()
-        finally:
-            del self  # see `TaskHandle.result`
+        error = self.exception(timeout)
+        if error is not None:
+            try:
+                raise error.with_traceback(self._traceback)  # without the frames of those who raised it before
+            finally:
+                del error, self  # see `TaskHandle.result`
+        assert self._result is not None
+        return self._result
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the error, or `None` if there is a result; otherwise as `result`."""
-        self._wait(timeout)
+        validate.seconds("timeout", timeout)
+        if not self.done():
+            self._wait(timeout)
         return super().exception()
 
     def add_done_callback(
@@ -79,10 +102,8 @@ class SegTaskHandle(TaskHandle):
 
     def remove_done_callback(self, callback: Callable[[TaskHandle], object]) -> int:
         """Take a callback back; returns how often it was registered."""
-        removed = 0
-        while self._forget(_Callback(self, callback, contextvars.Context())):
-            removed += 1
-        return removed
+        mine = [each for each in self._listeners or () if isinstance(each, _Callback) and each.function == callback]
+        return sum(self._forget(each) for each in mine)
 
     def settle(
         self,
@@ -91,27 +112,38 @@ class SegTaskHandle(TaskHandle):
         error: BaseException | Cancellation | None = None,
     ) -> None:
         """Give the task its outcome. The pool does this exactly once."""
+        self._traceback = error.__traceback__ if isinstance(error, BaseException) else None
         super().settle(status, result, error)
-        # Nobody registers unseen: `_listen` puts its word there first, and looks whether the task is settled after it.
-        if self._listeners is not None:
-            with SLOW_PATHS:
-                listeners, self._listeners = self._listeners, None
-            for tell in listeners or ():
-                tell()
+        for listener in self._owner.listeners.take(self):
+            self._owner.tell(listener)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
     def _wait(self, seconds: float | None) -> None:
-        validate.seconds("timeout", seconds)
-        if self.done() or running_loop() is not None:
-            return
-        gate = threading.Event()
-        self._listen(gate.set)
+        """Block this thread until it is settled."""
+        if running_loop() is not None:
+            raise asyncio.InvalidStateError(f"{self!r} is not settled yet; await it first")
+        owner, gate = self._owner, Gate()
+        owner.begin_wait(self)
+
+        def wait() -> None:
+            self._listen(gate.open)
+            gate.wait(seconds, owner.look)
+
+        def end() -> None:
+            owner.cancel_soon(self)
+            self._listen(gate.open)  # once more: this may have been interrupted before the other one
+            while not gate.wait(LOOK_AGAIN) and owner.is_served():
+                pass
+
         try:
-            if not gate.wait(seconds):
-                raise TimeoutError(f"{self!r} is not settled after {seconds:g} s; it goes on")
+            wait_or_end(wait, end)
         finally:
-            self._forget(gate.set)
+            while self._forget(gate.open):
+                pass
+        owner.look()
+        if not self.done():
+            raise TimeoutError(f"{self!r}: not settled within {seconds:g} s; the task goes on ({self.status.value})")
 
     def _waiter(self) -> "asyncio.Future[None]":
         waiter = asyncio.get_running_loop().create_future()
@@ -119,30 +151,30 @@ class SegTaskHandle(TaskHandle):
         return waiter
 
     def _drop(self, waiter: "asyncio.Future[None]") -> None:
-        self._forget(_Resolve(waiter))
+        for each in tuple(self._listeners or ()):
+            if isinstance(each, _Resolve) and each.waiter is waiter:
+                self._forget(each)
 
-    def _listen(self, tell: Callable[[], object]) -> None:
+    @property
+    def _listeners(self) -> list[Listener] | None:
+        return self._owner.listeners.of(self)
+
+    def _listen(self, listener: Listener) -> None:
         """Have something called once the task is settled; now, if it is."""
-        with SLOW_PATHS:
-            self._listeners = self._listeners or []
-            self._listeners.append(tell)
-        if self.done() and self._forget(tell):
-            tell()
+        self._owner.listeners.add(self, listener)
 
-    def _forget(self, tell: Callable[[], object]) -> bool:
+    def _forget(self, listener: Listener) -> bool:
         """Take that back; whether it was still there."""
-        with SLOW_PATHS:
-            if self._listeners is None or tell not in self._listeners:
-                return False
-            self._listeners.remove(tell)
-            return True
+        return self._owner.listeners.remove(self, listener)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class _Resolve:
-    """Tells a coroutine that waits on some loop."""
+    """Tells a coroutine that waits on some loop. Compared by its identity: see `Listeners`."""
 
-    waiter: "asyncio.Future[None]"
+    __slots__ = ("waiter",)
+
+    def __init__(self, waiter: "asyncio.Future[None]") -> None:
+        self.waiter = waiter
 
     def __call__(self) -> None:
         loop = self.waiter.get_loop()
@@ -157,13 +189,17 @@ class _Resolve:
             self.waiter.set_result(None)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class _Callback:
-    """Equal to another one for the same function, so that it can be found again."""
+    """Calls a function with the handle, on the loop of the pool if there is one."""
 
-    handle: SegTaskHandle
-    function: Callable[[TaskHandle], object]
-    context: contextvars.Context = dataclasses.field(compare=False)
+    __slots__ = ("context", "function", "handle")
+
+    def __init__(
+        self, handle: ThreadTaskHandle, function: Callable[[TaskHandle], object], context: contextvars.Context
+    ) -> None:
+        self.handle = handle
+        self.function = function
+        self.context = context
 
     def __call__(self) -> None:
         if not self.handle._owner.call_on_loop(self._call):
@@ -178,7 +214,4 @@ class _Callback:
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The loop that runs in this thread."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+    return asyncio._get_running_loop()

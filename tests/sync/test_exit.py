@@ -36,6 +36,15 @@ def test_blocked_threads_hold_nothing_up_and_say_nothing(host, ready):
     assert all(map(is_gone, pids))
 
 
+def test_threads_of_executors_are_not_waited_for_either(host, ready):
+    process = host("exit", "executor_blocked", ready.path)
+    pids = [int(ready.wait_blocking()) for _ in range(4)]
+    stdout, stderr = process.communicate("leave\n", timeout=HOST_DEADLINE)
+    assert (process.returncode, stdout) == (0, "")
+    assert stderr.count("the interpreter exits: what threads of executors wait for is ended") == 1
+    assert all(map(is_gone, pids))
+
+
 def test_ctrl_c_at_the_very_end_changes_nothing(host, ready):
     process = host("exit", "impatient", ready.path)
     pid = int(ready.wait_blocking())

@@ -6,7 +6,7 @@ import signal
 import pytest
 from contract.support import HOST_DEADLINE, is_gone
 
-PLACES = ["execute", "pool", "process_pool", "result", "map", "map_as_completed", "stop"]
+PLACES = ["execute", "pool", "process_pool", "result", "seg_result", "map", "map_as_completed", "stop"]
 
 
 @pytest.mark.parametrize("where", PLACES)
@@ -21,7 +21,7 @@ def test_an_interruption_ends_the_command_before_it_leaves(host, ready, where, n
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("where", ["execute", "result"])
+@pytest.mark.parametrize("where", ["execute", "result", "seg_result"])
 def test_more_of_them_change_nothing(host, ready, where):
     process = host("interruption", "interrupted", where, ready.path)
     pid = int(ready.wait_blocking())

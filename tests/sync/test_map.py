@@ -112,11 +112,11 @@ def test_a_pool_that_is_stopped_ends_an_endless_map(pool):
 @pytest.mark.one_loop
 async def test_a_map_is_checked_at_once_and_never_blocks_a_loop():
     pool = sync.CommandPool()
-    with pytest.raises(PoolClosed):
-        pool.map([])
     with pytest.raises(ConfigError):
         pool.map([], in_flight=0)
     await asyncio.to_thread(pool.start_executor)
     with pytest.raises(ExecuteError, match="would block"):
         next(pool.map(echoes([1])))
     await asyncio.to_thread(pool.stop)
+    with pytest.raises(PoolClosed):
+        await asyncio.to_thread(list, pool.map(echoes([1])))

@@ -1,6 +1,7 @@
 """`CommandPool` and `ProcessPool` of the facade."""
 
 import inspect
+import threading
 
 import pytest
 from contract.support import is_gone
@@ -17,8 +18,9 @@ from aiocmdpool import (
     sync,
 )
 from aiocmdpool.asyncio_api.api import AsyncioSubprocesses
+from aiocmdpool.sync import on_loop
 
-from .support import outcome_of, waits_for
+from .support import PATIENCE, outcome_of, waits_for
 
 ONE = ExecutionConfig(concurrency_limit=1, workers=1)
 TRUE = CommandConfig("true")
@@ -75,11 +77,52 @@ def test_tasks_may_be_pushed_before_the_start_and_taken_back():
     pool = sync.CommandPool(ONE)
     handles = pool.push_tasks([TRUE, TRUE, TRUE])
     assert (pool.pop_task(), len(pool), bool(pool)) == (TRUE, 2, True)
-    with pytest.raises(PoolClosed):
-        pool.execute(TRUE)
     assert pool.clear() == 2
     assert all(handle.cancelled() for handle in handles)
     pool.stop()
+
+
+USES = {
+    "execute": lambda pool: [pool.execute(TRUE)],
+    "result": lambda pool: [pool.push_task(TRUE).result()],
+    "result in time": lambda pool: [pool.try_push_task(TRUE).result(PATIENCE)],
+    "exception": lambda pool: [pool.push_task(TRUE)] if pool.push_task(TRUE).exception() is None else [],
+    "map": lambda pool: list(pool.map([TRUE])),
+}
+
+
+@pytest.mark.parametrize("use", list(USES))
+@pytest.mark.parametrize("kind", ["CommandPool", "CommandPoolSeg"])
+def test_a_pool_starts_when_somebody_needs_it(kind, use):
+    pool = getattr(sync, kind)(ONE)
+    if kind == "CommandPoolSeg" and ("map" in use or "in time" in use):
+        pytest.skip("it has none")
+    assert len(USES[use](pool)) == 1
+    pool.stop()
+    with pytest.raises(PoolClosed):
+        pool.execute(TRUE)
+
+
+def test_what_is_pushed_is_run_also_if_nobody_ever_waits_for_it(monkeypatch):
+    monkeypatch.setattr(on_loop, "START_SOON", 0.01)
+    pool = sync.CommandPool(ONE, max_size=1)
+    done = threading.Event()
+    pool.push_task(TRUE).add_done_callback(lambda _: done.set())
+    assert done.wait(PATIENCE)
+    for _ in range(3):  # whoever waits for room gets it
+        pool.push_task(TRUE)
+    pool.stop()
+    assert pool.statistics().completed == 4
+
+
+def test_a_pool_that_is_stopped_before_it_starts_by_itself_stays_that_way(monkeypatch):
+    monkeypatch.setattr(on_loop, "START_SOON", 0.01)
+    pool = sync.CommandPool(ONE)
+    handle = pool.push_task(TRUE)
+    pool.stop()
+    assert handle.cancelled() or handle.result().ok
+    with pytest.raises(PoolClosed):
+        pool.push_task(TRUE)
 
 
 def test_leaving_by_an_exception_ends_what_runs(ready):

@@ -1,13 +1,15 @@
 """Ways to end the interpreter."""
 
 import atexit
+import logging
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from contract.support import helper
 
-from aiocmdpool import CommandConfig, sync
+from aiocmdpool import CommandConfig, PoolClosed, sync
 from aiocmdpool.sync import process_wide as current
 
 from .common import KEPT, pool_of, say, stubborn, wait_for_test, waits
@@ -50,6 +52,34 @@ def threads_blocked(ready):
     for call in calls:
         threading.Thread(target=call, daemon=True).start()
     wait_for_test()
+
+
+def executor_blocked(ready):
+    """Jobs of an executor blocked in every kind of call, and more behind them: the interpreter waits for all jobs."""
+    logging.basicConfig()
+    pool = pool_of("PROCESS_POOL")
+    pool.start_executor()
+    seg = sync.CommandPoolSeg()
+    KEPT.append((pool, seg))
+    handle = pool.push_task(stubborn(ready))
+    calls = [
+        lambda: sync.execute(stubborn(ready)),
+        lambda: pool.execute(stubborn(ready)),
+        lambda: handle.result(),
+        lambda: seg.push_task(stubborn(ready)).result(),
+        lambda: list(pool.map([stubborn(ready)])),
+    ]
+    executor = ThreadPoolExecutor(len(calls))
+    jobs = [executor.submit(call) for call in calls]
+    jobs += [executor.submit(sync.run, "touch", "/never") for _ in range(100)]
+    for job in jobs:
+        job.add_done_callback(_no_result)
+    wait_for_test()
+
+
+def _no_result(job):
+    if not isinstance(job.exception(), PoolClosed):
+        say(job)
 
 
 def impatient(ready):

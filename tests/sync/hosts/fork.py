@@ -1,5 +1,6 @@
 """Forks."""
 
+import multiprocessing
 import os
 import sys
 import threading
@@ -7,7 +8,7 @@ import time
 
 from aiocmdpool import CommandConfig, ProcessBackend, sync
 
-from .common import pool_of, say, wait_for_test, waits
+from .common import KEPT, pool_of, say, wait_for_test, waits
 
 
 def _attempt(call):
@@ -25,7 +26,7 @@ def forks(mode, ready, release):
     pool.start_executor()
     handle = pool.push_task(waiting)
     if (child := os.fork()) == 0:
-        say(_attempt(lambda: pool.execute(CommandConfig("true"))))
+        say(pool.execute(CommandConfig("echo", ["born anew"])).text().strip())
         say(_attempt(lambda: handle.result(1)))
         say(_attempt(handle.cancel))
         say(sync.run("echo", "a fresh one").text().strip())
@@ -37,6 +38,53 @@ def forks(mode, ready, release):
     wait_for_test()
     say(handle.result().text().strip(), pool.execute(CommandConfig("echo", ["unharmed"])).text().strip())
     pool.stop()
+
+
+def preloaded():
+    """All made and used before the fork, as at the level of a module, and used in a child, and in its child."""
+    pool, seg, process_pool = sync.CommandPool(), sync.CommandPoolSeg(), sync.ProcessPool(1)
+    stopped = sync.CommandPool()
+    KEPT.append((pool, seg, process_pool))
+    for each in (pool, seg, stopped):
+        each.start_executor()
+        each.execute(CommandConfig("true"))
+    stopped.stop()
+    process_pool.execute(CommandConfig("true"))
+    tasks = seg.push_tasks([CommandConfig("true")] * 3)
+    for _ in range(3):
+        if (child := os.fork()) != 0:
+            break
+        say(_attempt(lambda: stopped.execute(CommandConfig("true"))))
+        say(len(seg), pool.statistics().submitted, seg.statistics().submitted, _attempt(tasks[0].cancel))
+        for each in (pool, seg, process_pool):
+            say(each.execute(CommandConfig("echo", [type(each).__name__])).text().strip())
+        say(
+            [
+                handle.result().ok
+                for handle in (pool.push_task(CommandConfig("true")), seg.push_task(CommandConfig("true")))
+            ]
+        )
+    else:
+        sys.exit(0)
+    os.waitpid(child, 0)
+    for each in (pool, seg, process_pool):
+        assert each.execute(CommandConfig("true")).ok
+    pool.stop()
+    seg.stop()
+    process_pool.close()
+
+
+def multiprocessed():
+    """The same by way of multiprocessing, whose children end without `atexit`."""
+    with multiprocessing.get_context("fork").Pool(2) as processes:
+        say(processes.map(_use, range(4)))
+
+
+SHARED = sync.CommandPool()
+
+
+def _use(number):
+    return SHARED.push_task(CommandConfig("echo", [str(number)])).result().text().strip()
 
 
 def forks_in_with(mode):

@@ -29,6 +29,12 @@ def _in_result(command):
     pool.push_task(command).result(60)
 
 
+def _in_seg_result(command):
+    pool = sync.CommandPoolSeg()
+    KEPT.append(pool)
+    pool.push_task(command).result()
+
+
 def _in_pool(command):
     pool = pool_of("PROCESS")
     pool.start_executor()
@@ -49,13 +55,14 @@ def _in_process_pool(command):
     pool.execute(command)
 
 
-FACADE = ("aiocmdpool/sync/", "aiocmdpool/loops/gate.py", "aiocmdpool/loops/interruptions.py")
+FACADE = ("aiocmdpool/sync/", "tasks/thread_handle.py", "loops/gate.py", "loops/interruptions.py")
 
 BLOCKED = {
     "execute": sync.execute,
     "pool": _in_pool,
     "process_pool": _in_process_pool,
     "result": _in_result,
+    "seg_result": _in_seg_result,
     "map": _in_map,
     "map_as_completed": _in_map_as_completed,
     "stop": _in_stop,
@@ -100,6 +107,7 @@ def storm(count):
     """Interrupted at any moment, again and again: the facade goes on, and leaves nothing (which the test sees)."""
     pool = sync.CommandPool(ExecutionConfig(concurrency_limit=2, workers=1))
     pool.start_executor()
+    seg = sync.CommandPoolSeg()
     main, interruptions = threading.get_ident(), 0
     going = True
 
@@ -114,6 +122,7 @@ def storm(count):
         lambda: pool.execute(CommandConfig("true")),
         lambda: pool.push_task(CommandConfig("true")).result(60),
         lambda: list(pool.map([CommandConfig("true")] * 3)),
+        lambda: seg.push_task(CommandConfig("true")).result(60),
     ]
 
     def work():
@@ -134,8 +143,9 @@ def storm(count):
         going = False
         thread.join()
     pool.stop()
-    now = pool.statistics()
-    say(interruptions, now.queued, now.running, sync.run("echo", "hello").text().strip())
+    seg.stop()
+    now, its = pool.statistics(), seg.statistics()
+    say(interruptions, now.queued + its.queued, now.running + its.running, sync.run("echo", "hello").text().strip())
 
 
 def _interrupt_if_inside():
