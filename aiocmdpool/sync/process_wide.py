@@ -20,6 +20,7 @@ from aiocmdpool.commands.errors import PoolClosed
 from aiocmdpool.loops.gate import Gate
 from aiocmdpool.sync.background import Background, living
 from aiocmdpool.sync.no_loop import check_no_loop
+from aiocmdpool.sync.real_threads import check_real_threads
 
 EXITS = "the interpreter exits: aiocmdpool.sync takes no more commands"
 EXIT_PATIENCE = 5.0  # seconds after which the interpreter leaves a loop alone that does not answer
@@ -46,6 +47,7 @@ def _new() -> Background:
     if _exiting_in:
         stay_if_exiting()
         raise PoolClosed(EXITS)
+    check_real_threads()
     background = _current
     following = _first if background is None else background.following
     while background is None or background.ended:
