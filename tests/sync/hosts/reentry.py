@@ -5,7 +5,16 @@ import faulthandler
 import sys
 import threading
 
-from aiocmdpool import CommandConfig, CommandResult, ExecuteError, ExecutionConfig, PoolClosed, TaskCancelled, sync
+from aiocmdpool import (
+    CommandConfig,
+    CommandResult,
+    ExecuteError,
+    ExecutionConfig,
+    ExecutionMode,
+    PoolClosed,
+    TaskCancelled,
+    sync,
+)
 
 from .common import say
 
@@ -55,11 +64,11 @@ def first_use():
 
     def interrupt():
         with contextlib.suppress(TaskCancelled, PoolClosed):  # in the middle of the shutdown
-            sync.run("true")
+            sync.run("true", mode=ExecutionMode.PROCESS)
 
     def use_anew():
         sync.shutdown()
-        sync.run("true")
+        sync.run("true", mode=ExecutionMode.PROCESS)  # a worker for each line would take long
 
     lines = at_each_line(use_anew, interrupt)
     say(lines > 50, len([each for each in threading.enumerate() if each.name == "aiocmdpool-sync"]))
