@@ -53,7 +53,7 @@ class CommandPool(command_pool.CommandPool):
 
     async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as that of the base
         """Stop it; see there."""
-        if self._starting is not None:
+        if self._starting is not None and not isinstance(self._starting, asyncio.Task):  # a start sees it by itself
             self._starting.cancel()
         await super().stop(drain=drain, timeout=timeout)
 

@@ -31,10 +31,10 @@ class ThreadOwner(TaskOwner, Protocol):
         ...
 
     def tell(self, listener: Listener, /) -> None:
-        """Call a listener of a task that has just been settled."""
+        """Let a thread go whose task has just been settled."""
 
     def begin_wait(self, handle: TaskHandle, /) -> None:
-        """See to it that the task will be settled, before a thread waits for that; an error where it will not."""
+        """See to it that the task will be settled, before a thread waits for that; what this raises ends the task."""
 
     def look(self) -> None:
         """Called now and then by a thread that waits, and when it has waited. What this raises ends its task."""
@@ -115,7 +115,10 @@ class ThreadTaskHandle(TaskHandle):
         self._traceback = error.__traceback__ if isinstance(error, BaseException) else None
         super().settle(status, result, error)
         for listener in self._owner.listeners.take(self):
-            self._owner.tell(listener)
+            if isinstance(listener, _OnLoop):
+                listener()
+            else:
+                self._owner.tell(listener)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
@@ -124,16 +127,16 @@ class ThreadTaskHandle(TaskHandle):
         if running_loop() is not None:
             raise asyncio.InvalidStateError(f"{self!r} is not settled yet; await it first")
         owner, gate = self._owner, Gate()
-        owner.begin_wait(self)
 
         def wait() -> None:
+            owner.begin_wait(self)
             self._listen(gate.open)
             gate.wait(seconds, owner.look)
 
         def end() -> None:
             owner.cancel_soon(self)
             self._listen(gate.open)  # once more: this may have been interrupted before the other one
-            while not gate.wait(LOOK_AGAIN) and owner.is_served():
+            while owner.is_served() and not gate.wait(LOOK_AGAIN):
                 pass
 
         try:
@@ -168,8 +171,17 @@ class ThreadTaskHandle(TaskHandle):
         return self._owner.listeners.remove(self, listener)
 
 
-class _Resolve:
-    """Tells a coroutine that waits on some loop. Compared by its identity: see `Listeners`."""
+class _OnLoop:
+    """What tells somebody on a loop by itself, rather than a thread. Compared by its identity: see `Listeners`."""
+
+    __slots__ = ()
+
+    def __call__(self) -> None:
+        raise NotImplementedError
+
+
+class _Resolve(_OnLoop):
+    """Tells a coroutine that waits on some loop."""
 
     __slots__ = ("waiter",)
 
@@ -189,7 +201,7 @@ class _Resolve:
             self.waiter.set_result(None)
 
 
-class _Callback:
+class _Callback(_OnLoop):
     """Calls a function with the handle, on the loop of the pool if there is one."""
 
     __slots__ = ("context", "function", "handle")
