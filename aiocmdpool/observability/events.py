@@ -99,8 +99,10 @@ class TaskFinished(TaskEvent):
 class EventHook(Protocol):
     """Whatever can be called with an event: a function, a bound method, an object with `__call__`.
 
-    It is called on the loop, so it must not block. What it returns is ignored; what it raises is logged once for each
-    kind of event, and disturbs nobody.
+    It is called on the loop, so it must not block, and in the context of the push: context variables are those of
+    whoever pushed the task, and what one call sets the next one for the same task finds. What it returns is ignored;
+    what it raises is logged once for each kind of event, and disturbs nobody. What is no `Exception` (`pytest.fail`,
+    SystemExit) is the outcome of the task, or is raised from the loop if that has one already.
     """
 
     def __call__(self, event: TaskEvent, /) -> object: ...

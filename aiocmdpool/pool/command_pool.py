@@ -42,7 +42,8 @@ class CommandPool(PoolView):
     Args:
         config: How to execute, and how many at once.
         executor: Anything with `async execute(command)`, instead of the backend that `config` names. The pool uses it
-            and does not close it.
+            and does not close it. Whatever it raises is the outcome of the task; one that goes on although its task was
+            cancelled is given up after `grace`, `leftover_grace` and six seconds.
         max_size: How many tasks the queue holds; `None` for no bound.
         permits: A semaphore to share among several pools, or with other code: one permit is held for each command
             that runs. `None`: one of its own, with `config.concurrency` permits.

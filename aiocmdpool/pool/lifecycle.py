@@ -95,11 +95,8 @@ class PoolLife:
             message = "this pool belongs to another event loop, which is closed; make a new pool for each loop"
             raise PoolClosed(message, command=command)
         else:
-            message = (
-                "this pool belongs to another event loop; make one for each, and stop it where it is used, or use "
-                "CommandPoolSeg, which takes tasks from any thread"
-            )
-            raise ExecuteError(message, command=command)
+            cure = "make one for each, or use CommandPoolSeg, which takes tasks from any thread"
+            raise ExecuteError(f"this pool belongs to another event loop; {cure}", command=command)
 
     def _notice_loop_end(self) -> None:
         if os.getpid() == self._pid and not (self.stopped and self._ending):
@@ -146,12 +143,15 @@ class PoolLife:
             self._started_runners += 1
             runner = self._context.copy().run(lambda: asyncio.create_task(self._run_tasks(), name=name))
             runner.add_done_callback(_look_at)
-            self._runners.add(runner)
+            if not runner.done():
+                self._runners.add(runner)
 
     async def _run_tasks(self) -> None:
         """A runner; see to it that another takes its place when it ends before the pool does."""
         assert self.executor is not None
         runner = asyncio.current_task()
+        assert runner is not None
+        self._runners.add(runner)  # with an eager task factory, nobody else could before it may end
         try:
             await self._tasks.run_tasks(self.executor)
         except BaseException as failure:
@@ -167,7 +167,7 @@ class PoolLife:
                 _log.exception("a runner of the pool failed; another takes its place")
         self._lose(runner)
 
-    def _lose(self, runner: "asyncio.Task[None] | None") -> None:
+    def _lose(self, runner: "asyncio.Task[None]") -> None:
         """Replace a runner, once: one that was given up ends later, or never."""
         if runner in self._runners:
             self._runners.remove(runner)
@@ -295,6 +295,6 @@ class PoolLife:
 
 
 def _look_at(runner: "asyncio.Task[None]") -> None:
-    """What it raised has been raised from the loop, or is the outcome of a task: asyncio need not complain of it."""
+    """What it raised is known already: asyncio need not complain that nobody has seen it."""
     if not runner.cancelled():
         runner.exception()

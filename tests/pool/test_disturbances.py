@@ -289,6 +289,28 @@ async def test_a_stop_from_inside_a_run_is_refused(running_pool):
     assert (await soon(pool.execute(named("a")))).ok
 
 
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="there are none before 3.12")
+@pytest.mark.one_loop
+async def test_a_runner_that_ends_as_soon_as_it_is_made_is_replaced(new_pool):
+    """With eager tasks, a runner runs, and may end, before whoever makes it has it."""
+
+    class Instant:
+        async def execute(self, command):
+            if command.program == "bad":
+                raise Abort
+            return result_of(command)
+
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    pool = new_pool(Instant())
+    handles = await pool.push_tasks([named("bad"), named("bad"), named("a")])
+    await pool.start_executor()
+    await soon(settled(handles))
+    assert handles[2].result().ok
+    await soon(pool.stop())
+    loop.set_task_factory(None)
+
+
 # -- what ends the loop -----------------------------------------------------------------------------------------------
 
 

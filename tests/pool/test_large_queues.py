@@ -100,11 +100,11 @@ async def test_a_hook_may_clear_while_the_queue_is_cleared(no_time):
             pool.clear()
 
     pool = CommandPool(ExecutionConfig(concurrency_limit=1), executor=InstantExecutor(), max_size=None, hooks=[hook])
-    handles = [pool.try_push_task(named("a")) for _ in range(200)]
+    handles = [pool.try_push_task(named("a")) for _ in range(MANY)]
     pool.clear()
     await soon(settled(handles))
     await soon(pool.stop())
-    assert pool.statistics().cancelled == 200
+    assert pool.statistics().cancelled == MANY
 
 
 def test_a_queue_that_is_cleared_while_no_loop_runs_is_cleared_at_once(no_time):
