@@ -90,6 +90,7 @@ class PoolObserver:
             if self._hooks is not None:
                 self._tell_finished(self._hooks, handle, event)
         finally:
+            handle.context = None  # that of a request, say, which is over sooner than the handle is forgotten
             if logged:
                 log_finished(level, event)
 

@@ -101,18 +101,18 @@ class _Flight:
     async def abandon(self, feeder: "asyncio.Task[None]", commands: Commands) -> None:
         """Stop feeding, cancel what is in flight, and wait until it is settled, and the source closed."""
         self._is_left = True
+        was_feeding = not feeder.done()
         feeder.cancel()
         cancelled = await self._cancel_all()
         cancelled = await wait_through(feeder, SOURCE_TIMEOUT) or cancelled
-        if feeder.done():
-            if not feeder.cancelled():
-                feeder.exception()  # seen; if it mattered, it has been raised already
-        else:
-            feeder.add_done_callback(lambda feeder: feeder.cancelled() or feeder.exception())
-            _log.warning("map: its source %r goes on although it was cancelled, and is left to itself", commands)
         cancelled = await self._cancel_all() or cancelled  # what was just being pushed
         for handle in self.handles:
             cancelled = await handle.wait_settled() or cancelled
+        if not feeder.done():
+            feeder.add_done_callback(lambda feeder: feeder.cancelled() or feeder.exception())
+            _log.warning("map: its source %r goes on although it was cancelled, and is left to itself", commands)
+        elif not feeder.cancelled() and (error := feeder.exception()) is not None and was_feeding:
+            _log.warning("map: its source %r failed when it was closed", commands, exc_info=error)
         if cancelled is not None:
             raise cancelled
 

@@ -466,6 +466,23 @@ async def test_a_source_that_swallows_the_cancellation_and_yields_is_closed_at_i
     assert_all_settled(pool)
 
 
+async def test_what_a_source_raises_when_it_is_closed_is_logged(running_pool, caplog):
+    async def fail_to_close():
+        try:
+            yield named("a")
+            await asyncio.sleep(60)
+        finally:
+            raise ValueError("cannot close")
+
+    pool = await running_pool(InstantExecutor())
+    results = pool.map(fail_to_close())
+    await anext(results)
+    await quiet()
+    await soon(results.aclose())
+    assert "failed when it was closed" in caplog.text
+    assert "ValueError: cannot close" in caplog.text
+
+
 @pytest.mark.parametrize("where", ["next", "close"])
 @pytest.mark.parametrize("cancelled", [True, False])
 async def test_a_source_that_never_ends_is_left_behind(running_pool, monkeypatch, caplog, where, cancelled):
