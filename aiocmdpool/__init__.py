@@ -52,6 +52,7 @@ from aiocmdpool.pool.command_pool import CommandPool
 from aiocmdpool.pool.seg_pool import CommandPoolSeg
 from aiocmdpool.pool.statistics import PoolStatistics
 from aiocmdpool.shortcuts import execute, run
+from aiocmdpool.system.interpreter import freeze_support
 from aiocmdpool.tasks.handle import TaskHandle
 from aiocmdpool.tasks.status import TaskStatus, TaskStatusTracker
 from aiocmdpool.tasks.thread_handle import ThreadTaskHandle as SegTaskHandle
@@ -118,6 +119,7 @@ __all__ = [
     "create_backend",
     "execute",
     "execute_pipeline",
+    "freeze_support",
     "run",
     "stream",
     "stream_command",

@@ -9,6 +9,7 @@ from aiocmdpool.backends.child.process import ProcessBackend
 from aiocmdpool.backends.child.thread import ThreadBackend
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
 from aiocmdpool.commands import validate
+from aiocmdpool.commands.command import StrOrBytesPath
 from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.system.cpus import cpu_count
@@ -66,6 +67,10 @@ class ExecutionConfig:
     commands that capture wait before they start, and one that writes more ends by its `output_policy`. `None`: no
     bound. "auto": half of the memory that is free, of the system or its control group, when the first are started."""
 
+    python: StrOrBytesPath | None = None
+    """The path of the Python that runs workers, and prepares commands with settings in the other modes. `None`: what
+    the environment variable AIOCMDPOOL_PYTHON says; then `sys.executable`, if that is a Python."""
+
     def __post_init__(self) -> None:
         validate.instance_of(ExecutionMode)("mode", self.mode)
         validate.whole_number(1, optional=True)("workers", self.workers)
@@ -75,6 +80,7 @@ class ExecutionConfig:
             raise ConfigError(f"{field}: {self.mode!r} has no workers; use ExecutionMode.PROCESS_POOL", field=field)
         validate.whole_number(1, optional=True)("concurrency_limit", self.concurrency_limit)
         validate.byte_budget("max_output_total", self.max_output_total)
+        validate.interpreter("python", self.python)
 
     @property
     def concurrency(self) -> int:
@@ -84,11 +90,11 @@ class ExecutionConfig:
 
 def create_backend(config: ExecutionConfig) -> ExecutionBackend:
     """The backend for a configuration, not yet entered."""
-    total = config.max_output_total
+    total, python = config.max_output_total, config.python
     match config.mode:
         case ExecutionMode.PROCESS:
-            return ProcessBackend(max_output_total=total)
+            return ProcessBackend(max_output_total=total, python=python)
         case ExecutionMode.THREAD:
-            return ThreadBackend(config.concurrency, max_output_total=total)
+            return ThreadBackend(config.concurrency, max_output_total=total, python=python)
         case ExecutionMode.PROCESS_POOL:
-            return ProcessPoolBackend(config.workers, niceness=config.niceness, max_output_total=total)
+            return ProcessPoolBackend(config.workers, niceness=config.niceness, max_output_total=total, python=python)

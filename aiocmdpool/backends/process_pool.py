@@ -7,7 +7,7 @@ from typing import Self
 
 from aiocmdpool.backends.workers.process_pool import ProcessPool
 from aiocmdpool.commands import validate
-from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig, StrOrBytesPath
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.process import LiveProcess
@@ -22,12 +22,18 @@ class ProcessPoolBackend:
         workers: How many. `None`: the number of CPUs this process may use.
         niceness: Added to that of this process for the workers and what they start.
         max_output_total: Bytes of captured output that are held at once; see `ProcessPool`.
+        python: Which Python runs the workers; see `ProcessPool`.
     """
 
     def __init__(
-        self, workers: int | None = None, *, niceness: int = 0, max_output_total: validate.ByteBudget = "auto"
+        self,
+        workers: int | None = None,
+        *,
+        niceness: int = 0,
+        max_output_total: validate.ByteBudget = "auto",
+        python: StrOrBytesPath | None = None,
     ) -> None:
-        self.pool = ProcessPool(workers, niceness=niceness, max_output_total=max_output_total)
+        self.pool = ProcessPool(workers, niceness=niceness, max_output_total=max_output_total, python=python)
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run one command in a worker; see `ProcessPool.execute`."""

@@ -1,15 +1,16 @@
 """What runs the commands of `run`, `execute`, `stream` and the like, for which nobody has made a pool."""
 
+import contextlib
 import logging
 import time
+import warnings
 
 from aiocmdpool.backends.child.process import ProcessBackend
 from aiocmdpool.backends.child.thread import ThreadBackend
 from aiocmdpool.backends.config import ExecutionMode
 from aiocmdpool.backends.workers import lending
-from aiocmdpool.backends.workers.crew import NoWorker
 from aiocmdpool.commands.command import CommandConfig
-from aiocmdpool.commands.errors import PoolClosed
+from aiocmdpool.commands.errors import PoolClosed, WorkerLost
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.owned_run import ControlledExecutor
@@ -56,7 +57,9 @@ class SingleCommands:
         if time.monotonic() >= _Workers.missing_until:
             try:
                 return await lending.borrow().execute(command, control=control)
-            except NoWorker as error:
+            except WorkerLost as error:
+                if error.may_have_run:
+                    raise
                 _note_missing(error)
         return await self.in_mode(ExecutionMode.PROCESS).execute(command, control=control)
 
@@ -69,12 +72,12 @@ class SingleCommands:
         await lending.give_up()
 
 
-def _note_missing(error: NoWorker) -> None:
+def _note_missing(error: WorkerLost) -> None:
     """Start no worker for a while, and say so once."""
     _Workers.missing_until = time.monotonic() + TRY_AGAIN_AFTER
     if not _Workers.was_told:
         _Workers.was_told = True
-        _log.warning(
-            "single commands are children of this process from here on, and would outlive it if it were killed: %s",
-            error,
-        )
+        message = f"single commands are children of this process from here on, and would outlive it if killed: {error}"
+        _log.warning("%s", message)
+        with contextlib.suppress(RuntimeWarning):  # where warnings are errors, the command runs all the same
+            warnings.warn(message, RuntimeWarning, stacklevel=2)

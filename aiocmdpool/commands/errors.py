@@ -93,18 +93,22 @@ class OutputLimitExceeded(ChildError):
 
 
 class WorkerLost(ChildError):
-    """The worker process that ran the command died or hung. The command may have run.
+    """The worker process that ran the command died or hung, or none can be started.
 
     Attributes:
         killed_by: What it took to end what the worker had started; `None` where nothing of it was left.
+        may_have_run: Whether the command may have run; not if there was no worker.
     """
 
-    def __init__(self, message: str, *, killed_by: "KillTier | None" = None, **details: Any) -> None:
+    def __init__(
+        self, message: str, *, killed_by: "KillTier | None" = None, may_have_run: bool = True, **details: Any
+    ) -> None:
         super().__init__(message, **details)
         self.killed_by = killed_by
+        self.may_have_run = may_have_run
 
     def _details(self) -> dict[str, Any]:
-        return {**super()._details(), "killed_by": self.killed_by}
+        return {**super()._details(), "killed_by": self.killed_by, "may_have_run": self.may_have_run}
 
 
 class TaskCancelled(ExecuteError):

@@ -87,6 +87,10 @@ def program(name: str, value: object) -> str:
     return clean
 
 
+def interpreter(name: str, value: object) -> str | None:
+    return None if value is None else program(name, value)
+
+
 def arguments(name: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str | bytes | os.PathLike):
         raise ConfigError(f"{name}: {value!r} is one string; give a list: [{value!r}]", field=name)

@@ -7,7 +7,7 @@ from typing import Self
 from aiocmdpool.backends.workers import process_pool
 from aiocmdpool.backends.workers.process_pool import ProcessPoolStatistics
 from aiocmdpool.commands import validate
-from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig, StrOrBytesPath
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.sync.binding import Link
 
@@ -31,6 +31,7 @@ class ProcessPool:
         max_worker_memory: int | None = None,
         hang_after: float = 5.0,
         max_output_total: validate.ByteBudget = "auto",
+        python: StrOrBytesPath | None = None,
     ) -> None:
         make = functools.partial(
             process_pool.ProcessPool,
@@ -40,6 +41,7 @@ class ProcessPool:
             max_worker_memory=max_worker_memory,
             hang_after=hang_after,
             max_output_total=max_output_total,
+            python=python,
         )
         self._link = Link(self, make, process_pool.ProcessPool.aclose)
 

@@ -1,20 +1,21 @@
 """Starts the program of a command in this process: straight away, or through the launcher where that is needed."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
 import signal
 import subprocess
-import sys
 from typing import NamedTuple
 
 import aiocmdpool.standalone
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError
 from aiocmdpool.commands.run_control import ChildSetup
-from aiocmdpool.standalone.kernel.launcher import EXEC, lc_ctype_of
+from aiocmdpool.standalone.kernel.launcher import EXEC, NESTED, lc_ctype_of
 from aiocmdpool.standalone.kernel.oom import yield_memory_first
+from aiocmdpool.system import interpreter
 from aiocmdpool.system.environment import environment_of
 from aiocmdpool.system.start_failure import no_launcher, start_failure
 from aiocmdpool.system.stdio import ChildStdio
@@ -69,10 +70,23 @@ class Launched:
             self._report_fd = -1
 
 
-def launch(command: CommandConfig, stdio: ChildStdio, mark: bytes, setup: ChildSetup | None = None) -> Launched:
+def launch(
+    command: CommandConfig,
+    stdio: ChildStdio,
+    mark: bytes,
+    setup: ChildSetup | None = None,
+    python: str | None = None,
+) -> Launched:
     """Start the program as leader of a new session, hence of a new process group, with a mark in its environment.
 
     `subprocess.Popen` uses vfork(2) for this: the cost does not grow with the memory of this process.
+
+    Args:
+        command: What to start.
+        stdio: Its streams.
+        mark: What marks it, and all that it starts.
+        setup: Of its process.
+        python: Which interpreter prepares it, if it needs that; see `interpreter.find`.
 
     Raises:
         IoError: It could not be started; nothing runs then.
@@ -86,27 +100,30 @@ def launch(command: CommandConfig, stdio: ChildStdio, mark: bytes, setup: ChildS
     if signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # a program would inherit what this thread blocks
         settings["sigmask"] = ""
     supervise = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
-    argv = command.argv
+    argv, environment = command.argv, environment_of(command, mark)  # not what C libraries put beside it
     report_fd, status_fd = -1, -1
     try:
         if settings or supervise:
             report_fd, status_fd = os.pipe()
             os.set_blocking(report_fd, False)
             status_fd = above_standard(status_fd)
-            argv = _launcher_argv(command, status_fd, settings, supervise)
+            argv = _launcher_argv(command, status_fd, settings, supervise, python)
+            environment[os.fsencode(NESTED)] = b"1"
         popen = subprocess.Popen(
             argv,
             stdin=stdio.stdin,
             stdout=stdio.stdout,
             stderr=stdio.stderr,
             cwd=command.cwd,
-            env=environment_of(command, mark),  # not what C libraries put beside it
+            env=environment,
             start_new_session=True,
             pass_fds=(*passed, status_fd) if status_fd >= 0 else passed,
         )
     except OSError as error:
         if report_fd >= 0:
             os.close(report_fd)
+            if isinstance(error, IoError):  # no interpreter
+                raise
             if error.filename == argv[0]:
                 raise no_launcher(command, argv[0], error) from None
         raise start_failure(command, error) from None
@@ -145,17 +162,22 @@ def launcher_settings(command: CommandConfig) -> dict[str, str]:
     return {name: str(value) for name, value in wanted.items() if value is not None}
 
 
-def _launcher_argv(command: CommandConfig, status_fd: int, settings: dict[str, str], supervise: bool) -> list[str]:
-    if not sys.executable:
+def _launcher_argv(
+    command: CommandConfig, status_fd: int, settings: dict[str, str], supervise: bool, python: str | None
+) -> list[str]:
+    try:
+        launcher = interpreter.find(python).argv(LAUNCHER)
+    except interpreter.NoPython as error:
         raise IoError(
             f"cannot start {command.display()}: its settings ({', '.join(settings) or 'SIGCHLD is ignored'}) need a "
-            "Python interpreter to apply them, and sys.executable is empty",
+            f"Python interpreter to apply them, and it has not run: {error}",
+            errno=errno.ENOEXEC,
             command=command,
-        )
+        ) from None
     settings = {**settings, "lc_ctype": lc_ctype_of(command.environment(os.environ))}
     lines = "\n".join(f"{name}={value}" for name, value in settings.items())
     mode = "supervise" if supervise else "exec"
-    return [sys.executable, "-I", "-S", LAUNCHER, str(status_fd), mode, lines, *command.argv]
+    return [*launcher, str(status_fd), mode, lines, *command.argv]
 
 
 def _parse_report(data: bytes) -> Report:

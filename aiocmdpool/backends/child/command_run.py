@@ -57,6 +57,7 @@ class CommandRun:
         changed: Called after each fact for which a `Wait` may have waited.
         control: Told of the start.
         allowance: Asked for what it captures.
+        python: Which interpreter prepares it, if it needs that.
 
     Concurrency: all of it happens in the thread of its loop.
     """
@@ -68,10 +69,13 @@ class CommandRun:
         changed: Callable[[], None] = lambda: None,
         control: RunControl | None = None,
         allowance: Allowance | None = None,
+        python: str | None = None,
     ) -> None:
         self._command = command
         self._control = control
+        self._setup = None if control is None else control.setup
         self._allowance = allowance
+        self._python = python
         self._loop = loop
         self._changed = changed
         self._reason: EndReason | None = None
@@ -143,7 +147,7 @@ class CommandRun:
                 self._feeder = PipeFeeder(loop, stdio.stdin_pipe, command.stdin)
             self._stdout = self._read(stdio.stdout_pipe)
             self._stderr = self._read(stdio.stderr_pipe)
-            self._program = Program(command, stdio, None if self._control is None else self._control.setup)
+            self._program = Program(command, stdio, self._setup, self._python)
         except BaseException:
             self._release()
             raise

@@ -5,6 +5,7 @@ A start blocks the loop for about a millisecond. That is fine for a handful of c
 """
 
 import asyncio
+import contextlib
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -13,14 +14,16 @@ from typing import Self
 from aiocmdpool.backends.child.command_run import not_started
 from aiocmdpool.backends.child.process_run import ProcessRun
 from aiocmdpool.commands import validate
-from aiocmdpool.commands.command import CommandConfig, Stdio
+from aiocmdpool.commands.command import CommandConfig, Stdio, StrOrBytesPath
 from aiocmdpool.commands.errors import PoolClosed
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.live.wiring import ALL
+from aiocmdpool.loops.threads import in_thread
 from aiocmdpool.loops.waiting import wait_through
+from aiocmdpool.system import interpreter
 from aiocmdpool.system.output_budget import Allowance, OutputBudget
 
 
@@ -31,6 +34,8 @@ class ProcessBackend:
         max_output_total: Bytes of captured output that are held at once for all commands, but for 64 KiB a stream; when
             they are used up, commands that capture wait before they start, and one that writes more ends by its
             `output_policy`. `None`: no bound. "auto": half of the memory that is free when larger output first comes.
+        python: The path of the Python that prepares commands with settings. `None`: what the environment variable
+            AIOCMDPOOL_PYTHON says; then `sys.executable`, if that is a Python.
 
     Concurrency: any number of `execute` calls at once on one loop; several backends on several loops in several
     threads do not disturb each other.
@@ -42,7 +47,8 @@ class ProcessBackend:
         ...     result = await backend.execute(CommandConfig("echo", ["hello"]))
     """
 
-    def __init__(self, *, max_output_total: validate.ByteBudget = "auto") -> None:
+    def __init__(self, *, max_output_total: validate.ByteBudget = "auto", python: StrOrBytesPath | None = None) -> None:
+        self._python = validate.interpreter("python", python)
         self._output = OutputBudget(validate.byte_budget("max_output_total", max_output_total))
         self._runs: set[ProcessRun] = set()
         self._closed = False
@@ -64,13 +70,21 @@ class ProcessBackend:
             await self._output.room()
             if self._closed:
                 raise not_started(command, EndReason.CLOSED)
+        if (command.needs_preparing or control is not None) and interpreter.known(self._python) is None:
+            await in_thread(self._try_python)
+            if self._closed:
+                raise not_started(command, EndReason.CLOSED)
         with Allowance(self._output) as allowance:
-            run = ProcessRun(command, asyncio.get_running_loop(), control, allowance)
+            run = ProcessRun(command, asyncio.get_running_loop(), control, allowance, self._python)
             self._runs.add(run)
             try:
                 return await run.to_the_end()
             finally:
                 self._runs.discard(run)
+
+    def _try_python(self) -> None:
+        with contextlib.suppress(interpreter.NoPython, OSError):  # whoever needs it meets it again
+            interpreter.find(self._python)
 
     def open(
         self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False

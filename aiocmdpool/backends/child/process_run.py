@@ -22,10 +22,11 @@ class ProcessRun:
         loop: asyncio.AbstractEventLoop,
         control: RunControl | None = None,
         allowance: Allowance | None = None,
+        python: str | None = None,
     ) -> None:
         self._command = command
         self._loop = loop
-        self._run = CommandRun(command, loop, self._look, control, allowance)
+        self._run = CommandRun(command, loop, self._look, control, allowance, python)
         self._waiting: Wait | None = None
         self._news: asyncio.Future[None] = loop.create_future()
         self._cancelled: asyncio.CancelledError | None = None

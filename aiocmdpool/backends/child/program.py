@@ -51,10 +51,12 @@ class Program:
         IoError: It could not be started; nothing runs then.
     """
 
-    def __init__(self, command: CommandConfig, stdio: ChildStdio, setup: ChildSetup | None = None) -> None:
+    def __init__(
+        self, command: CommandConfig, stdio: ChildStdio, setup: ChildSetup | None = None, python: str | None = None
+    ) -> None:
         self._command = command
         self._mark = new_mark()
-        self._child = launch(command, stdio, self._mark, setup)
+        self._child = launch(command, stdio, self._mark, setup, python)
         self._floor_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self._signalled: signal.Signals | None = None
         self._sent: set[int] = set()

@@ -18,7 +18,7 @@ import anyio.to_thread
 from aiocmdpool.backends.child.command_run import not_started
 from aiocmdpool.backends.child.thread_run import ThreadRun
 from aiocmdpool.commands import validate
-from aiocmdpool.commands.command import CommandConfig, Stdio
+from aiocmdpool.commands.command import CommandConfig, Stdio, StrOrBytesPath
 from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled
 from aiocmdpool.commands.outcome import settle
 from aiocmdpool.commands.result import CommandResult, EndReason
@@ -43,6 +43,8 @@ class ThreadBackend:
         max_output_total: Bytes of captured output that are held at once for all commands, but for 64 KiB a stream; when
             they are used up, commands that capture wait before they start, and one that writes more ends by its
             `output_policy`. `None`: no bound. "auto": half of the memory that is free when larger output first comes.
+        python: The path of the Python that prepares commands with settings. `None`: what the environment variable
+            AIOCMDPOOL_PYTHON says; then `sys.executable`, if that is a Python.
 
     Concurrency: any number of `execute` calls at once on one loop; each loop needs a backend of its own.
 
@@ -53,7 +55,14 @@ class ThreadBackend:
         ...     result = await backend.execute(CommandConfig("echo", ["hello"]))
     """
 
-    def __init__(self, threads: int = THREADS, *, max_output_total: validate.ByteBudget = "auto") -> None:
+    def __init__(
+        self,
+        threads: int = THREADS,
+        *,
+        max_output_total: validate.ByteBudget = "auto",
+        python: StrOrBytesPath | None = None,
+    ) -> None:
+        self._python = validate.interpreter("python", python)
         self._output = OutputBudget(validate.byte_budget("max_output_total", max_output_total))
         self._threads = validate.whole_number(1)("threads", threads)
         self._limiter: anyio.CapacityLimiter | None = None
@@ -108,7 +117,7 @@ class ThreadBackend:
             except OSError as error:  # anyio imports its part for this loop only now
                 raise start_failure(command, OSError(error.errno, error.strerror)) from None
         loop = asyncio.get_running_loop()
-        run = ThreadRun(command, loop, control, allowance)
+        run = ThreadRun(command, loop, control, allowance, self._python)
         task = loop.create_task(self._in_a_thread(run), name=f"aiocmdpool-thread-{command.program}")
         task.add_done_callback(lambda done: run.withdraw(_no_thread(command, done)))
         self._runs[run] = task

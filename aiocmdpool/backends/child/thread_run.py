@@ -71,8 +71,10 @@ class ThreadRun:
         loop: asyncio.AbstractEventLoop,
         control: RunControl | None = None,
         allowance: Allowance | None = None,
+        python: str | None = None,
     ) -> None:
         self._allowance = allowance
+        self._python = python
         self._command = command
         self._event_loop = loop
         self._control = control
@@ -163,7 +165,7 @@ class ThreadRun:
 
     def _run(self, loop: BlockingLoop) -> None:
         relay = None if self._control is None else _Relay(self._control, self._event_loop, loop)
-        run = CommandRun(self._command, loop, control=relay, allowance=self._allowance)
+        run = CommandRun(self._command, loop, control=relay, allowance=self._allowance, python=self._python)
         try:
             with self._lock:
                 self._loop, self._tell = loop, run

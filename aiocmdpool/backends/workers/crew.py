@@ -8,8 +8,10 @@ the guardian dies ─────────── one of them does: a new work
 """
 
 import asyncio
+import contextlib
 import logging
 import os
+import threading
 
 from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.ledger import Ledger
@@ -18,6 +20,7 @@ from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import WorkerLost
 from aiocmdpool.commands.run_control import Place
+from aiocmdpool.system import interpreter
 from aiocmdpool.system.identity import Identity
 from aiocmdpool.system.safe_log import SafeLog
 
@@ -36,10 +39,6 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 _log = SafeLog("aiocmdpool.process_pool")
 
 
-class NoWorker(WorkerLost):
-    """No worker can be started, so the command has not run."""
-
-
 class Crew:
     """The workers of one pool. Belongs to one loop.
 
@@ -52,6 +51,7 @@ class Crew:
         ledger: The pool's budget for output.
         idle_for: Seconds without a command after which a worker leaves, until it is needed; 0 for never. The workers of
             such a crew are nobody's to close, so nobody is told that they have not been.
+        python: Which interpreter runs them; see `interpreter.find`.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Crew:
         hang_after: float,
         ledger: Ledger,
         idle_for: float = 0,
+        python: str | None = None,
     ) -> None:
         self.size = size
         self.workers: list[Worker] = []
@@ -74,6 +75,8 @@ class Crew:
         """Whether `maybe_recycle` is to be asked after each command."""
         self.unclosed = Unclosed(self, "" if idle_for else "ProcessPool")
         self._idle_for = idle_for
+        self._python = python
+        self._tries_python = False  # a thread does
         self._identity = Identity()
         """What all `workers` were started under."""
         self._has_followed = False
@@ -96,12 +99,12 @@ class Crew:
         """Return the least loaded worker, or that of the first run in a place; `None` if there is none now."""
         if place is not None and isinstance(place.chosen, Worker) and place.chosen.usable:
             return place.chosen
-        if len(self.workers) < self.size and self._respawn is None:
+        if len(self.workers) < self.size and self._respawn is None and not self._tries_python:
             self._fill_up()
         best = self._least_loaded()
         if best is not None and self._identity.has_changed(quick_look=best.sends_in_this_turn):
             self._follow()
-            if self._respawn is None:
+            if self._respawn is None and not self._tries_python:
                 self._fill_up()
             best = self._least_loaded()
         if place is not None:
@@ -128,7 +131,7 @@ class Crew:
         """
         if self.failures >= max(GIVE_UP_AFTER, failures + 1):
             message = f"{command.display()}: no worker can be started ({self.failures} in a row): {self._last_failure}"
-            raise NoWorker(message, command=command)
+            raise WorkerLost(message, command=command, may_have_run=False)
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
@@ -145,7 +148,7 @@ class Crew:
     @property
     def is_at_rest(self) -> bool:
         """Whether nothing runs, starts or leaves."""
-        busy = self._closed or self.leaving or self._closers
+        busy = self._closed or self.leaving or self._closers or self._tries_python
         return not busy and all(worker.is_at_rest for worker in self.workers)
 
     def move(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -191,8 +194,31 @@ class Crew:
         if had_workers:
             _log.info("user, umask, limits or the like of this process have changed: all workers are replaced")
 
+    def _try_python(self) -> bool:
+        """Have a thread try the interpreter: that may block for seconds; whether one does. It starts workers then."""
+        loop = asyncio.get_running_loop()
+
+        def start_workers() -> None:
+            self._tries_python = False
+            self._fill_up()
+
+        def try_it() -> None:
+            with contextlib.suppress(interpreter.NoPython, OSError):  # whoever starts a worker meets it again
+                interpreter.find(self._python)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(start_workers)
+
+        try:
+            threading.Thread(target=try_it, name="aiocmdpool-python", daemon=True).start()
+        except RuntimeError:  # no more threads in this process: rather hold up the loop
+            return False
+        self._tries_python = True
+        return True
+
     def _fill_up(self) -> None:
         self._respawn = None
+        if not self._closed and interpreter.known(self._python) is None and self._try_python():
+            return
         if self._identity.has_changed():
             self._follow()
         while not self._closed and len(self.workers) < self.size:
@@ -213,6 +239,7 @@ class Crew:
             self._guardian,
             self._replace_unfit,
             self._idle_for,
+            self._python,
         )
         self.workers.append(worker)
         self.unclosed.workers.add(worker.remains)

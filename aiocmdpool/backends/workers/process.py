@@ -4,12 +4,10 @@ import asyncio
 import contextlib
 import os
 import pathlib
-import resource
 import secrets
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 
 import aiocmdpool.standalone
@@ -25,6 +23,7 @@ from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.standalone.kernel.launcher import lc_ctype_of
 from aiocmdpool.standalone.wire.frames import COOKIE_SIZE, IDLE_STATUS, PROTOCOL_VERSION
+from aiocmdpool.system import interpreter
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.environment import current_environment
 from aiocmdpool.system.exit_watch import watch_exit
@@ -50,6 +49,7 @@ class WorkerProgram:
         guardian: Told of the process.
         ledger: The pool's budget for output.
         idle_for: Seconds without a request after which it leaves by itself; 0 for never.
+        python: Which interpreter runs it; see `interpreter.find`.
         received: Called with each frame.
         lost: Called, once, with a reason when the connection is lost.
         exited: Called, once, when the process has exited; it is reaped by then, unless a tracer holds it.
@@ -65,12 +65,17 @@ class WorkerProgram:
         guardian: Guardian,
         ledger: Ledger,
         idle_for: float,
+        python: str | None,
         received: Callable[[int, int, bytes], None],
         lost: Callable[[str], None],
         exited: Callable[[], None],
     ) -> None:
-        if not sys.executable:
-            raise WorkerLost("workers need a Python interpreter, and sys.executable is empty")
+        try:
+            program = interpreter.find(python).argv(FOLDER)
+        except interpreter.NoPython as error:
+            raise WorkerLost(f"workers need a Python interpreter: {error}") from None
+        except OSError as error:
+            raise WorkerLost(f"a worker could not be started: {error}") from error
         self.cookie = secrets.token_hex(COOKIE_SIZE // 2)
         reap_the_unreaped()
         self.fitness = fitness_of()  # what the worker inherits
@@ -98,11 +103,13 @@ class WorkerProgram:
                 page = ledger.page()
                 undo.callback(page.close)
                 popen = subprocess.Popen(
-                    self._argv(passing_end, niceness, watched_by, page),
+                    program + self._argv(passing_end, niceness, watched_by, page),
                     stdin=requests_end,
                     stdout=replies_end,
                     stderr=errors_end,
-                    env=dict(os.environ),  # exactly what requests are compared with; C libraries may have set more
+                    env=interpreter.nested(
+                        os.environ
+                    ),  # exactly what requests are compared with; C libraries may have set more
                     pass_fds=(passing_end, *watched_by, *page.descriptors),
                     start_new_session=True,
                 )
@@ -145,10 +152,7 @@ class WorkerProgram:
             str(page),
             str(self._idle_for),
         ]
-        options = ["-I", "-S"]
-        if sys.dont_write_bytecode or resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
-            options.append("-B")  # under a limit on files, CPython leaves bytecode that is cut short, for all who come
-        return [sys.executable, *options, FOLDER, str(PROTOCOL_VERSION), *numbers]
+        return [str(PROTOCOL_VERSION), *numbers]
 
     def kill(self) -> None:
         """End it now, if it has not exited.

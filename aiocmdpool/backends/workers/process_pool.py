@@ -20,7 +20,7 @@ from aiocmdpool.backends.workers.ledger import Ledger
 from aiocmdpool.backends.workers.pending import OnlyHere, RequestNotSent, WorkerUnfit
 from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics as ProcessPoolStatistics  # offered here, too
 from aiocmdpool.commands import validate
-from aiocmdpool.commands.command import CommandConfig, Stdio
+from aiocmdpool.commands.command import CommandConfig, Stdio, StrOrBytesPath
 from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLost
 from aiocmdpool.commands.outcome import settle
 from aiocmdpool.commands.result import CommandResult, EndReason
@@ -57,6 +57,8 @@ class ProcessPool(AsyncioSubprocesses):
         max_output_total: Bytes of captured output that are held at once for all commands, but for 64 KiB a stream; when
             they are used up, commands that capture wait before they start, and one that writes more ends by its
             `output_policy`. `None`: no bound. "auto": half of the memory that is free when the workers start.
+        python: The path of the Python that runs the workers. `None`: what the environment variable AIOCMDPOOL_PYTHON
+            says; then `sys.executable`, if that is a Python.
 
     Example:
         >>> async with ProcessPool(workers=2) as pool:
@@ -74,6 +76,7 @@ class ProcessPool(AsyncioSubprocesses):
         max_worker_memory: int | None = None,
         hang_after: float = 5.0,
         max_output_total: validate.ByteBudget = "auto",
+        python: StrOrBytesPath | None = None,
     ) -> None:
         self._ledger = Ledger(validate.byte_budget("max_output_total", max_output_total))
         self._waiting_for_output = self._ledger.line.waiters
@@ -85,6 +88,7 @@ class ProcessPool(AsyncioSubprocesses):
             hang_after=validate.seconds("hang_after", hang_after) or 5.0,
             ledger=self._ledger,
             idle_for=self._idle_for,
+            python=validate.interpreter("python", python),
         )
         self._workers, self._leaving = self._crew.workers, self._crew.leaving
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -55,6 +55,7 @@ class Worker:
         guardian: Told of it when it starts; or started by it, if it is missing.
         unfit: Called with this worker and a reason when another one should take its place; whether one does.
         idle_for: Seconds without a request after which it leaves by itself; 0 for never.
+        python: Which interpreter runs it; see `interpreter.find`.
 
     Raises:
         WorkerLost: It could not be started.
@@ -69,6 +70,7 @@ class Worker:
         guardian: Guardian,
         unfit: Callable[["Worker", str], bool] = lambda worker, why: False,
         idle_for: float = 0,
+        python: str | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._gone = gone
@@ -89,7 +91,7 @@ class Worker:
         self.ready = False
         """Whether it has said hello."""
         self._program = WorkerProgram(
-            self._loop, niceness, guardian, ledger, idle_for, self._received, self._lose, self._on_exit
+            self._loop, niceness, guardian, ledger, idle_for, python, self._received, self._lose, self._on_exit
         )
         self.pid = self._program.pid
         self._page = self._program.page

@@ -25,6 +25,7 @@ TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+NESTED = "AIOCMDPOOL_NESTED"  # in the environment of what is started to be a Python; its programs do not get it
 EXEC = b"exec\n"  # the word before the `exec`
 PR_SET_NO_NEW_PRIVS = 38
 STREAMS = ("stdin", "stdout", "stderr")
@@ -182,12 +183,13 @@ def attempt(start: "Callable[[bytes], int]", paths: "Iterable[bytes]") -> int:
 
 
 def given_environment(lc_ctype: str) -> "dict[bytes, bytes]":
-    """The environment of this process as it was given: CPython itself sets LC_CTYPE in a C locale (PEP 538).
+    """The environment that this process was given for programs: CPython itself sets LC_CTYPE in a C locale (PEP 538).
 
     Args:
         lc_ctype: What it was before, behind a `+`; `-` if it was not set.
     """
     environment = dict(os.environb)
+    environment.pop(NESTED.encode(), None)
     environment.pop(b"LC_CTYPE", None)
     if lc_ctype.startswith("+"):
         environment[b"LC_CTYPE"] = os.fsencode(lc_ctype[1:])

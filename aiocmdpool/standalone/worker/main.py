@@ -1,0 +1,78 @@
+"""The worker's command line: `VERSION SOCKET_FD PARENT_PID NICENESS LC_CTYPE GROUP GUARDIAN PAGE [IDLE]`.
+
+The first bytes on the socket are the cookie, which marks what this worker starts: everybody can read a command line.
+Frames come on stdin and leave on stdout. It starts programs for its parent, many at once, and sees to it that nothing
+of them is left.
+"""
+
+import os
+import sys
+
+from .. import guardian
+from ..kernel import cgroup
+from ..kernel.launcher import given_environment
+from ..kernel.oom import yield_memory_first
+from ..kernel.prctl import become_subreaper, go_on_without_parent, hide_from_equals
+from ..wire.frames import COOKIE_SIZE, IDLE_STATUS, PROTOCOL_VERSION
+from . import budget
+from .server import Server
+
+
+def give_way(niceness: int) -> None:
+    """Lower the priority of this process and all it starts."""
+    os.nice(niceness)
+    # Where tasks are grouped by session, their niceness counts only among themselves, and that of the group against
+    # others (sched(7), "The autogroup feature"); this process leads a session of its own.
+    try:
+        with open("/proc/self/autogroup", "w") as group:
+            group.write(str(max(-20, min(19, niceness))))
+    except OSError:
+        return  # there are no such groups here
+
+
+def meet_guardian(pipes: "list[int]", host: int, socket_fd: int) -> int:
+    """Start the guardian, if this is the worker to do so; the pipe for notes to it, or -1.
+
+    Args:
+        pipes: That pipe, if there is to be a guardian, and the two that `guardian.start` takes, if it is missing.
+        host: The pid of the host.
+        socket_fd: What the guardian must not keep.
+    """
+    for fd in pipes:
+        os.set_inheritable(fd, False)
+    notes, *start = pipes or [-1]
+    if start:
+        notes_end, alive_end = start
+        guardian.start(notes_end, alive_end, host, (notes, socket_fd))
+        os.close(notes_end)
+        os.close(alive_end)
+    return notes
+
+
+def main() -> None:
+    """Read the command line and serve."""
+    yield_memory_first("self")  # before anything else: a process that is not dumpable may not write there
+    version, *settings = sys.argv[1:]  # their number and meaning are a part of the protocol
+    if version != str(PROTOCOL_VERSION):
+        sys.exit(
+            f"protocol {version} is asked for, and the files on disk speak {PROTOCOL_VERSION}: the package was "
+            "upgraded while the host was running; restart the host"
+        )
+    socket_fd, parent, niceness, lc_ctype, group, pipes, page, *idle = settings
+    os.set_inheritable(int(socket_fd), False)
+    cookie = os.read(int(socket_fd), COOKIE_SIZE)
+    notes = meet_guardian([int(fd) for fd in pipes.split(",") if fd], int(parent), int(socket_fd))
+    if int(niceness):
+        give_way(int(niceness))
+    budget.join(page)
+    become_subreaper()
+    if not cgroup.enter(group):
+        group = ""
+    go_on_without_parent()
+    hide_from_equals()  # last: what is written to /proc/self is written
+    environment, idle_for = given_environment(lc_ctype), float(*idle)
+    server = Server(int(socket_fd), cookie, int(parent), environment, group, notes, idle_for)
+    server.serve()
+    if server.left_idle:
+        guardian.tell_idle(notes)
+        os._exit(IDLE_STATUS)  # at once: the guardian's leaving alone would look like its death

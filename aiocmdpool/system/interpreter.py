@@ -1,0 +1,266 @@
+"""Which Python runs the programs of this package: the workers, and the launcher of commands with settings.
+
+    ExecutionConfig(python=...) ── AIOCMDPOOL_PYTHON ── sys.executable, if that is a Python
+
+`sys.executable` may be anything where Python is embedded (uWSGI) or frozen (PyInstaller): the application itself, which
+would start itself again, and again. So it is not started unless it is this very interpreter, or has shown once that it
+is one. A frozen application that calls `freeze_support` is started to be a worker, and does nothing else then.
+
+What is started has a variable in its environment by which an application that is started after all knows that it is not
+to start more; no command gets to see it.
+"""
+
+import contextlib
+import os
+import re
+import resource
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import zipimport
+from typing import NamedTuple
+
+import aiocmdpool.standalone
+from aiocmdpool.standalone.kernel import processes as procs
+from aiocmdpool.standalone.kernel.launcher import NESTED
+from aiocmdpool.standalone.kernel.transient import PASSING
+
+SETTING = "AIOCMDPOOL_PYTHON"
+APPLICATION = "--aiocmdpool"  # the first argument of a frozen application that is to be a worker or a launcher
+PROBE_FOR = 5.0  # seconds in which an interpreter has to show that it is one; it takes about 0.01
+OLDEST = (3, 11)
+CURE = f"set {SETTING}, or ExecutionConfig(python=...), to a Python of at least {OLDEST[0]}.{OLDEST[1]}"
+_PYTHON_NAME = re.compile(r"(python|pypy|graalpy)[\d.]*[a-z]?")
+_PROBE = "import sys; print(sys.argv[1][::-1], *sys.version_info[:2])"
+_FROM_ZIP = "import sys; sys.path.insert(0, {!r}); from standalone.kernel.launcher import main; main()"
+_FOLDER = aiocmdpool.standalone.__path__[0]
+
+
+class NoPython(Exception):
+    """There is no interpreter; the message says why, and what to do."""
+
+
+class Interpreter(NamedTuple):
+    """What is started to run a program of this package.
+
+    Attributes:
+        path: Of the interpreter, or of the application that calls `freeze_support`.
+        is_application: Which of the two.
+    """
+
+    path: str
+    is_application: bool = False
+
+    def argv(self, program: str) -> list[str]:
+        """Return how to start a program.
+
+        Args:
+            program: The path of the launcher, or of the folder of the worker.
+
+        Raises:
+            NoPython: Its files are not where an interpreter could read them.
+        """
+        is_launcher = program.endswith(".py")
+        if self.is_application:
+            return [self.path, APPLICATION, "launcher" if is_launcher else "worker"]
+        if not os.path.exists(program):
+            if not isinstance(getattr(aiocmdpool.standalone, "__loader__", None), zipimport.zipimporter):
+                raise NoPython(
+                    f"the files of aiocmdpool are not on disk ({program}); in a frozen application, call "
+                    "aiocmdpool.freeze_support() first of all, and do not set another Python"
+                )
+            if is_launcher:
+                return [self.path, "-I", "-S", "-c", _FROM_ZIP.format(os.path.dirname(_FOLDER))]
+        options = ["-I", "-S"]
+        if sys.dont_write_bytecode or resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
+            options.append("-B")  # under a limit on files, CPython leaves bytecode that is cut short, for all who come
+        return [self.path, *options, program]
+
+
+_found: "dict[tuple[object, ...], Interpreter | NoPython]" = {}
+_lock = threading.Lock()
+_is_prepared = False  # `freeze_support` was called
+
+
+def known(python: str | None = None) -> Interpreter | NoPython | None:
+    """Return the interpreter, or why there is none; `None` if `find` would have to try one first. Does not block.
+
+    Args:
+        python: The one that is set; `None` if that is left to the environment and the process.
+    """
+    key = _key(python)
+    answer = _found.get(key)
+    if answer is None and (answer := _obvious(*key[:2])) is not None:
+        _found[key] = answer
+    return answer
+
+
+def find(python: str | None = None) -> Interpreter:
+    """Return the interpreter; try it first, if that has not been done. Blocks, for `PROBE_FOR` at the longest.
+
+    Raises:
+        NoPython: There is none.
+        OSError: It could not be tried, for a reason that passes.
+    """
+    answer = known(python)
+    if answer is None:
+        with _lock:
+            answer = known(python) or _tried(python)
+            _found[_key(python)] = answer
+    if isinstance(answer, NoPython):
+        raise NoPython(str(answer))
+    return answer
+
+
+def _key(python: str | None) -> tuple[str | None, str | None, object, object, object]:
+    return python, os.environ.get(SETTING), sys.executable, getattr(sys, "frozen", False), _is_prepared
+
+
+def _obvious(python: str | None, setting: str | None) -> Interpreter | NoPython | None:
+    """What needs no trying."""
+    if NESTED in os.environ:
+        return NoPython(
+            "this process was itself started by aiocmdpool as a Python, and is none: in a frozen application, call "
+            f"aiocmdpool.freeze_support() first of all; otherwise, {CURE}"
+        )
+    if python or setting:
+        return None
+    if getattr(sys, "frozen", False):
+        if _is_prepared:
+            return Interpreter(sys.executable, is_application=True)
+        return NoPython(
+            f"this application is frozen, and its executable ({sys.executable}) no Python: call "
+            f"aiocmdpool.freeze_support() first of all, or {CURE}"
+        )
+    if sys.executable and not _is_embedded() and os.path.realpath(sys.executable) == _own_program():
+        return Interpreter(sys.executable)
+    return None
+
+
+def _own_program() -> str:
+    """The program that this process runs; empty where that cannot be seen."""
+    try:
+        return os.readlink("/proc/self/exe")
+    except OSError:
+        return ""
+
+
+def _is_embedded() -> bool:
+    """Whether another program than a Python runs here."""
+    name = os.path.basename(_own_program())
+    return bool(name) and _PYTHON_NAME.fullmatch(name) is None
+
+
+def _tried(python: str | None) -> Interpreter | NoPython:
+    """Try what there is; the first that is an interpreter."""
+    if python:
+        return _probed([python], f"python={python!r}")
+    if setting := os.environ.get(SETTING):
+        return _probed([setting], f"{SETTING}={setting!r}")
+    paths = [sys.executable] if sys.executable else []
+    if _is_embedded() or not paths:  # its libraries come from an interpreter, which may be there as well
+        name = "python{}.{}".format(*sys.version_info)
+        roots = dict.fromkeys((sys.exec_prefix, sys.base_exec_prefix, sys.prefix, sys.base_prefix))
+        paths = [path for root in roots if os.access(path := os.path.join(root, "bin", name), os.X_OK)] + paths
+    return _probed(paths, f"sys.executable={sys.executable!r}")
+
+
+def _probed(paths: list[str], what: str) -> Interpreter | NoPython:
+    why = "there is nothing to start"
+    for path in paths:
+        path = os.path.abspath(shutil.which(path) or path)  # commands may be started in another directory
+        why = _what_is_wrong_with(path)
+        if not why:
+            return Interpreter(path)
+    return NoPython(f"{what} is no Python that could be started ({why}); {CURE}")
+
+
+def _what_is_wrong_with(path: str) -> str:
+    """Start it with a small program, and return why it is no interpreter; empty if it is one. Leaves nothing running.
+
+    Raises:
+        OSError: It could not be started, for a reason that passes.
+    """
+    word = secrets.token_hex(8)
+    argv = [path, "-I", "-S", "-c", _PROBE, word]
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=nested(os.environ),
+            start_new_session=True,
+        )
+    except OSError as error:
+        if error.errno in PASSING:
+            raise
+        return f"{path}: {error.strerror}"
+    with process:
+        try:
+            said = process.communicate(timeout=PROBE_FOR)[0].decode(errors="replace").split()
+        except subprocess.TimeoutExpired:
+            said = []
+        finally:
+            _end(process)
+    if said[:1] != [word[::-1]] or len(said) != 3:
+        return f"{path} does not do what a Python does"
+    version = int(said[1]), int(said[2])
+    return "" if version >= OLDEST else f"{path} is Python {version[0]}.{version[1]}"
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Kill what was tried, with what it has started: an application may have done anything."""
+    for each in procs.descendants(process.pid, 10_000):
+        each.kill()
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def nested(environment: "dict[str, str] | os._Environ[str]") -> dict[str, str]:
+    """Return an environment for what is to be a Python, with the variable by which an application knows better."""
+    return {**environment, NESTED: "1"}
+
+
+def freeze_support() -> None:
+    """Let a frozen application (PyInstaller, cx_Freeze) be started as a worker; call it first thing in its main module.
+
+    In a process that was started to be a worker, it does not return. Otherwise, and where nothing is frozen, it does
+    nothing but to say that this may be done.
+
+    Example:
+        >>> if __name__ == "__main__":
+        ...     aiocmdpool.freeze_support()
+        ...     main()
+    """
+    global _is_prepared
+    if NESTED in os.environ and sys.argv[1:2] == [APPLICATION]:
+        _, _, role, *rest = sys.argv
+        sys.argv[1:] = rest
+        _become(role)
+    _is_prepared = bool(getattr(sys, "frozen", False))
+
+
+def _become(role: str) -> None:
+    """Be the launcher or a worker, and end with that."""
+    if role == "launcher":
+        from aiocmdpool.standalone.kernel.launcher import main as launcher
+
+        launcher()
+    else:
+        from aiocmdpool.standalone.worker.main import main as worker
+
+        worker()
+    sys.exit(0)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread may have held the old one
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
