@@ -15,17 +15,21 @@ from aiocmdpool.system import launch as launch_module
 
 from .support import helper, outcome, sh
 
+PYTHON = sys.executable
 CHILDREN = {"process": ProcessBackend, "thread": ThreadBackend}
 no_pythons = pytest.mark.parametrize("body", ["exit 0", "exit 3", "echo no Python >&2; exit 0", "kill -9 $$"])
 
 
 @pytest.fixture
 def interpreter(tmp_path, monkeypatch):
-    """Call it with a shell script, which is `sys.executable` from then on; what is said of it names the path."""
+    """Call it with a shell script, which is what `sys.executable` does from then on when it is to run the launcher.
+
+    When it is tried, it is a Python all the same. Returns its path.
+    """
 
     def be(body: str) -> str:
         path = tmp_path / "embedding_host"
-        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.write_text(f'#!/bin/sh\n[ "$3" = -c ] && exec {sys.executable} "$@"\n{body}\n')
         path.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(path))
         return str(path)
@@ -51,12 +55,14 @@ async def test_what_is_no_python_is_no_success(make, interpreter, body, check):
 
 @pytest.mark.one_loop
 @pytest.mark.parametrize("make", CHILDREN.values(), ids=CHILDREN)
-async def test_a_python_that_is_not_there_is_named(make, monkeypatch):
-    monkeypatch.setattr(sys, "executable", "/there/is/no/python")
+async def test_a_python_that_is_not_there_any_more_is_named(make, interpreter):
+    path = interpreter("")
+    with open(path, "w") as script:
+        script.write(f'#!/bin/sh\nrm "$0"; exec {PYTHON} "$@"\n')
     async with make() as backend:
         error = await outcome(backend.execute(sh("echo did run", niceness=1)))
     assert isinstance(error, IoError)
-    assert (error.errno, error.filename) == (errno.ENOENT, "/there/is/no/python")
+    assert (error.errno, error.filename) == (errno.ENOENT, path)
 
 
 @pytest.mark.one_loop
