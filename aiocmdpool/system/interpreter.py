@@ -77,7 +77,8 @@ class Interpreter(NamedTuple):
         options = ["-I", "-S"]
         if sys.dont_write_bytecode or resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
             options.append("-B")  # under a limit on files, CPython leaves bytecode that is cut short, for all who come
-        return [self.path, *options, program]
+        script = os.path.join(program, "__main__.py")
+        return [self.path, *options, script if os.path.exists(script) else program]
 
 
 _found: "dict[tuple[object, ...], Interpreter | NoPython]" = {}

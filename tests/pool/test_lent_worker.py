@@ -94,6 +94,26 @@ def test_it_is_taken_from_a_loop_that_stands_still_in_this_thread():
     assert len(pids) == 1
 
 
+def test_it_is_taken_from_a_loop_that_a_thread_has_left_behind():
+    loops = []
+
+    def serve(pids: "list[int]") -> None:
+        loops.append(asyncio.new_event_loop())
+        pids.append(loops[-1].run_until_complete(worker_pid()))
+
+    pids: list[int] = []
+    try:
+        for _ in range(5):
+            thread = threading.Thread(target=serve, args=(pids,))
+            thread.start()
+            thread.join()
+        pids.append(asyncio.run(worker_pid()))
+    finally:
+        for loop in loops:
+            loop.close()
+    assert len(set(pids)) == 1
+
+
 def test_streams_and_pipelines_have_it_too():
     async def all_kinds() -> "list[int]":
         lines = [int(line) async for line in stream("sh", "-c", "echo $PPID")]

@@ -1,7 +1,7 @@
 """The worker for single commands: nobody's to close, lent to the loop that asks, and lent on when that loop has ended.
 
     run ── borrow ──┬── the loop has one
-                    ├── one whose loop is closed, or stands still in this thread: it is moved to this loop
+                    ├── one whose loop is closed, or runs no more: it is moved to this loop
                     └── a new one: the first of this process, or another loop runs as well
 
 It leaves by itself when nothing has been asked of it for a minute, loop or no loop, and with the process in any case.
@@ -12,6 +12,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import sys
 import threading
 
 from aiocmdpool.backends.workers.process_pool import ProcessPool
@@ -42,9 +43,12 @@ class LentPool(ProcessPool):
 
     @property
     def is_free(self) -> bool:
-        """Whether its loop is closed, or stands still because this thread, which ran it, runs another one."""
+        """Whether its loop is closed, or stands still: the thread that ran it runs another one now, or is gone."""
         loop = self._loop
-        return loop is None or loop.is_closed() or (self._thread == threading.get_ident() and not loop.is_running())
+        if loop is None or loop.is_closed():
+            return True
+        is_here_or_gone = self._thread == threading.get_ident() or self._thread not in sys._current_frames()
+        return is_here_or_gone and not loop.is_running()
 
     def _loop_closed(self) -> None:
         """End what the loop has left running: there is nobody whose it could be."""
