@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import zipimport
+from collections.abc import Callable
 from typing import NamedTuple
 
 import aiocmdpool.standalone
@@ -40,7 +41,16 @@ _FOLDER = aiocmdpool.standalone.__path__[0]
 
 
 class NoPython(Exception):
-    """There is no interpreter; the message says why, and what to do."""
+    """There is no interpreter; the message says why, and what to do.
+
+    Args:
+        message: That.
+        may_pass: Whether it is worth another try: nothing was there that this process could start.
+    """
+
+    def __init__(self, message: str, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 class Interpreter(NamedTuple):
@@ -110,10 +120,26 @@ def find(python: str | None = None) -> Interpreter:
     if answer is None:
         with _lock:
             answer = known(python) or _tried(python)
-            _found[_key(python)] = answer
+            if not (isinstance(answer, NoPython) and answer.may_pass):
+                _found[_key(python)] = answer
     if isinstance(answer, NoPython):
         raise NoPython(str(answer))
     return answer
+
+
+def find_soon(python: str | None, tried: Callable[[], None]) -> bool:
+    """Have a thread try the interpreter, and call back from there; whether there is a thread for it."""
+
+    def try_it() -> None:
+        with contextlib.suppress(NoPython, OSError):  # whoever asks for it meets that again
+            find(python)
+        tried()
+
+    try:
+        threading.Thread(target=try_it, name="aiocmdpool-python", daemon=True).start()
+    except RuntimeError:  # no more threads in this process
+        return False
+    return True
 
 
 def _key(python: str | None) -> tuple[str | None, str | None, object, object, object]:
@@ -170,36 +196,36 @@ def _tried(python: str | None) -> Interpreter | NoPython:
 
 
 def _probed(paths: list[str], what: str) -> Interpreter | NoPython:
-    why = "there is nothing to start"
+    why, may_pass = "there is nothing to start", False
     for path in paths:
         path = os.path.abspath(shutil.which(path) or path)  # commands may be started in another directory
-        why = _what_is_wrong_with(path)
+        try:
+            why = _what_is_wrong_with(path)
+        except OSError as error:
+            if error.errno in PASSING:
+                raise
+            why, may_pass = f"{path}: {error.strerror}", True
         if not why:
             return Interpreter(path)
-    return NoPython(f"{what} is no Python that could be started ({why}); {CURE}")
+    return NoPython(f"{what} is no Python that could be started ({why}); {CURE}", may_pass)
 
 
 def _what_is_wrong_with(path: str) -> str:
     """Start it with a small program, and return why it is no interpreter; empty if it is one. Leaves nothing running.
 
     Raises:
-        OSError: It could not be started, for a reason that passes.
+        OSError: It could not be started.
     """
     word = secrets.token_hex(8)
     argv = [path, "-I", "-S", "-c", _PROBE, word]
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=nested(os.environ),
-            start_new_session=True,
-        )
-    except OSError as error:
-        if error.errno in PASSING:
-            raise
-        return f"{path}: {error.strerror}"
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=nested(os.environ),
+        start_new_session=True,
+    )
     with process:
         try:
             said = process.communicate(timeout=PROBE_FOR)[0].decode(errors="replace").split()

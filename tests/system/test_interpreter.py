@@ -146,6 +146,18 @@ async def test_a_configuration_hands_it_on(mode):
     assert "python='/bin/false' is no Python" in str(error)
 
 
+@makers
+@pytest.mark.one_loop
+async def test_a_python_that_is_not_there_is_named_and_asked_for_again(make, tmp_path):
+    path = tmp_path / "python"
+    async with make(python=path) as backend:
+        error = await outcome(backend.execute(PREPARED))
+        assert isinstance(error, IoError | WorkerLost)
+        assert f"{path}: No such file or directory" in str(error)
+        path.symlink_to(sys.executable)
+        assert (await backend.execute(PREPARED)).stdout == b"ran\n"
+
+
 def test_an_empty_setting_is_refused():
     for make in (ExecutionConfig, *MAKERS.values()):
         with pytest.raises(ConfigError, match="python: empty"):

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import threading
 
 from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.ledger import Ledger
@@ -195,29 +194,23 @@ class Crew:
             _log.info("user, umask, limits or the like of this process have changed: all workers are replaced")
 
     def _try_python(self) -> bool:
-        """Have a thread try the interpreter: that may block for seconds; whether one does. It starts workers then."""
+        """Have a thread try the interpreter, since that may block for seconds; whether one does. Then workers start."""
         loop = asyncio.get_running_loop()
 
         def start_workers() -> None:
             self._tries_python = False
-            self._fill_up()
+            self._fill_up(tried=True)  # whatever came of it
 
-        def try_it() -> None:
-            with contextlib.suppress(interpreter.NoPython, OSError):  # whoever starts a worker meets it again
-                interpreter.find(self._python)
+        def tried() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(start_workers)
 
-        try:
-            threading.Thread(target=try_it, name="aiocmdpool-python", daemon=True).start()
-        except RuntimeError:  # no more threads in this process: rather hold up the loop
-            return False
-        self._tries_python = True
-        return True
+        self._tries_python = interpreter.find_soon(self._python, tried)
+        return self._tries_python
 
-    def _fill_up(self) -> None:
+    def _fill_up(self, tried: bool = False) -> None:
         self._respawn = None
-        if not self._closed and interpreter.known(self._python) is None and self._try_python():
+        if not (tried or self._closed) and interpreter.known(self._python) is None and self._try_python():
             return
         if self._identity.has_changed():
             self._follow()
