@@ -248,8 +248,11 @@ class CommandPool:
         Interruption: ends everything at once, and leaves when that is done.
         """
         if not self._link.is_ended:
-            self._link.call(lambda: self._pool.stop(drain=drain, timeout=timeout))
-            self._link.closed()
+            try:
+                self._link.call(lambda: self._pool.stop(drain=drain, timeout=timeout))
+            finally:
+                if self._pool.is_stopped():  # also when it was interrupted, which leaves when all is ended
+                    self._link.closed()
 
     def is_stopped(self) -> bool:
         """Whether the pool takes no more tasks."""
