@@ -288,11 +288,14 @@ def test_what_is_sent_to_a_worker_that_just_leaves_is_run_by_another(monkeypatch
     server = folder / "worker" / "server.py"
     before, line, after = server.read_text().partition("        if kind == frames.START:\n")
     assert line
-    leave = f"open({str(has_left)!r}, 'x'); self.left_idle = self._closing = True"
-    server.write_text(
-        f"{before}        if kind == frames.START and not os.path.exists({str(has_left)!r}):\n            {leave}\n"
-        f"        elif kind == frames.START:\n{after}"
+    leave = (
+        f"        if kind == frames.START and not os.path.exists({str(has_left)!r}):\n"
+        f"            open({str(has_left)!r}, 'x').close()\n"
+        "            self.left_idle = self._closing = True\n"
+        "        if self.left_idle:\n"  # from there on it reads nothing
+        "            return\n"
     )
+    server.write_text(f"{before}{leave}{line}{after}")
     monkeypatch.setattr(program_module, "FOLDER", str(folder))
     assert asyncio.run(run("echo", "once", mode=ExecutionMode.PROCESS_POOL)).stdout == b"once\n"
     assert has_left.exists()
