@@ -7,8 +7,8 @@ from aiocmdpool.backends.config import ExecutionMode
 from aiocmdpool.backends.single_commands import SingleCommands
 from aiocmdpool.commands.command import CommandConfig, CommandOptions, Stdio, StrOrBytesPath
 from aiocmdpool.commands.pipeline import Pipeline, PipelineResult
+from aiocmdpool.live.controlled import ControlledExecutor
 from aiocmdpool.live.output_stream import DEFAULT_MAX_LINE
-from aiocmdpool.live.owned_run import ControlledExecutor
 from aiocmdpool.live.pipeline_run import run_pipeline
 from aiocmdpool.live.process import open_process
 

@@ -18,7 +18,8 @@ from aiocmdpool.asyncio_api.transport import WorkerProcess, WorkerSubprocessTran
 from aiocmdpool.commands.command import CommandConfig, StrOrBytesPath
 from aiocmdpool.commands.errors import IoError
 from aiocmdpool.commands.run_control import ChildSetup
-from aiocmdpool.live.owned_run import ControlledExecutor, OwnedRun, close_all
+from aiocmdpool.live.controlled import ControlledExecutor
+from aiocmdpool.live.owned_run import OwnedRun, close_all
 from aiocmdpool.live.wiring import ALL, open_pipes
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.system.safe_log import SafeLog

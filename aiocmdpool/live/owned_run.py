@@ -10,21 +10,14 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-from typing import Any, Protocol
+from typing import Any
 
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
 from aiocmdpool.commands.outcome import settle
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import ChildSetup, Place, RunControl
-
-
-class ControlledExecutor(Protocol):
-    """An executor that tells of the start of a program and can signal it."""
-
-    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Run one command to its end; the contract is that of `CommandExecutor.execute`."""
-        ...
+from aiocmdpool.live.controlled import ControlledExecutor
 
 
 class OwnedRun:

@@ -6,18 +6,21 @@ import functools
 import os
 from time import monotonic
 
-from aiocmdpool.commands.errors import CommandTimeout
+from aiocmdpool.commands.errors import CommandTimeout, ExecuteError
 from aiocmdpool.commands.outcome import settle
 from aiocmdpool.commands.pipeline import Pipeline, PipelineResult
-from aiocmdpool.commands.result import EndReason
+from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import Place
-from aiocmdpool.live.owned_run import ControlledExecutor, OwnedRun, close_all
+from aiocmdpool.live.controlled import ControlledExecutor, WholeRun, check_controlled, inner_of
+from aiocmdpool.live.owned_run import OwnedRun, close_all
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.system.start_failure import stream_failure
 
 
 async def run_pipeline(executor: ControlledExecutor, pipeline: Pipeline) -> PipelineResult:
     """Run a pipeline to its end. No byte between its stages passes through this process, or a worker.
+
+    It is one command for pools and policies: it takes one turn and one permit, and is judged by its outcome.
 
     The first stage that cannot be started, or is ended for a reason of its own (its `timeout`, `max_output`, a lost
     worker), ends all of them; so do the pipeline's own `timeout` and a cancellation. All are dead and reaped when this
@@ -27,8 +30,47 @@ async def run_pipeline(executor: ControlledExecutor, pipeline: Pipeline) -> Pipe
         CommandTimeout: The deadline of the pipeline passed; the result is that of the last stage.
         NonZeroExit: A stage that counts failed, and its command or the pipeline says `check`; the result is that of
             the stage.
-        ExecuteError: What ended the first stage that was ended; see `CommandExecutor.execute`.
+        ExecuteError: What ended the first stage that was ended; see `CommandExecutor.execute`. Or the executor only
+            runs commands to their end.
     """
+    check_controlled(executor, pipeline.stages[0])
+    whole = _WholePipeline(pipeline)
+    if inner_of(executor) is None:
+        await whole.run_on(executor)
+    else:
+        await executor.execute(whole.command, control=whole)
+    return whole.settled()
+
+
+class _WholePipeline(WholeRun):
+    """A pipeline as one command: its first stage, by the name of all, for who asks what a command is.
+
+    Stages that had to be let in one by one could wait for each other for ever: the first one fills its pipe and holds
+    what the next one waits for.
+    """
+
+    __slots__ = ("_pipeline", "_result", "command")
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__()
+        self._pipeline = pipeline
+        self._result: PipelineResult | None = None
+        self.command = pipeline.stages[0].with_options(label=pipeline.display())
+
+    async def run_on(self, executor: ControlledExecutor) -> CommandResult:
+        self._result = None
+        self._result = await _run(executor, self._pipeline)
+        return self._result.results[-1]
+
+    def settled(self) -> PipelineResult:
+        """What it gave."""
+        if self._result is None:
+            message = f"{self.command.display()}: the executor has returned without having run it"
+            raise ExecuteError(message, command=self.command)
+        return self._result
+
+
+async def _run(executor: ControlledExecutor, pipeline: Pipeline) -> PipelineResult:
     run = _PipelineRun(executor, pipeline)
     cancelled = await wait_through(run.over, on_cancel=lambda: run.end(EndReason.CANCELLED))
     run.close()

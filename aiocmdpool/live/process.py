@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Collection
 
 from aiocmdpool.commands.command import CommandConfig, OutputPolicy
 from aiocmdpool.commands.result import CommandResult, EndReason
+from aiocmdpool.live.controlled import ControlledExecutor, check_controlled
 from aiocmdpool.live.events import OutputEvent, events_of
 from aiocmdpool.live.input_stream import InputStream
 from aiocmdpool.live.output_stream import OutputStream
-from aiocmdpool.live.owned_run import ControlledExecutor, OwnedRun
+from aiocmdpool.live.owned_run import OwnedRun
 from aiocmdpool.live.silence import SilenceWatch
 from aiocmdpool.live.terminal import WindowSize, check_size, resize
 from aiocmdpool.live.wiring import ALL, Wiring
@@ -54,9 +55,11 @@ async def open_process(
         ConfigError: The window cannot be of that size, or the command leaves no stream to the terminal.
         IoError: It could not be started; nothing is left open.
         ExecuteError: On leaving a block that raised nothing itself: what ended the program (`CommandTimeout`,
-            `NonZeroExit` with `check`, `WorkerLost`), unless `wait` or `result` have raised it before.
+            `NonZeroExit` with `check`, `WorkerLost`), unless `wait` or `result` have raised it before. Or the executor
+            only runs commands to their end.
     """
     window = pty if isinstance(pty, WindowSize) else WindowSize() if pty else None
+    check_controlled(executor, command)
     process = LiveProcess(executor, command, streams, window)
     await process._start()
     try:

@@ -9,6 +9,7 @@ from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.live.controlled import inner_of
 from aiocmdpool.tasks.handle import TaskHandle
 
 DEFAULT_QUEUE_USE = 0.9  # of max_size
@@ -66,7 +67,12 @@ class PoolFacts:
 
 
 def worker_statistics(executor: CommandExecutor | None) -> ProcessPoolStatistics | None:
-    """The counters of the workers behind an executor; `None` if it is not one of ours that has workers."""
+    """The counters of the workers behind an executor, whatever policies and pools stand in front of them.
+
+    `None` if it is not one of ours that has workers.
+    """
+    while (inner := inner_of(executor)) is not None:
+        executor = inner
     if isinstance(executor, ProcessPoolBackend):
         executor = executor.pool
     return executor.statistics() if isinstance(executor, ProcessPool) else None

@@ -2,7 +2,7 @@
 
     CommandPool(executor=Retry(CircuitBreaker(KeyLimit(backend, 2))))
 
-Each has `execute(command)` and nothing else that a caller must know: no lifecycle, no base class. None closes what it
+Each has `execute(command)` and, where what it wraps has it, `open(command)`; no lifecycle, no base class to inherit. None closes what it
 wraps; whoever made that closes it. What is outside sees what is inside as one run: a `Retry` around a `RateLimit` makes
 each attempt wait for its start, inside one it does not.
 """

@@ -15,8 +15,11 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.live.controlled import execute_on
 from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.headroom import CpuPressure, Memory
+from aiocmdpool.policies.wrapper import Wrapper
 from aiocmdpool.system.safe_log import SafeLog
 
 T = TypeVar("T")
@@ -26,7 +29,7 @@ FRESH = 0.05  # seconds for which a look that found room serves other starts: it
 _log = SafeLog(__name__)
 
 
-class Admission:
+class Admission(Wrapper):
     """Starts commands only while there is room, in the order of the calls. One may always run.
 
     What runs is left alone. A program needs time to take its memory, so once something was held back, starts are an
@@ -79,11 +82,11 @@ class Admission:
         self._look_at = 0.0
         self._paced = False  # something was held back, and somebody has waited ever since
 
-    async def execute(self, command: CommandConfig) -> CommandResult:
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Wait for room, and run the command; see `CommandExecutor.execute`."""
         await self._admit()
         try:
-            return await self._executor.execute(command)
+            return await execute_on(self._executor, command, control)
         finally:
             self._running -= 1
             self._tell()

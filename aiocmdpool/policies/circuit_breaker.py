@@ -14,16 +14,19 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import CircuitOpen
 from aiocmdpool.commands.executor import CommandExecutor, checked_result
 from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.live.controlled import execute_on
 from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.circuits import Circuits, CircuitState
 from aiocmdpool.policies.classify import Outcome, describe, failed
 from aiocmdpool.policies.keys import Key, by_program, key_of
+from aiocmdpool.policies.wrapper import Wrapper
 from aiocmdpool.system.safe_log import SafeLog
 
 _log = SafeLog(__name__)
 
 
-class CircuitBreaker:
+class CircuitBreaker(Wrapper):
     """Refuses commands of a key with `CircuitOpen` once `failures` of them in a row have failed.
 
     After `reset_after` seconds one command is let through: if it succeeds, all are again; if it fails, none for as
@@ -66,7 +69,7 @@ class CircuitBreaker:
         self._key: Key = validate.function("key", key)
         self._circuits = Circuits(self._failures, self._reset_after, forget)
 
-    async def execute(self, command: CommandConfig) -> CommandResult:
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run the command, or refuse to; see `CommandExecutor.execute`.
 
         Raises:
@@ -75,7 +78,7 @@ class CircuitBreaker:
         """
         key = key_of(self._key, command)
         if key is None:
-            return await self._executor.execute(command)
+            return await execute_on(self._executor, command, control)
         loop = asyncio.get_running_loop()
         entry = self._circuits.enter(key, loop.time())
         if entry is None:
@@ -83,7 +86,7 @@ class CircuitBreaker:
         has_failed: bool | None = None  # the end of this command says nothing, as long as nobody says so
         why = ""
         try:
-            result = checked_result(await self._executor.execute(command), command)
+            result = checked_result(await execute_on(self._executor, command, control), command)
             has_failed = self._failed(result)
             if has_failed:
                 why = describe(result)

@@ -12,8 +12,11 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.live.controlled import execute_on
 from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.keys import Key, by_program, key_of
+from aiocmdpool.policies.wrapper import Wrapper
 
 _limit = validate.whole_number(1)
 
@@ -25,7 +28,7 @@ class _Slot:
     """Those who run and those who wait."""
 
 
-class KeyLimit:
+class KeyLimit(Wrapper):
     """Runs at most `limit` commands of each key at once; those of one key in the order of the calls.
 
     Concurrency: belongs to one loop.
@@ -54,7 +57,7 @@ class KeyLimit:
         self._key: Key = validate.function("key", key)
         self._slots: dict[Hashable, _Slot] = {}
 
-    async def execute(self, command: CommandConfig) -> CommandResult:
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Wait until fewer than the limit run, and run the command; see `CommandExecutor.execute`.
 
         Raises:
@@ -63,14 +66,14 @@ class KeyLimit:
         key = key_of(self._key, command)
         limit = self._limit if isinstance(self._limit, int) else self._limit.get(key)
         if key is None or limit is None:
-            return await self._executor.execute(command)
+            return await execute_on(self._executor, command, control)
         slot = self._slots.get(key)
         if slot is None:
             slot = self._slots[key] = _Slot(asyncio.Semaphore(limit))
         slot.users += 1
         try:
             async with slot.permits:
-                return await self._executor.execute(command)
+                return await execute_on(self._executor, command, control)
         finally:
             slot.users -= 1
             if not slot.users:

@@ -14,8 +14,11 @@ from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.live.controlled import execute_on
 from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.keys import Key, key_of
+from aiocmdpool.policies.wrapper import Wrapper
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
@@ -32,7 +35,7 @@ class _Bucket:
     """When somebody last took a start from it, by the clock of the loop."""
 
 
-class RateLimit:
+class RateLimit(Wrapper):
     """Starts at most `rate` commands per second, in the order of the calls.
 
     Within any `t` seconds at most `burst + rate * t` commands start; how long they run does not matter.
@@ -71,7 +74,7 @@ class RateLimit:
         self._buckets: dict[Hashable, _Bucket] = {}
         self._sweep_at = _FEW
 
-    async def execute(self, command: CommandConfig) -> CommandResult:
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Wait for a start, and run the command; see `CommandExecutor.execute`.
 
         Raises:
@@ -81,7 +84,7 @@ class RateLimit:
             await self._wait(self._bucket(None))
         elif (key := key_of(self._key, command)) is not None:
             await self._wait(self._bucket(key))
-        return await self._executor.execute(command)
+        return await execute_on(self._executor, command, control)
 
     async def _wait(self, bucket: _Bucket) -> None:
         bucket.waiting += 1

@@ -15,9 +15,12 @@ from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import IoError
 from aiocmdpool.commands.executor import CommandExecutor, checked_result
 from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.live.controlled import execute_on
 from aiocmdpool.policies.backoff import Backoff, clean_backoff
 from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.classify import FINAL, Outcome, describe, may_pass
+from aiocmdpool.policies.wrapper import Wrapper
 from aiocmdpool.system.safe_log import SafeLog
 
 _log = SafeLog(__name__)
@@ -36,7 +39,7 @@ class FailedAttempt:
     """Seconds until the next one."""
 
 
-class Retry:
+class Retry(Wrapper):
     """Runs a command up to `attempts` times, with pauses between.
 
     The caller gets the outcome of the last attempt, unwrapped, so that it meets what it would meet without this policy.
@@ -83,7 +86,7 @@ class Retry:
         self._on_retry = None if on_retry is None else validate.function("on_retry", on_retry)
         self._pausing = 0
 
-    async def execute(self, command: CommandConfig) -> CommandResult:
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run the command until it succeeds or there is no point in going on; see `CommandExecutor.execute`."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -91,8 +94,8 @@ class Retry:
         notes: list[str] = []
         try:
             for number in range(1, self._attempts + 1):
-                outcome = await self._outcome(command)
-                if number == self._attempts or not self._worth_another(command, outcome):
+                outcome = await self._outcome(command, control)
+                if number == self._attempts or not self._worth_another(command, control, outcome):
                     break
                 pause = self._backoff.pause(number)
                 if self._deadline is not None and loop.time() + pause > began + self._deadline:
@@ -111,14 +114,16 @@ class Retry:
         finally:
             del outcome  # the traceback of an error leads to this frame: a cycle that would keep its output alive
 
-    async def _outcome(self, command: CommandConfig) -> Outcome:
+    async def _outcome(self, command: CommandConfig, control: RunControl | None) -> Outcome:
         try:
-            return checked_result(await self._executor.execute(command), command)
+            return checked_result(await execute_on(self._executor, command, control), command)
         except Exception as error:
             return error
 
-    def _worth_another(self, command: CommandConfig, outcome: Outcome) -> bool:
+    def _worth_another(self, command: CommandConfig, control: RunControl | None, outcome: Outcome) -> bool:
         if isinstance(outcome, FINAL):
+            return False
+        if control is not None and control.pid is not None:  # somebody has talked to it
             return False
         fed_once = isinstance(command.stdin, int) or command.stdin is Stdio.INHERIT
         if fed_once and not isinstance(outcome, IoError):

@@ -15,9 +15,12 @@ from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
 from aiocmdpool.commands.executor import CommandExecutor, checked_result
 from aiocmdpool.commands.result import CommandResult, EndReason
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.live.controlled import execute_on
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.keys import Key, key_of
+from aiocmdpool.policies.wrapper import Wrapper
 
 
 def same_command(command: CommandConfig) -> CommandConfig | None:
@@ -39,7 +42,7 @@ class _Flight:
     waiters: int = 0
 
 
-class SingleFlight:
+class SingleFlight(Wrapper):
     """Lets a command that equals one in flight wait for that one's outcome instead of running too.
 
     Nothing is kept: a command that comes after the end of the run is run. Wrapping says that fewer runs do no harm;
@@ -67,15 +70,15 @@ class SingleFlight:
         self._key: Key = validate.function("key", key)
         self._flights: dict[Hashable, _Flight] = {}
 
-    async def execute(self, command: CommandConfig) -> CommandResult:
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Join the run of an equal command, or run this one; see `CommandExecutor.execute`.
 
         Raises:
             ConfigError: `key` gave something that is not hashable.
         """
         key = key_of(self._key, command)
-        if key is None:
-            return await self._executor.execute(command)
+        if key is None or control is not None:  # who talks to a program does not share it
+            return await execute_on(self._executor, command, control)
         flight = self._flights.get(key)
         if flight is None or flight.run.done():  # over, but its callback has not been called yet
             flight = self._take_off(key, command)
@@ -139,8 +142,6 @@ def _own(error: BaseException, command: CommandConfig) -> BaseException:
     own.command = command
     if own.result is not None:
         own.result = dataclasses.replace(own.result, command=command)
-    for note in getattr(error, "__notes__", ()):
-        own.add_note(note)
     return own.with_traceback(error.__traceback__)
 
 

@@ -18,6 +18,8 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ConfigError, ExecuteError
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.live.controlled import check_controlled
 from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.live.wiring import ALL
@@ -144,9 +146,18 @@ class CommandPool(PoolView):
         return [self._tasks.accept(command, priority, queue_timeout) for command in batch]
 
     async def execute(
-        self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
+        self,
+        command: CommandConfig,
+        *,
+        priority: int = 0,
+        queue_timeout: float | None = None,
+        control: RunControl | None = None,
     ) -> CommandResult:
         """Push a command and await it.
+
+        Args:
+            command, priority, queue_timeout: As for `push_task`.
+            control: Of the run, for live processes and pipelines.
 
         Cancellation: the command is withdrawn or dead before `CancelledError` leaves.
 
@@ -155,6 +166,7 @@ class CommandPool(PoolView):
         """
         self._life.check_started(command)
         handle = await self.push_task(command, priority=priority, queue_timeout=queue_timeout)
+        handle.control = control  # no runner has had a turn since it was put into the queue
         waiting = handle.result_or_cancel()
         del handle  # see `TaskHandle.result`
         return await waiting
@@ -184,8 +196,7 @@ class CommandPool(PoolView):
             ExecuteError: Its executor only runs commands to their end; backends have `open`.
         """
         self._life.check_started(command)
-        if not hasattr(self._life.executor, "open"):
-            raise ExecuteError(f"{self._life.executor!r} has no open, only execute(command)", command=command)
+        check_controlled(self, command)
 
         async def push(command: CommandConfig) -> TaskHandle:
             if wait:

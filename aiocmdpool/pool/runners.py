@@ -5,11 +5,10 @@ import dataclasses
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
 from aiocmdpool.commands.executor import CommandExecutor, checked_result
 from aiocmdpool.commands.result import EndReason
-from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.live.controlled import execute_on
 from aiocmdpool.observability.observer import PoolObserver
 from aiocmdpool.pool.ledger import TaskLedger
 from aiocmdpool.pool.priority_queue import PoolQueue
@@ -19,8 +18,6 @@ from aiocmdpool.tasks.status import TaskStatus, TaskStatusTracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from aiocmdpool.live.owned_run import ControlledExecutor
 
 _log = SafeLog("aiocmdpool.pool")
 
@@ -112,7 +109,7 @@ class PoolTasks(TaskLedger):
         error: BaseException | None = None
         try:
             self._observer.started(handle, now)
-            result = checked_result(await _execute(executor, handle.command, handle.control), handle.command)
+            result = checked_result(await execute_on(executor, handle.command, handle.control), handle.command)
             status = TaskStatus.COMPLETED
         except asyncio.CancelledError as cancellation:
             status, error = TaskStatus.CANCELLED, self._with_output(handle, cancellation)
@@ -203,10 +200,3 @@ class PoolTasks(TaskLedger):
             reason = error.end_reason or EndReason.CANCELLED
             error.result = dataclasses.replace(cause.result, end_reason=reason)
         return error
-
-
-async def _execute(executor: CommandExecutor, command: CommandConfig, control: RunControl | None) -> object:
-    if control is None:
-        return await executor.execute(command)
-    controlled: ControlledExecutor = executor  # type: ignore[assignment]  # what has an `open` is one
-    return await controlled.execute(command, control=control)

@@ -3,6 +3,7 @@
 from time import monotonic
 
 from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics
+from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.observability import health
 from aiocmdpool.observability.observer import PoolLatencies, PoolObserver
 from aiocmdpool.pool.lifecycle import PoolLife
@@ -24,6 +25,11 @@ class PoolView:
 
     def __bool__(self) -> bool:
         return True  # an empty pool is still a pool
+
+    @property
+    def executor(self) -> CommandExecutor | None:
+        """What runs the commands; `None` before the start, if it is made only then."""
+        return self._life.executor
 
     @property
     def max_size(self) -> int | None:

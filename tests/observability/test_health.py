@@ -1,6 +1,7 @@
 """Health: what speaks against a pool, and how much."""
 
 import asyncio
+import contextlib
 import os
 import signal
 
@@ -9,9 +10,11 @@ from contract.support import sh
 from pool.support import HeldExecutor, named
 from process_pool.support import until
 
-from aiocmdpool import CommandPool, ConfigError, ExecutionConfig, ProcessPool
+from aiocmdpool import CommandConfig, CommandPool, ConfigError, ExecutionConfig, ProcessPool, ProcessPoolBackend
 from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics
 from aiocmdpool.observability.health import HealthState, PoolFacts, judge
+from aiocmdpool.observability.prometheus import PoolCollector
+from aiocmdpool.policies import KeyLimit, Retry
 
 from .support import hold, settled
 
@@ -160,3 +163,21 @@ async def test_thresholds_are_checked(running_pool, wrong):
     pool = await running_pool()
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         pool.health(**wrong)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 4])
+async def test_the_workers_are_seen_through_whatever_stands_in_front_of_them(depth):
+    async with ProcessPoolBackend(1) as backend, contextlib.AsyncExitStack() as pools:
+        executor = backend
+        for number in range(depth):
+            executor = KeyLimit(Retry(executor), 4)
+            if number == 2:
+                executor = await pools.enter_async_context(CommandPool(executor=executor))
+        async with CommandPool(executor=executor) as pool:
+            await pool.execute(CommandConfig("true"))
+            assert pool.worker_statistics() == backend.pool.statistics()
+            assert (pool.health().workers, pool.health().workers_wanted) == (1, 1)
+            backend.pool._crew.size += 1
+            assert pool.health().state is HealthState.DEGRADED
+            figures = {metric.name: metric for metric in PoolCollector(pool).collect()}
+            assert [sample.value for sample in figures["aiocmdpool_workers_wanted"].samples] == [2]

@@ -38,8 +38,8 @@ class ThreadBackend:
     """Runs each command as a child of this process, in a thread of its own.
 
     Args:
-        threads: How many commands run at once; others wait for a thread, which does not count as run time. They are
-            anyio's threads: kept for the next command, and ended when idle or with the loop.
+        threads: How many commands, or pipelines, run at once; others wait for a thread, which does not count as run
+            time. They are anyio's threads: kept for the next command, and ended when idle or with the loop.
         max_output_total: Bytes of captured output that are held at once for all commands, but for 64 KiB a stream; when
             they are used up, commands that capture wait before they start, and one that writes more ends by its
             `output_policy`. `None`: no bound. "auto": half of the memory that is free when larger output first comes.
@@ -118,17 +118,22 @@ class ThreadBackend:
                 raise start_failure(command, OSError(error.errno, error.strerror)) from None
         loop = asyncio.get_running_loop()
         run = ThreadRun(command, loop, control, allowance, self._python)
-        task = loop.create_task(self._in_a_thread(run), name=f"aiocmdpool-thread-{command.program}")
+        limiter = self._limiter
+        if control is not None and control.place is not None:
+            if control.place.chosen is self:  # a stage that waited for a thread would hold up those that have one
+                limiter = anyio.CapacityLimiter(1)
+            control.place.chosen = self
+        task = loop.create_task(self._in_a_thread(run, limiter), name=f"aiocmdpool-thread-{command.program}")
         task.add_done_callback(lambda done: run.withdraw(_no_thread(command, done)))
         self._runs[run] = task
         return run
 
-    async def _in_a_thread(self, run: ThreadRun) -> None:
+    async def _in_a_thread(self, run: ThreadRun, limiter: anyio.CapacityLimiter) -> None:
         """Give a run a thread; where none can be started, try again for a while."""
         patience = Patience()
         while True:
             try:
-                await anyio.to_thread.run_sync(run.to_the_end, limiter=self._limiter)
+                await anyio.to_thread.run_sync(run.to_the_end, limiter=limiter)
                 return
             except RuntimeError:  # "can't start new thread", the only one: the run keeps its own to itself
                 delay = patience.delay(errno.EAGAIN)

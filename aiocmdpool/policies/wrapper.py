@@ -1,0 +1,36 @@
+"""What all policies are made of: an executor that they wrap, and the way through to its live processes."""
+
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
+
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.run_control import RunControl
+from aiocmdpool.live.process import LiveProcess, open_process
+from aiocmdpool.live.terminal import WindowSize
+from aiocmdpool.live.wiring import ALL
+
+
+class Wrapper:
+    """An executor in front of another one."""
+
+    _executor: CommandExecutor
+
+    @property
+    def executor(self) -> CommandExecutor:
+        """What it wraps."""
+        return self._executor
+
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
+        """Run one command to its end; the contract is that of `CommandExecutor.execute`."""
+        raise NotImplementedError
+
+    def open(
+        self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False
+    ) -> AbstractAsyncContextManager[LiveProcess]:
+        """Start a program when this policy lets it, and talk to it; see `live.process.open_process`.
+
+        For the policy it runs until the block is left.
+        """
+        return open_process(self, command, streams=streams, pty=pty)
