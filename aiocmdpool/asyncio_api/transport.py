@@ -7,9 +7,23 @@ and their protocols, who is told what and in which order, `close`.
 
 import signal
 from asyncio import base_subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import FileIO
-from typing import Any
+from typing import Any, Literal
+
+from aiocmdpool.system.fork import keep_from_forks
+
+
+class _Pipe(FileIO):
+    """Our end of a pipe."""
+
+    def __init__(self, fd: int, mode: Literal["r", "w"] = "r") -> None:
+        super().__init__(fd, mode)
+        keep_from_forks(self)
+
+    def held(self) -> Iterable[int]:
+        """For `keep_from_forks`."""
+        return () if self.closed else (self.fileno(),)
 
 
 class WorkerProcess:
@@ -28,9 +42,9 @@ class WorkerProcess:
         self.args = args
         self.pid = pid
         self.returncode: int | None = None
-        self.stdin = FileIO(pipes["stdin"], "w") if "stdin" in pipes else None
-        self.stdout = FileIO(pipes["stdout"]) if "stdout" in pipes else None
-        self.stderr = FileIO(pipes["stderr"]) if "stderr" in pipes else None
+        self.stdin = _Pipe(pipes["stdin"], "w") if "stdin" in pipes else None
+        self.stdout = _Pipe(pipes["stdout"]) if "stdout" in pipes else None
+        self.stderr = _Pipe(pipes["stderr"]) if "stderr" in pipes else None
         self._send_signal = send_signal
 
     def poll(self) -> int | None:

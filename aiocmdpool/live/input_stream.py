@@ -3,10 +3,12 @@
 import asyncio
 import errno
 import os
+from collections.abc import Iterable
 
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import StdinClosed
 from aiocmdpool.live.terminal import end_of_input
+from aiocmdpool.system.fork import keep_from_forks
 
 HIGH_WATER = 65536  # bytes that may wait; what a pipe holds
 AT_A_STRETCH = 16  # writes without letting the loop turn
@@ -36,6 +38,11 @@ class InputStream:
         self._stretch = 0
         self._waiters: list[asyncio.Future[None]] = []
         os.set_blocking(fd, False)
+        keep_from_forks(self)
+
+    def held(self) -> Iterable[int]:
+        """For `keep_from_forks`."""
+        return (self._fd,)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes, as far as the program takes them; keep the rest until it does.

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from aiocmdpool.commands.command import CommandConfig
@@ -18,6 +19,7 @@ from aiocmdpool.commands.outcome import settle
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import ChildSetup, Place, RunControl
 from aiocmdpool.live.controlled import ControlledExecutor
+from aiocmdpool.system.fork import keep_from_forks
 
 
 class OwnedRun:
@@ -44,6 +46,7 @@ class OwnedRun:
         loop = asyncio.get_running_loop()
         self._command = command
         self._theirs = theirs
+        keep_from_forks(self)
         self._control = RunControl(self._on_start, setup, place)
         self._reason: EndReason | None = None
         self._result: CommandResult | None = None
@@ -85,6 +88,10 @@ class OwnedRun:
         close_all(self._theirs)
         if not self.begun.done():
             self.begun.set_result(None)
+
+    def held(self) -> Iterable[int]:
+        """For `keep_from_forks`."""
+        return self._theirs
 
     @property
     def pid(self) -> int | None:

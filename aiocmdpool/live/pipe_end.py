@@ -6,6 +6,9 @@ import fcntl
 import os
 import sys
 import termios
+from collections.abc import Iterable
+
+from aiocmdpool.system.fork import keep_from_forks
 
 CHUNK = 65536  # bytes read at once; for more, each read would map and unmap its buffer
 SMALLEST_PIPE = 16384  # bytes, where the kernel does not tell (macOS: pipes begin with that)
@@ -27,6 +30,11 @@ class PipeEnd:
         self.fd = fd
         """-1 after the end."""
         os.set_blocking(fd, False)
+        keep_from_forks(self)
+
+    def held(self) -> Iterable[int]:
+        """For `keep_from_forks`."""
+        return (self.fd,)
 
     def read(self) -> bytes:
         """The next piece; empty at the end, which closes it.

@@ -2,9 +2,9 @@
 
     CommandPool(executor=Retry(CircuitBreaker(KeyLimit(backend, 2))))
 
-Each has `execute(command)` and, where what it wraps has it, `open(command)`; no lifecycle, no base class to inherit. None closes what it
-wraps; whoever made that closes it. What is outside sees what is inside as one run: a `Retry` around a `RateLimit` makes
-each attempt wait for its start, inside one it does not.
+Each has `execute(command)` and, where what it wraps has it, `open(command)`; no lifecycle, no base class to inherit.
+None closes what it wraps; whoever made that closes it. What is outside sees what is inside as one run: a `Retry` around
+a `RateLimit` makes each attempt wait for its start, inside one it does not.
 """
 
 from aiocmdpool.policies.admission import Admission

@@ -6,10 +6,11 @@ the loop (cpython#114177), the limit is applied to each chunk as it comes, and a
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiocmdpool.loops.loop import Loop
 from aiocmdpool.system.capture import Capture
+from aiocmdpool.system.fork import keep_from_forks
 
 CHUNK = 65536  # bytes: what a Linux pipe holds by default (pipe(7))
 
@@ -17,7 +18,7 @@ CHUNK = 65536  # bytes: what a Linux pipe holds by default (pipe(7))
 class PipeReader:
     """Reads one pipe into a capture until its end; then closes it and calls back, once."""
 
-    __slots__ = ("_close", "_fd", "_loop", "_on_data", "_on_end", "_on_limit", "capture")
+    __slots__ = ("__weakref__", "_close", "_fd", "_loop", "_on_data", "_on_end", "_on_limit", "capture")
 
     def __init__(
         self,
@@ -38,6 +39,11 @@ class PipeReader:
         self._on_limit = on_limit
         self._on_end = on_end
         loop.add_reader(fd, self._read)
+        keep_from_forks(self)
+
+    def held(self) -> Iterable[int]:
+        """For `keep_from_forks`."""
+        return (self._fd,)
 
     def move(self, loop: Loop) -> None:
         """Read on another loop from here on."""
@@ -87,7 +93,7 @@ class PipeReader:
 class PipeFeeder:
     """Writes bytes into a pipe as it takes them and closes it. A reader that left is no error."""
 
-    __slots__ = ("_fd", "_left", "_loop", "_watching")
+    __slots__ = ("__weakref__", "_fd", "_left", "_loop", "_watching")
 
     def __init__(self, loop: Loop, fd: int, data: bytes) -> None:
         self._loop = loop
@@ -99,6 +105,11 @@ class PipeFeeder:
         if self._fd >= 0:
             self._watching = True
             loop.add_writer(fd, self._write)
+            keep_from_forks(self)
+
+    def held(self) -> Iterable[int]:
+        """For `keep_from_forks`."""
+        return (self._fd,)
 
     def _write(self) -> None:
         try:

@@ -5,10 +5,13 @@ import errno
 import fcntl
 import os
 import pathlib
+import stat
 import subprocess
+from collections.abc import Iterable
 
 from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.standalone.kernel.files import CREATE, are_one_file, is_fifo, names_own_process, open_at_once
+from aiocmdpool.system.fork import keep_from_forks
 
 
 class ChildStdio:
@@ -27,6 +30,7 @@ class ChildStdio:
     """
 
     __slots__ = (
+        "__weakref__",
         "_child_ends",
         "_waits_to_write",
         "stderr",
@@ -40,6 +44,7 @@ class ChildStdio:
 
     def __init__(self, command: CommandConfig) -> None:
         self._child_ends: list[int] = []
+        keep_from_forks(self)
         self._waits_to_write = command.timeout is not None  # a program may never be read, so not without a deadline
         self.waiting: dict[str, pathlib.Path] = {}
         self.stdin_pipe = self.stdout_pipe = self.stderr_pipe = -1
@@ -101,6 +106,10 @@ class ChildStdio:
             and are_one_file(int(self.stdout or 0), int(self.stderr or 0))
         )
 
+    def held(self) -> Iterable[int]:
+        """For `keep_from_forks`."""
+        return self._child_ends
+
     def close_child_ends(self) -> None:
         """Close what belongs to the program alone, so that its exit shows as the end of the pipes."""
         for fd in self._child_ends:
@@ -119,9 +128,14 @@ def open_path(path: bytes, flags: int) -> int:
         return open_at_once(path, flags)
     except OSError as error:
         number = _named_descriptor(path)
-        if number < 0 or error.errno not in (errno.ENXIO, errno.EACCES, errno.EPERM):
+        if number < 0 or error.errno not in (errno.ENXIO, errno.EACCES, errno.EPERM) or _is_anonymous(number):
             raise
         return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 0)
+
+
+def _is_anonymous(number: int) -> bool:
+    """Whether a descriptor is of no kind that has streams, as that of an epoll."""
+    return stat.S_IFMT(os.fstat(number).st_mode) == 0
 
 
 def _named_descriptor(path: bytes) -> int:

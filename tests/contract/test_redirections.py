@@ -1,9 +1,11 @@
 """Streams that are files by their paths: FIFOs, one file for two streams, and paths that mean the host's own."""
 
 import asyncio
+import errno
 import os
 import resource
 import socket
+import stat
 import subprocess
 import threading
 from ast import literal_eval
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from aiocmdpool import ProcessPool
+from aiocmdpool.backends.workers.private import _owners
 from aiocmdpool.commands.command import CommandConfig
-from aiocmdpool.commands.errors import CommandTimeout
+from aiocmdpool.commands.errors import CommandTimeout, IoError
 
 from .loops import LOOPS
 from .support import FOREVER, HOST_DEADLINE, adopting, host_argv, host_environment, outcome, pattern, sh
@@ -182,3 +186,18 @@ def test_a_host_that_may_not_write_files_gets_all_output(backend_name, loop, lim
             preexec_fn=hold,
         )
     assert literal_eval(host.stdout.decode()) == ([(0, True, False)] * 5, -25)
+
+
+@linux
+async def test_what_is_between_host_and_workers_is_no_file_for_a_program():
+    """A path may name any descriptor of the host, also those that it does not know of."""
+    async with ProcessPool(1) as pool:
+        await pool.execute(CommandConfig("true"))
+        private = [fd for owner in _owners for fd in owner.private() if fd >= 0 and stat.S_IFMT(os.fstat(fd).st_mode)]
+        assert len(private) > 3
+        for fd in private:
+            for options in ({"stdout": f"/dev/fd/{fd}"}, {"stdin": Path(f"/proc/self/fd/{fd}")}):
+                error = await outcome(pool.execute(CommandConfig("true", **options)))
+                assert (type(error), error.errno) == (IoError, errno.EACCES)
+        assert (await pool.execute(CommandConfig("echo", ["fine"]))).stdout == b"fine\n"
+        assert pool.statistics().lost == 0

@@ -182,28 +182,27 @@ class ThreadRun:
 class _Relay(RunControl):
     """Carries word between a run in its thread and a control in that of the event loop."""
 
-    __slots__ = ("_control", "_event_loop", "_loop", "_over")
+    __slots__ = ("_control", "_event_loop", "_lock", "_loop", "_over")
 
     def __init__(self, control: RunControl, event_loop: asyncio.AbstractEventLoop, loop: BlockingLoop) -> None:
         super().__init__(lambda: None, control.setup)
         self._control = control
         self._event_loop = event_loop
         self._loop = loop
+        self._lock = threading.Lock()  # over the next
         self._over = False
 
     def started(self, pid: int, send_signal: Callable[[int], None]) -> None:
         def signal_it(number: int) -> None:
-            if not self._over:  # looked at in the thread that reaps
-                send_signal(number)
+            with self._lock:
+                if not self._over:  # it has not been reaped, then
+                    send_signal(number)
 
-        def have_it_signalled(number: int) -> None:
-            with contextlib.suppress(RuntimeError):  # it has just come to its end
-                self._loop.call_soon_threadsafe(functools.partial(signal_it, number))
-
-        self._tell(functools.partial(self._control.started, pid, have_it_signalled))
+        self._tell(functools.partial(self._control.started, pid, signal_it))
 
     def ended(self) -> None:
-        self._over = True
+        with self._lock:
+            self._over = True
         self._tell(self._control.ended)
 
     def _tell(self, word: Callable[[], None]) -> None:

@@ -9,8 +9,9 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from aiocmdpool.backends.workers.private import keep_private
 from aiocmdpool.standalone import guardian
 from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.system.launch import above_standard
@@ -161,6 +162,11 @@ class Handles:
     def __init__(self) -> None:
         self.notes = self.notes_end = self.alive = -1
         _all_handles.add(self)
+        keep_private(self)
+
+    def private(self) -> Iterable[int]:
+        """For `keep_private`."""
+        return self.notes, self.notes_end, self.alive
 
     def close(self) -> None:
         """Let go of it: it leaves when its workers are gone. Harmless when repeated."""

@@ -12,7 +12,9 @@ import mmap
 import os
 import resource
 import tempfile
+from collections.abc import Iterable
 
+from aiocmdpool.backends.workers.private import keep_private
 from aiocmdpool.commands.validate import ByteBudget
 from aiocmdpool.loops.line import WaitingLine
 from aiocmdpool.standalone.worker.budget import LIMIT, USED_UP, WORD, WORKERS
@@ -35,10 +37,15 @@ class Ledger:
         self.line = WaitingLine()
         """Commands that wait until there is room."""
         self.descriptor = -1
+        keep_private(self)
         self.words: memoryview[int] | list[int] = [0] * WORKERS
         """Those of the file; a list where there is none: no bound, or not yet."""
         self._map: mmap.mmap | None = None
         self._free: list[int] = []  # words for workers to come
+
+    def private(self) -> Iterable[int]:
+        """For `keep_private`."""
+        return (self.descriptor,)
 
     def has_room(self) -> bool:
         """Look whether anything is left, and note it."""

@@ -9,7 +9,9 @@ import threading
 import time
 import warnings
 import weakref
+from collections.abc import Iterable
 
+from aiocmdpool.backends.workers.private import keep_private
 from aiocmdpool.commands.result import KillTier
 from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel import processes as procs
@@ -38,6 +40,11 @@ class Remains:
         self._descriptors = set(descriptors) - {-1}
         self._passing = passing
         self._left_alone: set[tuple[int, int]] = set()  # pid and start
+        keep_private(self)
+
+    def private(self) -> Iterable[int]:
+        """For `keep_private`."""
+        return (*self._descriptors, self._passing.fileno())
 
     def add(self, fd: int) -> None:
         """One more descriptor."""

@@ -4,14 +4,16 @@ import asyncio
 import errno
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from aiocmdpool.backends.workers.private import is_private
 from aiocmdpool.commands.command import CommandConfig, OutputPolicy, Stdio
 from aiocmdpool.commands.run_control import ChildSetup, RunControl
 from aiocmdpool.standalone.kernel.files import CREATE, are_one_file, names_own_process
 from aiocmdpool.standalone.wire import messages
 from aiocmdpool.standalone.wire.frames import START, encode
 from aiocmdpool.system.environment import current_environment
+from aiocmdpool.system.fork import keep_from_forks
 from aiocmdpool.system.launch import launcher_settings
 from aiocmdpool.system.pipes import PipeFeeder
 from aiocmdpool.system.stdio import inherited, open_path
@@ -39,7 +41,7 @@ class Request:
         OSError: There are no descriptors left for a pipe, or too much for the kernel anyway (E2BIG).
     """
 
-    __slots__ = ("_here", "_opened", "_owned", "descriptors", "feeder", "frame")
+    __slots__ = ("__weakref__", "_here", "_opened", "_owned", "descriptors", "feeder", "frame")
 
     def __init__(
         self,
@@ -131,7 +133,7 @@ class Request:
             read_end, write_end = os.pipe()
             os.set_blocking(write_end, False)
             self.feeder = PipeFeeder(loop, write_end, stream)
-            self._owned.append(read_end)
+            self._own(read_end)
             stream = read_end
         self.descriptors.append(stream)
         return messages.DESCRIPTOR
@@ -139,11 +141,21 @@ class Request:
     def _open_here(self, name: str, path: bytes) -> int:
         """Open a file that the worker cannot: for it, the path means another one."""
         fd = open_path(path, os.O_RDONLY if name == "stdin" else CREATE)
-        self._owned.append(fd)
+        self._own(fd)
+        if is_private(fd):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         if name == "stderr" and "stdout" in self._opened and are_one_file(self._opened["stdout"], fd):
             return self._opened["stdout"]
         self._opened[name] = fd
         return fd
+
+    def _own(self, fd: int) -> None:
+        self._owned.append(fd)
+        keep_from_forks(self)
+
+    def held(self) -> Iterable[int]:
+        """For `keep_from_forks`."""
+        return self._owned
 
     def sent(self) -> None:
         """The descriptors have left: what was opened for the program alone is closed here."""

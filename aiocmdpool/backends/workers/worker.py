@@ -34,11 +34,13 @@ from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.threads import in_thread
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.standalone.kernel import cgroup
+from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.standalone.kernel.transient import Patience
 from aiocmdpool.standalone.wire import frames, messages
 from aiocmdpool.system.leftovers_log import warn_of_leftovers
 from aiocmdpool.system.start_failure import shortage, stream_failure
 
+TICK = 0.01  # seconds: as exactly as the kernel tells when a process was started
 PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its death is no sign of a broken start
 STARVED_LOOKS = 5  # at a killed worker that still waits for CPU time to die, `KILL_TIMEOUT` apart
 CLOSE_TIMEOUT = 2.0  # seconds an idle worker has to leave by itself
@@ -254,9 +256,31 @@ class Worker:
             connection.send(0, frames.encode(frames.CANCEL, number, bytes([reason])))
 
     def _signal(self, number: int, signal: int) -> None:
-        """Have a program signalled."""
+        """Have a program signalled.
+
+        Here and now, where this process can tell that it is still the program that has its pid: what is written to it
+        next comes after the signal then, as after kill(2). On the way over the worker the writes would overtake it.
+        """
+        entry = self._pending.get(number)
+        if entry is None or self._signal_here(entry, signal):
+            return
         if not self._program.connection.closed:
             self._program.connection.send(0, frames.encode(frames.SIGNAL, number, bytes([signal])))
+
+    def _signal_here(self, entry: Pending, signal: int) -> bool:
+        """Signal a program from here, if that can be nobody else; whether it was.
+
+        It was its worker's child and led a group before this process heard of it. Another one could only be all of that
+        if all pids had been given away while the word of its start was on its way.
+        """
+        process = procs.look_at(entry.started_pid)
+        return (
+            process is not None
+            and process.parent == self.pid
+            and process.group == process.pid
+            and procs.started_before(process, entry.started_at + TICK)
+            and process.signal(signal)
+        )
 
     # -- frames -----------------------------------------------------------------------------------------------------
 
