@@ -13,7 +13,7 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import PoolClosed, WorkerLost
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
-from aiocmdpool.live.owned_run import ControlledExecutor
+from aiocmdpool.live.controlled import ControlledExecutor
 
 TRY_AGAIN_AFTER = 60.0  # seconds without workers, once none could be started
 

@@ -211,6 +211,11 @@ class CommandPool:
         """Bound of the queue."""
         return self._pool.max_size
 
+    @property
+    def executor(self) -> CommandExecutor | None:
+        """What runs the commands, on the loop in the background; `None` before the start, if it is made only then."""
+        return self._pool.executor
+
     def statistics(self) -> PoolStatistics:
         """A snapshot of the counters."""
         return self._link.look(self._pool.statistics)
