@@ -29,7 +29,7 @@ def test_what_was_started_before_a_fork_is_born_anew_in_each_child(host):
         "[True, True]",
     ]
     assert stderr == ""
-    assert stdout.splitlines() == of_a_child * 3
+    assert stdout.splitlines() == of_a_child * 2
 
 
 def test_a_pool_of_the_module_works_in_multiprocessing(host):

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 
-from aiocmdpool import CommandConfig, ProcessBackend, sync
+from aiocmdpool import CommandConfig, ExecutionConfig, ProcessBackend, sync
 
 from .common import KEPT, pool_of, say, wait_for_test, waits
 
@@ -42,8 +42,9 @@ def forks(mode, ready, release):
 
 def preloaded():
     """All made and used before the fork, as at the level of a module, and used in a child, and in its child."""
-    pool, seg, process_pool = sync.CommandPool(), sync.CommandPoolSeg(), sync.ProcessPool(1)
-    stopped = sync.CommandPool()
+    config = ExecutionConfig(workers=1, concurrency_limit=2)
+    pool, seg, process_pool = sync.CommandPool(config), sync.CommandPoolSeg(config), sync.ProcessPool(1)
+    stopped = pool_of("PROCESS")
     KEPT.append((pool, seg, process_pool))
     for each in (pool, seg, stopped):
         each.start_executor()
@@ -51,7 +52,7 @@ def preloaded():
     stopped.stop()
     process_pool.execute(CommandConfig("true"))
     tasks = seg.push_tasks([CommandConfig("true")] * 3)
-    for _ in range(3):
+    for _ in range(2):
         if (child := os.fork()) != 0:
             break
         say(_attempt(lambda: stopped.execute(CommandConfig("true"))))
