@@ -77,8 +77,11 @@ class ResourceLimits:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 0):
-                raise ConfigError(f"limits.{name}: {value!r} is not a whole number >= 0", field=f"limits.{name}")
+            if value is not None and (
+                type(value) is not int or not 0 <= value < 2**63
+            ):  # rlim_t, with a sign in Python
+                message = f"limits.{name}: {validate.shown(value)} is not a whole number >= 0 and < 2**63"
+                raise ConfigError(message, field=f"limits.{name}")
 
 
 class CommandOptions(TypedDict, total=False):

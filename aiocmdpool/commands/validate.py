@@ -145,10 +145,27 @@ def seconds(name: str, value: object) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{name}: {value!r} is {type(value).__name__}, not seconds as a number", field=name)
-    if not math.isfinite(value) or value < 0:
-        hint = "; use None for no deadline" if value == math.inf and not required else ""
-        raise ConfigError(f"{name}: {value!r} is not a finite number of seconds >= 0{hint}", field=name)
-    return float(value)
+    clean = _float(value)
+    if not math.isfinite(clean) or clean < 0:
+        hint = "; use None for no deadline" if clean == math.inf and not required else ""
+        raise ConfigError(f"{name}: {shown(value)} is not a finite number of seconds >= 0{hint}", field=name)
+    return clean
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number that none can hold
+        return math.inf if value > 0 else -math.inf
+
+
+def shown(value: object) -> str:
+    """Show a value in a message: a whole number can be too long for `repr` (sys.set_int_max_str_digits)."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} with too many digits to show"
+    return text if len(text) <= 200 else f"{text[:100]}…"
 
 
 def whole_number(low: int, high: int | None = None, *, optional: bool = False) -> Callable[[str, object], Any]:
@@ -159,7 +176,7 @@ def whole_number(low: int, high: int | None = None, *, optional: bool = False) -
             return None
         if type(value) is not int or value < low or (high is not None and value > high):
             allowed = f"from {low} to {high}" if high is not None else f">= {low}"
-            raise ConfigError(f"{name}: {value!r} is not a whole number {allowed}", field=name)
+            raise ConfigError(f"{name}: {shown(value)} is not a whole number {allowed}", field=name)
         return value
 
     return clean
@@ -178,10 +195,10 @@ def number(low: float, high: float = math.inf, *, above: bool = False, optional:
     def clean(name: str, value: object) -> float | None:
         if value is None and optional:
             return None
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(_float(value))
         if not fits or not low <= value <= high or (above and value == low):  # type: ignore[operator]  # a number by now
             allowed = f"{'>' if above else '>='} {low:g}" + (f" and <= {high:g}" if high < math.inf else "")
-            raise ConfigError(f"{name}: {value!r} is not a finite number {allowed}", field=name)
+            raise ConfigError(f"{name}: {shown(value)} is not a finite number {allowed}", field=name)
         return float(value)  # type: ignore[arg-type]  # as above
 
     return clean
@@ -231,6 +248,8 @@ def identity(name: str, value: object) -> str | int | None:
     if type(value) is int and value >= 0:
         return value
     if isinstance(value, str) and value:
+        if "\n" in value:  # no database of users can hold it, and the launcher takes its settings line by line
+            raise ConfigError(f"{name}: {value!r} contains a newline, which no name can have", field=name)
         return text(name, value)
     raise ConfigError(f"{name}: {value!r} is neither a name nor a number >= 0", field=name)
 

@@ -4,6 +4,7 @@ Nothing is read ahead: a slow reader lets the pipe fill and so stops the program
 """
 
 import asyncio
+import codecs
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Literal
 
@@ -44,7 +45,9 @@ class OutputStream:
 
     async def read(self, count: int = -1) -> bytes:
         """Up to `count` bytes, as soon as there are any; all to the end where it is negative. Empty at the end."""
-        if count >= 0:
+        if count == 0:
+            return b""
+        if count > 0:
             data = self._unread() or await self._chunk()
             self._rest = data[count:]
             return data[:count]
@@ -63,7 +66,10 @@ class OutputStream:
 
         Raises:
             EOFError: The stream ended before; what there was is still to be read.
+            ValueError: `count` is negative.
         """
+        if count < 0:
+            raise ValueError(f"count: {count} is not a number of bytes >= 0")
         parts = [self._unread()]
         size = len(parts[0])
         self._rest = b""
@@ -145,12 +151,32 @@ class OutputStream:
             errors: As for `bytes.decode`; `"replace"` never fails.
             max_line: Bytes that a line may have.
 
+        In encodings whose newline is more than one byte, such as UTF-16, what was read goes with an iteration that is
+        left, or an error.
+
         Raises:
             LineTooLong: A line is longer.
             UnicodeDecodeError: A line is no text in that encoding.
         """
-        async for line in self.lines(max_line=max_line):
-            yield line.decode(self._encoding, errors)
+        if "\n".encode(self._encoding) == b"\n":
+            async for line in self.lines(max_line=max_line):
+                yield line.decode(self._encoding, errors)
+            return
+        # In UTF-16 and the like, a byte that looks like a newline is half of a character.
+        decoder = codecs.getincrementaldecoder(self._encoding)(errors)
+        text = ""
+        async for piece in self.chunks():
+            *lines, text = (text + decoder.decode(piece)).split("\n")
+            for line in lines:
+                self._check_length(line, max_line)
+                yield line
+            self._check_length(text, max_line)
+        if text := text + decoder.decode(b"", True):
+            yield text
+
+    def _check_length(self, line: str, max_line: int) -> None:
+        if 2 * len(line) > max_line and len(line.encode(self._encoding, "replace")) > max_line:
+            raise self._too_long(max_line)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.lines()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from math import ceil
 from time import monotonic
 
-from aiocmdpool.standalone.loop.timers import Timer, Timers
+from aiocmdpool.standalone.loop.timers import LONGEST, Timer, Timers
 
 
 class BlockingLoop:
@@ -85,7 +85,9 @@ class BlockingLoop:
 
     def _turn(self, seconds: float) -> None:
         """Wait so long (negative: for ever) and call back what is due."""
-        happened = self._poll.poll(None if seconds < 0 else ceil(seconds * 1000))  # rounded up: never early, no spin
+        happened = self._poll.poll(
+            None if seconds < 0 else ceil(min(seconds, LONGEST) * 1000)
+        )  # rounded up: never early, no spin
         for fd, _ in happened:
             callback = self._callbacks.get(fd)  # another callback of this turn may have forgotten it
             if callback is not None:

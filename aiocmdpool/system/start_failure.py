@@ -93,6 +93,7 @@ def silent_launcher(command: CommandConfig, interpreter: str, status: int | None
     return IoError(f"cannot start {command.display()}: it has not run: {why}", errno=errno.EIO, command=command)
 
 
+MAX_ARG_STRLEN = 131072  # bytes of one argument or variable, with its end (execve(2))
 _STREAMS = ("stdin", "stdout", "stderr")
 _SETTINGS = {
     "RLIMIT_CPU": "limits.cpu_seconds",
@@ -130,11 +131,7 @@ def _cause(command: CommandConfig, error: OSError) -> str:
     if command.cwd is not None and missing and not os.path.isdir(command.cwd):
         return f"its cwd {command.cwd!r} is no directory"
     if error.errno == errno.E2BIG:
-        size = sum(len(os.fsencode(arg)) + 1 for arg in command.argv)
-        return (
-            f"argument list too long: {size} bytes in {len(command.argv)} arguments, and the environment on top "
-            "(execve(2)); pass the data on stdin or in a file, or run several commands"
-        )
+        return _too_long(command)
     if lacking := shortage(error.errno):
         return lacking
     if error.errno == errno.ETXTBSY:
@@ -142,6 +139,27 @@ def _cause(command: CommandConfig, error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR):
         return _cause_in_file(command, reason)
     return reason
+
+
+def _too_long(command: CommandConfig) -> str:
+    """Which limit of execve(2) was passed, and the cure."""
+    cure = "pass the data on stdin or in a file"
+    for number, arg in enumerate(command.argv):
+        if (size := len(os.fsencode(arg)) + 1) > MAX_ARG_STRLEN:
+            return f"argument {number} is too long: {size} bytes, more than the {MAX_ARG_STRLEN} one may have; {cure}"
+    variables = command.environment(os.environ)
+    for name, value in variables.items():
+        if (size := len(os.fsencode(f"{name}={value}")) + 1) > MAX_ARG_STRLEN:
+            return (
+                f"the variable {name!r} of its environment is too long: {size} bytes, more than the {MAX_ARG_STRLEN} "
+                f"one may have; {cure}, or leave it out (env={{{name!r}: None}})"
+            )
+    size = sum(len(os.fsencode(arg)) + 1 for arg in command.argv)
+    around = sum(len(os.fsencode(f"{name}={value}")) + 1 for name, value in variables.items())
+    return (
+        f"argument list too long: {size} bytes in {len(command.argv)} arguments, and {around} in the environment on "
+        f"top (execve(2)); {cure}, run several commands, or raise the limit, a quarter of that on the stack (ulimit -s)"
+    )
 
 
 def _cause_in_file(command: CommandConfig, reason: str) -> str:

@@ -201,3 +201,14 @@ async def test_a_deadline_that_passes_as_the_program_exits_is_settled_once(backe
     outcomes = await asyncio.gather(*map(backend.execute, commands), return_exceptions=True)
     for outcome in outcomes:
         assert isinstance(outcome, CommandTimeout) or outcome.returncode == 0
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e300])
+async def test_a_duration_that_nobody_lives_to_see_is_none(backend, seconds):
+    options = {"timeout": seconds, "idle_timeout": seconds, "grace": seconds, "leftover_grace": seconds}
+    assert (await backend.execute(sh("echo out", **options))).stdout == b"out\n"
+    running = asyncio.ensure_future(backend.execute(sh("sleep 60 & wait", **options)))
+    await backend.execute(CommandConfig("true"))
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running

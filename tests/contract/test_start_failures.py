@@ -213,3 +213,10 @@ def test_a_host_whose_directory_is_gone_is_told_and_loses_nothing(backend_name, 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_without_descriptors_the_error_says_what_to_do(backend_name, loop, room):
     assert literal_eval(run_host("no_descriptors", backend_name, loop, room).stdout) == [(True, True)] * 3
+
+
+async def test_one_argument_or_variable_that_is_too_long_is_named(backend):
+    await failure(backend, CommandConfig("true", ["a", "x" * 140_000]), errno.E2BIG, "argument 2", "140001", "stdin")
+    command = CommandConfig("true", env={"LARGE": "x" * 140_000})
+    await failure(backend, command, errno.E2BIG, "variable 'LARGE'", "140007", "env={'LARGE': None}")
+    await failure(backend, CommandConfig("true", ["x" * 100_000] * 100), errno.E2BIG, "101 arguments", "ulimit -s")
