@@ -166,10 +166,10 @@ class OutputStream:
         decoder = codecs.getincrementaldecoder(self._encoding)(errors)
         text = ""
         async for piece in self.chunks():
-            *lines, text = (text + decoder.decode(piece)).split("\n")
-            for line in lines:
-                self._check_length(line, max_line)
-                yield line
+            *whole, text = (text + decoder.decode(piece)).split("\n")
+            for each in whole:
+                self._check_length(each, max_line)
+                yield each
             self._check_length(text, max_line)
         if text := text + decoder.decode(b"", True):
             yield text
