@@ -4,6 +4,7 @@ It is called three times for each task, on the path that everything takes. What 
 event is made only for hooks, and for a line that the log wants.
 """
 
+import contextvars
 import dataclasses
 from collections.abc import Iterable
 from time import monotonic
@@ -46,17 +47,22 @@ class PoolObserver:
         ConfigError: A hook is none.
     """
 
-    __slots__ = ("_hooks", "_queue", "_run", "_spawn", "wants_context")
+    __slots__ = ("_contexts", "_hooks", "_queue", "_run", "_spawn", "has_hooks")
 
     def __init__(self, hooks: Iterable[EventHook] = ()) -> None:
         self._hooks = Hooks(hooks) or None
-        self.wants_context = self._hooks is not None
-        """Whether the context of its push is to be kept with each task."""
+        self.has_hooks = self._hooks is not None
+        """Whether `pushed` is to be called for each task."""
+        self._contexts: dict[int, contextvars.Context] = {}  # of pushes, by the ids of unfinished tasks
         self._queue, self._spawn, self._run = LatencyRecorder(), LatencyRecorder(), LatencyRecorder()
 
     def latencies(self) -> PoolLatencies:
         """The latencies now."""
         return PoolLatencies(queue=self._queue.snapshot(), spawn=self._spawn.snapshot(), run=self._run.snapshot())
+
+    def pushed(self, handle: TaskHandle) -> None:
+        """A task is being pushed, here and now, in whatever thread this is."""
+        self._contexts[handle.id] = contextvars.copy_context()
 
     def queued(self, handle: TaskHandle) -> None:
         """A task was accepted."""
@@ -90,7 +96,7 @@ class PoolObserver:
             if self._hooks is not None:
                 self._tell_finished(self._hooks, handle, event)
         finally:
-            handle.context = None  # that of a request, say, which is over sooner than the handle is forgotten
+            self._contexts.pop(handle.id, None)
             if logged:
                 log_finished(level, event)
 
@@ -102,10 +108,9 @@ class PoolObserver:
         finally:
             self._tell(hooks, handle, event)
 
-    @staticmethod
-    def _tell(hooks: Hooks, handle: TaskHandle, event: TaskEvent) -> None:
+    def _tell(self, hooks: Hooks, handle: TaskHandle, event: TaskEvent) -> None:
         """Call the hooks in the context of the push, the same for all events: one may undo what another has set."""
-        context = handle.context
+        context = self._contexts.get(handle.id)
         if context is None:
             hooks.tell(event)
             return

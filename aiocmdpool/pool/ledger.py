@@ -6,7 +6,6 @@ then is anybody told, and only after that does what is no `Exception` go on, to 
 
 import abc
 import asyncio
-import contextvars
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -81,8 +80,8 @@ class TaskLedger(abc.ABC):
         """Make the task for a place in the queue that the caller has taken. No await: it cannot be left half done."""
         make = self.make_handle
         handle = TaskHandle(command, self, priority) if make is None else make(command, priority)
-        if self._observer.wants_context:
-            handle.context = contextvars.copy_context()
+        if self._observer.has_hooks:
+            self._observer.pushed(handle)
         if queue_timeout is not None:
             # An idle runner needs a turn of the loop to take the task, even where it may not wait at all.
             self._timers[handle] = self.loop.call_later(max(queue_timeout, 0.001), self._expire, handle, queue_timeout)

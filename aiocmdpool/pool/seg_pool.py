@@ -6,7 +6,6 @@ Behind the queue it is a `CommandPool`: the same tasks, runners and life.
 """
 
 import asyncio
-import contextvars
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
@@ -98,8 +97,8 @@ class CommandPoolSeg(PoolView, LoopBound):
         if queue.max_size is not None:
             queue.check_room()
         handle = ThreadTaskHandle(command, self)
-        if self._observer.wants_context:
-            handle.context = contextvars.copy_context()
+        if self._observer.has_hooks:
+            self._observer.pushed(handle)
         queue.put(handle)
         if queue.bell or queue.refusal is not None:  # both looked at behind the append: see `SegQueue`, and `_tell`
             self._tell()
@@ -117,9 +116,9 @@ class CommandPoolSeg(PoolView, LoopBound):
                 self._refuse(command)
         self._queue.check_room(len(batch))
         handles = [ThreadTaskHandle(command, self) for command in batch]
-        if self._observer.wants_context:
+        if self._observer.has_hooks:
             for handle in handles:
-                handle.context = contextvars.copy_context()
+                self._observer.pushed(handle)
         self._queue.put_all(handles)
         self._tell()
         return handles

@@ -70,7 +70,6 @@ class TaskHandle:
         "_withdrawn_at",
         "cancellation",
         "command",
-        "context",
         "control",
         "id",
         "priority",
@@ -91,8 +90,6 @@ class TaskHandle:
         """What it will end with, once its run is being ended by `cancel`."""
         self.control: RunControl | None = None
         """A hand on its run, for `open`."""
-        self.context: contextvars.Context | None = None
-        """That of its push, where somebody is to be told of it there."""
         self._owner = owner
         self._withdrawn_at: float | None = None
         self._result: CommandResult | None = None
