@@ -51,6 +51,6 @@ def clean_backoff(name: str, value: object) -> Backoff:
     try:
         seconds = validate.number(0)(name, value)
     except ConfigError:
-        message = f"{name}: {value!r} is neither a Backoff nor a finite number of seconds >= 0"
+        message = f"{name}: {validate.shown(value)} is neither a Backoff nor a finite number of seconds >= 0"
         raise ConfigError(message, field=name) from None
     return Backoff(seconds, factor=1, maximum=seconds, jitter=0)

@@ -9,7 +9,18 @@ from aiocmdpool.commands.command import ResourceLimits
 from aiocmdpool.commands.pipeline import Pipeline
 from aiocmdpool.policies import Admission, Backoff, CircuitBreaker, RateLimit, Retry
 
-NO_DURATIONS = [10**400, -(10**400), 10**5000, math.inf, -math.inf, math.nan, -1, -1e-9, "1", True]
+NO_DURATIONS = {
+    "10**400": 10**400,
+    "-10**400": -(10**400),
+    "10**5000": 10**5000,
+    "inf": math.inf,
+    "-inf": -math.inf,
+    "nan": math.nan,
+    "-1": -1,
+    "-1e-9": -1e-9,
+    "text": "1",
+    "True": True,
+}
 TWO = (CommandConfig("a"), CommandConfig("b"))
 
 
@@ -38,16 +49,18 @@ TAKES_SECONDS = {
 }
 
 
-@pytest.mark.parametrize("value", NO_DURATIONS, ids=lambda value: repr(value)[:9] if value != 10**5000 else "10**5000")
+@pytest.mark.parametrize("name", NO_DURATIONS)
 @pytest.mark.parametrize("where", TAKES_SECONDS)
-def test_what_is_no_duration_is_refused(where, value):
+def test_what_is_no_duration_is_refused(where, name):
+    value = NO_DURATIONS[name]
     with pytest.raises(ConfigError) as caught:
         TAKES_SECONDS[where](value)
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("value", NO_DURATIONS[:8])
-async def test_so_it_is_where_a_pool_is_asked_to_wait(value):
+@pytest.mark.parametrize("name", [name for name in NO_DURATIONS if name not in ("text", "True")])
+async def test_so_it_is_where_a_pool_is_asked_to_wait(name):
+    value = NO_DURATIONS[name]
     async with CommandPool(executor=Nothing()) as pool:
         for ask in (
             lambda: pool.push_task(TWO[0], queue_timeout=value),
