@@ -83,12 +83,17 @@ class Interpreter(NamedTuple):
                     "aiocmdpool.freeze_support() first of all, and do not set another Python"
                 )
             if is_launcher:
-                return [self.path, "-I", "-S", "-c", _FROM_ZIP.format(os.path.dirname(_FOLDER))]
-        options = ["-I", "-S"]
-        if sys.dont_write_bytecode or resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
-            options.append("-B")  # under a limit on files, CPython leaves bytecode that is cut short, for all who come
+                return [self.path, *_options(), "-c", _FROM_ZIP.format(os.path.dirname(_FOLDER))]
         script = os.path.join(program, "__main__.py")
-        return [self.path, *options, script if os.path.exists(script) else program]
+        return [self.path, *_options(), script if os.path.exists(script) else program]
+
+
+def _options() -> list[str]:
+    """Return the options of Python with which programs of this package are started."""
+    options = ["-I", "-S"]
+    if sys.dont_write_bytecode or resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
+        options.append("-B")  # under a limit on files, CPython leaves bytecode that is cut short, for all who come
+    return options
 
 
 _found: "dict[tuple[object, ...], Interpreter | NoPython]" = {}
