@@ -1,7 +1,6 @@
 """What runs the commands of `run`, `execute`, `stream` and the like, for which nobody has made a pool."""
 
 import contextlib
-import logging
 import time
 import warnings
 
@@ -14,10 +13,11 @@ from aiocmdpool.commands.errors import PoolClosed, WorkerLost
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.controlled import ControlledExecutor
+from aiocmdpool.system.safe_log import SafeLog
 
 TRY_AGAIN_AFTER = 60.0  # seconds without workers, once none could be started
 
-_log = logging.getLogger("aiocmdpool.single_commands")
+_log = SafeLog("aiocmdpool.single_commands")
 
 
 class _Workers:

@@ -1,15 +1,17 @@
 """The pools that those of the facade stand for: started when somebody needs them, with handles for threads."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import PoolClosed
 from aiocmdpool.pool import command_pool, seg_pool
+from aiocmdpool.system.safe_log import SafeLog
 from aiocmdpool.tasks.handle import TaskHandle
 from aiocmdpool.tasks.listeners import Listeners
+
+_log = SafeLog("aiocmdpool")
 
 # Seconds that a pushed task waits for `start_executor`, or for somebody who wants its result; then the pool starts.
 START_SOON = 1.0
@@ -47,7 +49,7 @@ class CommandPool(command_pool.CommandPool):
             with suppress(PoolClosed):  # meanwhile
                 await self.start_executor()
         except Exception:
-            logging.getLogger("aiocmdpool").exception("%r could not be started; the next push tries again", self)
+            _log.exception("%r could not be started; the next push tries again", self)
         finally:
             self._starting = None
 

@@ -9,7 +9,6 @@ being started, whose end it waits for as long as the child lives.
 import atexit
 import concurrent.futures.thread
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -21,6 +20,7 @@ from aiocmdpool.loops.gate import Gate
 from aiocmdpool.sync.background import Background, living
 from aiocmdpool.sync.no_loop import check_no_loop
 from aiocmdpool.sync.real_threads import check_real_threads
+from aiocmdpool.system.safe_log import SafeLog
 
 EXITS = "the interpreter exits: aiocmdpool.sync takes no more commands"
 EXIT_PATIENCE = 5.0  # seconds after which the interpreter leaves a loop alone that does not answer
@@ -31,7 +31,7 @@ _current: Background | None = None  # the last one as far as anybody has looked
 _exiting_in = 0  # the ident of the thread that ends the interpreter
 _leaving: frozenset[int] = frozenset()  # the idents of those that have to leave before that
 _told = False  # whether anybody has been told so
-_log = logging.getLogger("aiocmdpool")
+_log = SafeLog("aiocmdpool")
 
 
 def current() -> Background:
