@@ -115,7 +115,9 @@ class WorkerProgram:
                 )
             except OSError as error:
                 cgroup.remove(self.group)
-                raise WorkerLost(f"a worker could not be started: {shortage(error.errno) or error}") from error
+                cure = shortage(error.errno)
+                why = f"{error.strerror}: {cure}" if cure else str(error)
+                raise WorkerLost(f"a worker could not be started: {why}") from error
             undo.pop_all()
         self.page = page
         self.pid = popen.pid
