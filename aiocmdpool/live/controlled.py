@@ -6,7 +6,7 @@ Who stands in front of another executor shows it as its `executor`; that is all 
 import abc
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from aiocmdpool.commands.command import CommandConfig
@@ -14,6 +14,8 @@ from aiocmdpool.commands.errors import ExecuteError
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
+
+MOST_LAYERS = 32  # executors in front of each other
 
 
 class ControlledExecutor(Protocol):
@@ -43,6 +45,19 @@ def inner_of(executor: object) -> CommandExecutor | None:
     return inner if isinstance(inner, CommandExecutor) else None
 
 
+def layers(executor: object) -> Iterator[object]:
+    """Yield an executor and all that it stands in front of, the outermost first.
+
+    Not for ever: a test double has any attribute one asks for, and somebody else's may lead back.
+    """
+    seen: list[object] = []
+    each: object | None = executor
+    while each is not None and len(seen) < MOST_LAYERS and not any(each is one for one in seen):
+        seen.append(each)
+        yield each
+        each = inner_of(each)
+
+
 async def execute_on(executor: CommandExecutor, command: CommandConfig, control: RunControl | None) -> CommandResult:
     """Run one command on an executor, controlled or not; the contract is that of `CommandExecutor.execute`."""
     if control is None:
@@ -59,15 +74,13 @@ def check_controlled(executor: object, command: CommandConfig) -> None:
     Raises:
         ExecuteError: It is such a one.
     """
-    each: object | None = executor
-    while each is not None:
+    for each in layers(executor):
         if not _takes_control(getattr(type(each), "execute", None)):
             message = (
                 f"{each!r} has no open, only execute(command); live processes and pipelines take a backend, a "
                 "CommandPool, or policies around them"
             )
             raise ExecuteError(message, command=command)
-        each = inner_of(each)
 
 
 @functools.cache

@@ -55,7 +55,11 @@ class _WholePipeline(WholeRun):
         super().__init__()
         self._pipeline = pipeline
         self._result: PipelineResult | None = None
-        self.command = pipeline.stages[0].with_options(label=pipeline.display())
+        self.command = pipeline.stages[0].with_options(
+            label=pipeline.display(),
+            grace=max(stage.grace for stage in pipeline.stages),  # what is waited for is the slowest of them
+            leftover_grace=max(stage.leftover_grace for stage in pipeline.stages),
+        )
 
     async def run_on(self, executor: ControlledExecutor) -> CommandResult:
         self._result = None

@@ -9,7 +9,7 @@ from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.commands.executor import CommandExecutor
-from aiocmdpool.live.controlled import inner_of
+from aiocmdpool.live.controlled import layers
 from aiocmdpool.tasks.handle import TaskHandle
 
 DEFAULT_QUEUE_USE = 0.9  # of max_size
@@ -71,11 +71,12 @@ def worker_statistics(executor: CommandExecutor | None) -> ProcessPoolStatistics
 
     `None` if it is not one of ours that has workers.
     """
-    while (inner := inner_of(executor)) is not None:
-        executor = inner
-    if isinstance(executor, ProcessPoolBackend):
-        executor = executor.pool
-    return executor.statistics() if isinstance(executor, ProcessPool) else None
+    innermost: object = None
+    for each in layers(executor):
+        innermost = each
+    if isinstance(innermost, ProcessPoolBackend):
+        innermost = innermost.pool
+    return innermost.statistics() if isinstance(innermost, ProcessPool) else None
 
 
 def judge(facts: PoolFacts, *, queue_use: float | None, long_running: float | None) -> PoolHealth:

@@ -15,9 +15,19 @@ class Disturbances:
         self._last = ""
         self._at = 0.0
 
-    def note(self, what: str) -> None:
-        """One more."""
+    def note(self, what: str, failure: BaseException | None = None) -> None:
+        """Note one more.
+
+        Args:
+            what: Was done, for people.
+            failure: What was raised, told behind that; its `repr` is other people's as well.
+        """
         self.count += 1
+        if failure is not None:
+            try:
+                what = f"{what} {failure!r}"
+            except Exception:
+                what = f"{what} {type(failure).__name__}"
         self._last, self._at = what, monotonic()
 
     def recent(self) -> str | None:

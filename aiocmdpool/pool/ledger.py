@@ -90,7 +90,7 @@ class TaskLedger(abc.ABC):
         try:
             self._observer.queued(handle)
         except BaseException as failure:
-            self.disturbances.note(f"a hook raised {failure!r}")
+            self.disturbances.note("a hook raised", failure)
             if not handle.done():
                 self._withdraw(handle, TaskStatus.FAILED, failure)
             if isinstance(failure, KeyboardInterrupt | SystemExit):
@@ -103,7 +103,7 @@ class TaskLedger(abc.ABC):
         try:
             self._observer.queued(handle)
         except BaseException as failure:
-            self.disturbances.note(f"a hook raised {failure!r}")
+            self.disturbances.note("a hook raised", failure)
             if isinstance(failure, KeyboardInterrupt | SystemExit):
                 self._pass_on(failure)  # first: then those who wait for the task are not woken before the loop ends
             if not handle.done():
@@ -182,7 +182,7 @@ class TaskLedger(abc.ABC):
         try:
             self._observer.finished(handle, result, error)
         except BaseException as failure:  # others may still have to be settled
-            self.disturbances.note(f"a hook raised {failure!r}")
+            self.disturbances.note("a hook raised", failure)
             self._pass_on(failure)
 
     def _drop_timer(self, handle: TaskHandle) -> None:

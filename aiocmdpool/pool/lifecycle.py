@@ -163,7 +163,7 @@ class PoolLife:
             if isinstance(failure, asyncio.CancelledError) and runner in self._runners:
                 self._tasks.disturbances.note("a runner was cancelled, as an executor may do to the task it runs in")
             elif isinstance(failure, Exception):
-                self._tasks.disturbances.note(f"a runner failed: {failure!r}")
+                self._tasks.disturbances.note("a runner failed:", failure)
                 _log.exception("a runner of the pool failed; another takes its place")
         self._lose(runner)
 

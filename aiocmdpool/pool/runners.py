@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import math
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ _log = SafeLog("aiocmdpool.pool")
 # Seconds that an executor gets to end a cancelled command, beside the graces of that. What cannot be killed ends its
 # call five seconds after KILL.
 OVERTIME = 6.0
+BEAT = 0.5  # seconds between two looks at a cancelled run
 
 
 class PoolTasks(TaskLedger):
@@ -120,7 +122,7 @@ class PoolTasks(TaskLedger):
             error = failure
         except BaseException as failure:
             error = failure
-            self.disturbances.note(f"{handle.command.display()} ended with {failure!r}")
+            self.disturbances.note(f"{handle.command.display()} ended with", failure)
             raise
         finally:
             if handle.cancellation is not None:
@@ -156,8 +158,19 @@ class PoolTasks(TaskLedger):
         elif handle.cancellation is None:
             handle.cancellation = self._cancelled(handle, "cancelled while it ran")
             seconds = handle.command.grace + handle.command.leftover_grace + OVERTIME
-            self._timers[handle] = self.loop.call_later(seconds, self._give_up, handle, seconds)
+            self._watch(handle, seconds, math.ceil(seconds / BEAT))
             self._active[handle].cancel()
+
+    def _watch(self, handle: TaskHandle, seconds: float, beats: int) -> None:
+        """Wait so many beats for the end of a cancelled run, then give it up.
+
+        Beats, not seconds, are counted: where the process stood still (SIGSTOP, a blocked loop), what has happened
+        meanwhile is still to be heard of.
+        """
+        if beats:
+            self._timers[handle] = self.loop.call_later(BEAT, self._watch, handle, seconds, beats - 1)
+        else:
+            self._give_up(handle, seconds)
 
     def _give_up(self, handle: TaskHandle, seconds: float) -> None:
         """Settle a task whose executor swallows its cancellation; its permit comes back, and another runner."""

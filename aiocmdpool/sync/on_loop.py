@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import PoolClosed
 from aiocmdpool.pool import command_pool, seg_pool
+from aiocmdpool.pool.lifecycle import PoolLife
 from aiocmdpool.system.safe_log import SafeLog
 from aiocmdpool.tasks.handle import TaskHandle
 from aiocmdpool.tasks.listeners import Listeners
@@ -17,27 +19,30 @@ _log = SafeLog("aiocmdpool")
 START_SOON = 1.0
 
 
-class CommandPool(command_pool.CommandPool):
-    """That of `sync.CommandPool`, on the loop in the background."""
+class _StartsByItself:
+    """What both pools of the facade have: they start when somebody needs them, and before they are drained."""
 
-    listeners: Listeners | None = None
+    start_is_due = False
+    """Whether it has been seen to that it starts."""
+    _life: PoolLife
     _starting: asyncio.TimerHandle | asyncio.Task[None] | None = None
+
+    if TYPE_CHECKING:  # what the pools have
+
+        async def start_executor(self, workers: int | None = None) -> None:
+            """Start."""
+
+        def __len__(self) -> int:
+            """Return how many tasks wait."""
+            ...
 
     def is_started(self) -> bool:
         """Whether it runs what is in its queue, or has stopped."""
         return self._life.started or self._life.stopped
 
-    def make_handles(self, make: Callable[[CommandConfig, int], TaskHandle]) -> None:
-        """Have handles made by a function of the command and the priority."""
-        self.listeners = Listeners()
-        self._tasks.make_handle = make
-
-    def cancel_task(self, handle: TaskHandle) -> None:
-        """Cancel a task, from the loop."""
-        self._tasks.cancel_task(handle)
-
     def start_soon(self) -> None:
         """Start by and by, if nobody does: what is pushed is run, also if nobody ever waits for it."""
+        self.start_is_due = True
         if self._starting is None and not self.is_started():
             self._starting = asyncio.get_running_loop().call_later(START_SOON, self._start_by_itself)
 
@@ -49,18 +54,40 @@ class CommandPool(command_pool.CommandPool):
             with suppress(PoolClosed):  # meanwhile
                 await self.start_executor()
         except Exception:
+            self.start_is_due = False
             _log.exception("%r could not be started; the next push tries again", self)
         finally:
             self._starting = None
 
-    async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as that of the base
-        """Stop it; see there."""
+    async def _before_stop(self, drain: bool) -> None:
+        """Start it, if there is anything to drain; a start that was due is no more."""
         if self._starting is not None and not isinstance(self._starting, asyncio.Task):  # a start sees it by itself
             self._starting.cancel()
+        if drain and len(self) and not self.is_started():
+            await self._start_for_nobody()
+
+
+class CommandPool(_StartsByItself, command_pool.CommandPool):
+    """That of `sync.CommandPool`, on the loop in the background."""
+
+    listeners: Listeners | None = None
+
+    def make_handles(self, make: Callable[[CommandConfig, int], TaskHandle]) -> None:
+        """Have handles made by a function of the command and the priority."""
+        self.listeners = Listeners()
+        self._tasks.make_handle = make
+
+    def cancel_task(self, handle: TaskHandle) -> None:
+        """Cancel a task, from the loop."""
+        self._tasks.cancel_task(handle)
+
+    async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as that of the base
+        """Stop it; see there."""
+        await self._before_stop(drain)
         await super().stop(drain=drain, timeout=timeout)
 
 
-class CommandPoolSeg(seg_pool.CommandPoolSeg):
+class CommandPoolSeg(_StartsByItself, seg_pool.CommandPoolSeg):
     """That of `sync.CommandPoolSeg`.
 
     Attributes:
@@ -71,9 +98,10 @@ class CommandPoolSeg(seg_pool.CommandPoolSeg):
     before_wait: Callable[[], object]
     while_waiting: Callable[[], object]
 
-    def is_started(self) -> bool:
-        """Whether it runs what is in its queue, or has stopped."""
-        return self._life.started or self._life.stopped
+    async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as that of the base
+        """Stop it; see there."""
+        await self._before_stop(drain)
+        await super().stop(drain=drain, timeout=timeout)
 
     def begin_wait(self, handle: TaskHandle) -> None:
         """Start it, unless somebody has; see there."""

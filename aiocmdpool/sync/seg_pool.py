@@ -7,6 +7,7 @@ from typing import Self
 
 from aiocmdpool.backends.config import ExecutionConfig
 from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.errors import ExecuteError
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.observability.events import EventHook
@@ -56,11 +57,27 @@ class CommandPoolSeg:
 
     def push_task(self, command: CommandConfig) -> ThreadTaskHandle:
         """Add a command to the queue; see `aiocmdpool.CommandPoolSeg.push_task`."""
-        return self._pool.push_task(command)
+        pool = self._pool
+        handle = pool.push_task(command)
+        if not pool.start_is_due:
+            self._start_soon(pool)
+        return handle
 
     def push_tasks(self, commands: Iterable[CommandConfig]) -> list[ThreadTaskHandle]:
         """Add all commands now, or none."""
-        return self._pool.push_tasks(commands)
+        pool = self._pool
+        handles = pool.push_tasks(commands)
+        if not pool.start_is_due:
+            self._start_soon(pool)
+        return handles
+
+    def _start_soon(self, pool: on_loop.CommandPoolSeg) -> None:
+        """See to it, once, that what has been pushed is run, also if nobody ever waits for it."""
+        pool.start_is_due = True
+        try:
+            self._link.background().loop.call_soon_threadsafe(pool.start_soon)
+        except (ExecuteError, RuntimeError):  # stopped, or no thread can be started: whoever waits for it is told
+            pool.start_is_due = False
 
     def execute(self, command: CommandConfig) -> CommandResult:
         """Push a command and wait for it.

@@ -92,9 +92,12 @@ class PoolTaskOwner:
             self.call_on_loop(lambda: self._life.pool.cancel_task(handle))
 
     def cancel_task(self, handle: TaskHandle) -> None:
-        """Cancel the task; on return, one that was pending is settled."""
+        """Cancel the task; on return, one that was pending is settled, unless a loop runs here, which must not wait."""
         self._life.check()
-        if running_loop() is self.loop:
+        here = running_loop()
+        if here is self.loop:
             self._life.pool.cancel_task(handle)
+        elif here is not None:
+            self.cancel_soon(handle)
         else:
             self._link.ask(lambda: self._life.pool.cancel_task(handle))

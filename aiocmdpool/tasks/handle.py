@@ -257,7 +257,7 @@ class TaskHandle:
             return
         try:
             context.run(callback, self)
-        except Exception:  # which a loop would tell its exception handler
+        except BaseException:  # there is no loop to raise it, and others are still to be told
             _log.exception("error in a callback of %r", self)
 
     def __repr__(self) -> str:

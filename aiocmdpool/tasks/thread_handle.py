@@ -128,10 +128,15 @@ class ThreadTaskHandle(TaskHandle):
             raise asyncio.InvalidStateError(f"{self!r} is not settled yet; await it first")
         owner, gate = self._owner, Gate()
 
+        def look() -> None:
+            if self.done():  # whatever has become of the word about it
+                gate.open()
+            owner.look()
+
         def wait() -> None:
             owner.begin_wait(self)
             self._listen(gate.open)
-            gate.wait(seconds, owner.look)
+            gate.wait(seconds, look)
 
         def end() -> None:
             owner.cancel_soon(self)
@@ -217,7 +222,7 @@ class _Callback(_OnLoop):
         if not self.handle._owner.call_on_loop(self._call):
             try:
                 self._call()
-            except Exception:  # which a loop would tell its exception handler
+            except BaseException:  # there is no loop to raise it, and others are still to be told
                 _log.exception("error in a callback of %r", self.handle)
 
     def _call(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from contract.support import sh
@@ -181,3 +182,18 @@ async def test_the_workers_are_seen_through_whatever_stands_in_front_of_them(dep
             assert pool.health().state is HealthState.DEGRADED
             figures = {metric.name: metric for metric in PoolCollector(pool).collect()}
             assert [sample.value for sample in figures["aiocmdpool_workers_wanted"].samples] == [2]
+
+
+async def test_executors_that_lead_back_or_never_end_have_no_workers():
+    class Loop:
+        async def execute(self, command):
+            raise NotImplementedError
+
+        @property
+        def executor(self):
+            return self
+
+    for executor in (Loop(), Mock(execute=AsyncMock())):
+        pool = CommandPool(executor=executor)
+        assert pool.worker_statistics() is None
+        await pool.stop()

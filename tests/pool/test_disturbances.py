@@ -2,12 +2,22 @@
 
 import asyncio
 import threading
+import time
 
 import anyio
 import pytest
-from contract.support import outcome
+from contract.support import helper, is_gone, outcome, sh
 
-from aiocmdpool import CommandPool, EndReason, ExecuteError, ExecutionConfig, TaskCancelled, TaskStatus
+from aiocmdpool import (
+    CommandPool,
+    EndReason,
+    ExecuteError,
+    ExecutionConfig,
+    ExecutionMode,
+    TaskCancelled,
+    TaskStatus,
+    execute_pipeline,
+)
 from aiocmdpool.observability.events import TaskFinished, TaskQueued, TaskStarted
 from aiocmdpool.observability.health import HealthState
 from aiocmdpool.pool import disturbances, runners
@@ -348,3 +358,60 @@ def test_a_loop_that_is_run_again_after_an_interruption_finds_its_pool_at_work(e
             task.cancelled() or task.exception()
         assert loop.run_until_complete(soon(pool.execute(named("good")))).ok
         loop.run_until_complete(pool.stop())
+
+
+async def test_a_host_that_stood_still_still_hears_how_a_cancelled_run_has_ended(running_pool, monkeypatch):
+    """Its executor has ended meanwhile; only the news of that is late."""
+    monkeypatch.setattr(runners, "OVERTIME", 0.2)
+    monkeypatch.setattr(runners, "BEAT", 0.02)
+    running = asyncio.Event()
+
+    class Obedient:
+        async def execute(self, command):
+            running.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.05)
+                raise
+
+    pool = await running_pool(Obedient())
+    handle = await pool.push_task(brief("a"))
+    await soon(running.wait())
+    handle.cancel()
+    time.sleep(0.5)  # longer than all of its patience
+    await soon(settled([handle]))
+    assert "left to itself" not in str(handle.exception())
+    assert pool.health().state is HealthState.HEALTHY
+
+
+async def test_a_pipeline_has_the_grace_of_its_slowest_stage(running_pool, ready, monkeypatch):
+    monkeypatch.setattr(runners, "OVERTIME", 0.0)
+    pool = await running_pool(mode=ExecutionMode.PROCESS)
+    slow = sh('trap "sleep 1; exit 0" TERM; echo $$ >"$1"; while :; do sleep 0.05; done', ready.path, grace=20.0)
+    pipeline = helper("ignore_sigterm", "/dev/null", grace=0.1) | slow
+    task = asyncio.ensure_future(execute_pipeline(pipeline, executor=pool))
+    pid = int(await ready.wait())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert is_gone(pid)
+    assert pool.health().state is HealthState.HEALTHY
+
+
+async def test_an_error_that_cannot_be_shown_disturbs_nothing(running_pool, held):
+    class Bad(BaseException):
+        def __repr__(self):
+            raise ValueError("no")
+
+    class Hook:
+        def __call__(self, event):
+            if isinstance(event, TaskFinished):
+                raise Bad
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    pool = await running_pool(held, hooks=[Hook()], concurrency=1)
+    handles = await pool.push_tasks([named(str(number)) for number in range(20)])
+    assert pool.clear() >= 19
+    await soon(settled(handles[1:]))
+    assert "Bad" in pool.health().reasons[0]

@@ -197,3 +197,36 @@ def test_a_stop_that_was_in_the_middle_when_its_loop_was_closed_can_be_repeated(
     loop.close()
     assert [handle.status for handle in handles] == [TaskStatus.CANCELLED] * 2
     run(stop_again())
+
+
+@pytest.mark.parametrize("make", [CommandPool, CommandPoolSeg])
+def test_a_callback_that_raises_where_no_loop_runs_keeps_nobody_from_being_told(make):
+    told = []
+
+    def fail(handle):
+        raise asyncio.CancelledError
+
+    async def begin():
+        pool = make(executor=HeldExecutor())
+        handles = []
+        for number in range(10):
+            handle = pool.push_task(named(str(number)))
+            handles.append(handle if make is CommandPoolSeg else await handle)
+        handles[3].add_done_callback(fail)
+        for handle in handles:
+            handle.add_done_callback(told.append)
+        if make is CommandPoolSeg:
+            await pool.start_executor()
+        return pool, handles
+
+    loop = asyncio.new_event_loop()
+    pool, handles = loop.run_until_complete(begin())
+    waits = [threading.Thread(target=handle.exception) for handle in handles if make is CommandPoolSeg]
+    for thread in waits:
+        thread.start()
+    loop.close()
+    for thread in waits:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert sorted(told, key=lambda handle: handle.id) == handles
+    assert pool.statistics().cancelled == 10

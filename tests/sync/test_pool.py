@@ -1,5 +1,6 @@
 """`CommandPool` and `ProcessPool` of the facade."""
 
+import asyncio
 import inspect
 import threading
 
@@ -204,3 +205,36 @@ async def test_a_pool_refuses_to_block_a_loop():
         with pytest.raises(ExecuteError, match=r"use aiocmdpool\.CommandPool with await"):
             call()
     assert len(pool) == 0
+
+
+def test_a_stop_that_drains_runs_what_nobody_has_waited_for(tmp_path):
+    for number, make in enumerate((sync.CommandPool, sync.CommandPoolSeg)):
+        pool = make(ONE)
+        handle = pool.push_task(CommandConfig("touch", [str(tmp_path / str(number))]))
+        pool.stop()
+        assert handle.result().ok
+
+
+def test_what_is_pushed_to_either_pool_is_run_although_nobody_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr(on_loop, "START_SOON", 0.01)
+    for make in (sync.CommandPool, sync.CommandPoolSeg):
+        ended = threading.Event()
+        with_callback = make(ONE)
+        handle = with_callback.push_task(TRUE)
+        handle.add_done_callback(lambda _, ended=ended: ended.set())
+        assert ended.wait(PATIENCE)
+        with_callback.stop()
+
+
+def test_a_task_is_cancelled_from_a_loop_of_the_callers(threads):
+    async def main():
+        waiting = asyncio.ensure_future(handle.result_or_cancel())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert handle.cancelled()
+
+    with sync.CommandPool(ONE) as pool:
+        handle = pool.push_task(CommandConfig("sleep", ["60"]))
+        asyncio.run(main())
