@@ -89,6 +89,9 @@ async def test_a_client_that_leaves_a_stream_ends_the_program(pool, ready):
 
     response = asyncio.ensure_future(StreamingResponse(lines())(client.scope, client.receive, client.send))
     pid = int(await ready.wait())
+    async with asyncio.timeout(PATIENCE):
+        while b"it runs" not in client.chunks:
+            await asyncio.sleep(0.001)
     client.leaves.set()
     assert await ready.wait() == b"TERM"
     busy = sum([await cancellations_in(task) for task in asyncio.all_tasks() - {asyncio.current_task()}])

@@ -13,7 +13,7 @@ from aiocmdpool import (
     EndReason,
     ExecuteError,
     ExecutionConfig,
-    ExecutionMode,
+    ProcessBackend,
     TaskCancelled,
     TaskStatus,
     execute_pipeline,
@@ -387,7 +387,7 @@ async def test_a_host_that_stood_still_still_hears_how_a_cancelled_run_has_ended
 
 async def test_a_pipeline_has_the_grace_of_its_slowest_stage(running_pool, ready, monkeypatch):
     monkeypatch.setattr(runners, "OVERTIME", 0.0)
-    pool = await running_pool(mode=ExecutionMode.PROCESS)
+    pool = await running_pool(ProcessBackend())
     slow = sh('trap "sleep 1; exit 0" TERM; echo $$ >"$1"; while :; do sleep 0.05; done', ready.path, grace=20.0)
     pipeline = helper("ignore_sigterm", "/dev/null", grace=0.1) | slow
     task = asyncio.ensure_future(execute_pipeline(pipeline, executor=pool))
@@ -410,7 +410,7 @@ async def test_an_error_that_cannot_be_shown_disturbs_nothing(running_pool, held
                 raise Bad
 
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    pool = await running_pool(held, hooks=[Hook()], concurrency=1)
+    pool = await running_pool(held, hooks=[Hook()])
     handles = await pool.push_tasks([named(str(number)) for number in range(20)])
     assert pool.clear() >= 19
     await soon(settled(handles[1:]))
