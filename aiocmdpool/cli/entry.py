@@ -55,7 +55,7 @@ def _other(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] == "--version":
         print("aiocmdpool", _version())
         return 0
-    said = f"aiocmdpool: no such command: {arguments[0]!r}\n" if arguments else ""
+    said = f"aiocmdpool: no such command: {arguments[0]!r}; did you mean: aiocmdpool run …?\n" if arguments else ""
     print(said + USAGE, end="", file=sys.stderr)
     return OTHER_ERROR_STATUS
 

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from aiocmdpool.backends.config import ExecutionConfig, ExecutionMode
 from aiocmdpool.cli.arguments.halt import HaltAction
-from aiocmdpool.cli.arguments.parse import RunOptions
-from aiocmdpool.commands.command import DEFAULT_GRACE, DEFAULT_MAX_OUTPUT
+from aiocmdpool.cli.arguments.options import RunOptions
+from aiocmdpool.cli.descriptors import queued_for
+from aiocmdpool.commands.command import DEFAULT_GRACE
 from aiocmdpool.pool.command_pool import CommandPool
 from aiocmdpool.system.cpus import cpu_count
 
@@ -15,32 +16,35 @@ if TYPE_CHECKING:
     from aiocmdpool.commands.command import CommandOptions
     from aiocmdpool.observability.events import EventHook
 
+FIRST_RUNNERS = 16  # of the pool; more are added when there are commands for them
 
-def pool_of(options: RunOptions, hooks: "Iterable[EventHook]" = ()) -> CommandPool:
-    """The pool that runs the commands, not yet entered."""
+
+def pool_of(options: RunOptions, jobs: int, hooks: "Iterable[EventHook]" = ()) -> CommandPool:
+    """The pool that runs the commands, not yet started."""
     config = ExecutionConfig(
         mode=ExecutionMode.PROCESS_POOL,
-        workers=min(options.jobs, cpu_count()),
-        concurrency_limit=options.jobs,
+        workers=min(jobs, cpu_count()),
+        concurrency_limit=jobs,
         niceness=options.niceness,
     )
     return CommandPool(config, max_size=None, history=0, hooks=hooks)  # the feed keeps the queue short
 
 
 def shared_options(options: RunOptions) -> "CommandOptions":
-    """What all commands have in common. A default is left out: it need not be checked with each command."""
+    """What all commands have in common. A default is left out: it need not be checked with each command.
+
+    Their deadlines and the limit on their output are not in it: those are kept here (`ending`).
+    """
     shared: CommandOptions = {}
-    if options.timeout is not None:
-        shared["timeout"] = options.timeout
     if options.grace != DEFAULT_GRACE:
         shared["grace"] = options.grace
-    if options.max_output != DEFAULT_MAX_OUTPUT:
-        shared["max_output"] = options.max_output
+    if options.detach:
+        shared["detach"] = True
     return shared
 
 
-def queued_ahead(options: RunOptions) -> int:
+def queued_ahead(options: RunOptions, jobs: int) -> int:
     """How many commands wait in the pool's queue, so that what could run never waits for us."""
     if options.halt.action is not HaltAction.NEVER:
         return 0  # a failure must be seen before the next command starts
-    return 1 if options.line_buffer else options.jobs  # with its pipes, each takes four descriptors
+    return queued_for(jobs)

@@ -31,6 +31,10 @@ class Inputs(Protocol):
         """How many inputs there will have been, as far as one can tell; `None`: no idea."""
         ...
 
+    def exact_total(self) -> int | None:
+        """How many inputs there are; `None` where the end has not been seen."""
+        ...
+
     def close(self) -> None:
         """Read no more."""
         ...
@@ -50,6 +54,9 @@ class GivenInputs:
     def estimated_total(self) -> int | None:
         return self._total
 
+    def exact_total(self) -> int | None:
+        return self._total
+
     def close(self) -> None:
         self._left = []
 
@@ -67,8 +74,8 @@ class StreamInputs:
     """
 
     def __init__(self, fd: int, name: str, separator: bytes = b"\n") -> None:
-        self._fd = fd
-        self._name = name
+        self.fd = fd
+        self.name = name
         self._separator = separator
         self._carry = b""
         self._given = 0
@@ -87,7 +94,6 @@ class StreamInputs:
             chunk = await self._read()
             batch = self._cut(chunk)
             if batch:
-                self._given += len(batch)
                 return batch
         return []
 
@@ -96,15 +102,18 @@ class StreamInputs:
         if not chunk:
             self._ended = True
             last, self._carry = self._carry, b""
+            self._given += bool(last)
             return [os.fsdecode(last)] if last else []
         data = self._carry + chunk
         end = data.rfind(self._separator)
         self._carry = data[end + 1 :]
         if len(self._carry) > MAX_INPUT:
             hint = "" if self._separator == b"\0" else "; is it separated by NUL bytes? Then use -0"
-            raise InputError(f"{self._name}: an input longer than {MAX_INPUT // 1024} KiB{hint}")
+            raise InputError(f"{self.name}: an input longer than {MAX_INPUT // 1024} KiB{hint}")
         # The separator is ASCII, so it cannot be a part of a longer character.
-        return os.fsdecode(data[:end]).split(self._separator.decode()) if end >= 0 else []
+        batch = os.fsdecode(data[:end]).split(self._separator.decode()) if end >= 0 else []
+        self._given += len(batch)
+        return batch
 
     async def _read(self) -> bytes:
         while True:
@@ -112,13 +121,16 @@ class StreamInputs:
             if self._readiness is not None and not self._readiness.now():
                 await _ready(self._readiness)
             try:
-                chunk = os.read(self._fd, CHUNK)
+                chunk = os.read(self.fd, CHUNK)
             except BlockingIOError:  # somebody made it non-blocking and took what there was
                 continue
             except OSError as error:
-                raise InputError(f"cannot read {self._name}: {error.strerror}") from None
+                raise InputError(f"cannot read {self.name}: {error.strerror}") from None
             self._position += len(chunk)
             return chunk
+
+    def exact_total(self) -> int | None:
+        return self._given if self._ended else None
 
     def estimated_total(self) -> int | None:
         if self._ended:

@@ -2,13 +2,20 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from aiocmdpool.cli.ending import Ending, fault_ending
 from aiocmdpool.cli.job_log import JobRecord
-from aiocmdpool.cli.output.lines import LineStream, open_pipes, tag_lines
+from aiocmdpool.cli.output.lines import Lines, Whole
 from aiocmdpool.cli.output.order import Slot
+from aiocmdpool.cli.output.spool import Spool
+from aiocmdpool.cli.output.stream import OutputStream, open_pipes
 from aiocmdpool.cli.output.writer import STDERR, STDOUT
 from aiocmdpool.cli.verdict import Outcome
 from aiocmdpool.commands.command import CommandConfig, CommandOptions
+
+if TYPE_CHECKING:
+    from aiocmdpool.tasks.handle import TaskHandle
 
 
 class Job:
@@ -20,94 +27,153 @@ class Job:
         argv: The command line.
         slot: Its place in the order of the output.
         tag: Put before each line; empty for none.
+        occurrence: How many inputs so far gave this very command; `None` where nobody counts.
+
+    Attributes:
+        attempts: How often it has been begun.
+        handle: Of the attempt that is under way, in the pool.
+        ending: Why we have begun to end that attempt; `None` if we have not.
+        ended_at: When the last attempt ended, in seconds since the epoch.
     """
 
-    __slots__ = ("_live", "_open", "argv", "attempts", "number", "slot", "tag", "text")
+    __slots__ = (
+        "_open",
+        "_streams",
+        "_whole",
+        "argv",
+        "attempts",
+        "ended_at",
+        "ending",
+        "handle",
+        "number",
+        "occurrence",
+        "slot",
+        "tag",
+        "text",
+    )
 
-    def __init__(self, number: int, text: str, argv: Sequence[str], slot: Slot, tag: bytes) -> None:
+    def __init__(
+        self, number: int, text: str, argv: Sequence[str], slot: Slot, tag: bytes, occurrence: int | None = None
+    ) -> None:
         self.number = number
         self.text = text
         self.argv = argv
         self.slot = slot
         self.tag = tag
+        self.occurrence = occurrence
         self.attempts = 0
-        self._live: tuple[LineStream, ...] = ()
+        self.handle: TaskHandle | None = None
+        self.ending: Ending | None = None
+        self.ended_at = 0.0
+        self._streams: tuple[OutputStream, ...] = ()
+        self._whole: tuple[Whole, ...] = ()
         self._open = 0
 
-    def command(self, options: CommandOptions, *, live: bool) -> CommandConfig:
-        """The command of the next attempt.
+    def command(self, options: CommandOptions, *, live: bool, limit: int | None) -> CommandConfig:
+        """The command of the next attempt. It writes into pipes of ours; `end` closes them.
 
         Args:
             options: What all commands of the run share.
-            live: Give it pipes that are read line by line, instead of having its output captured. `end` closes them.
+            live: Write its lines as they come, instead of all of its output at its end.
+            limit: Bytes that each stream may bring; `None` for any number.
         """
         self.attempts += 1
-        if not live:
-            return CommandConfig(self.argv[0], self.argv[1:], **options)
+        self.ending = None
+        self.drop()
         command = CommandConfig(self.argv[0], self.argv[1:], **options)  # may be refused, and then opens nothing
         out, err = open_pipes()
-        self._live = (self._stream(out, STDOUT), self._stream(err, STDERR))
-        return command.with_options(stdout=self._live[0].write_fd, stderr=self._live[1].write_fd)
+        shapes = (Lines(self.tag), Lines(self.tag)) if live else (Whole(self.tag), Whole(self.tag))
+        self._whole = tuple(shape for shape in shapes if isinstance(shape, Whole))
+        self._streams = (
+            self._stream(out, STDOUT, shapes[0], limit),
+            self._stream(err, STDERR, shapes[1], limit),
+        )
+        return command.with_options(stdout=self._streams[0].write_fd, stderr=self._streams[1].write_fd)
+
+    def started(self) -> None:
+        """The program has its ends of the pipes: ours can be closed, where descriptors are scarce."""
+        for stream in self._streams:
+            stream.close_write_end()
+
+    def end_by(self, ending: Ending) -> None:
+        """End the attempt for a reason of ours; the first one counts."""
+        self.ending = self.ending or ending
+        if self.handle is not None:
+            self.handle.cancel()
 
     def end(self, then: Callable[[], None]) -> None:
-        """The attempt has ended; call back, maybe at once, when all of its live output has come."""
-        if not self._live:
+        """The attempt has ended; call back, maybe at once, when all of its output has come."""
+        self.ended_at = time.time()
+        self._open = len(self._streams)
+        if not self._streams:
             then()
-            return
-        self._open = len(self._live)
 
         def closed() -> None:
             self._open -= 1
             if not self._open:
                 then()
 
-        for stream in self._live:
+        for stream in self._streams:
             stream.end(closed)
 
     def hurry(self) -> None:
         """Do not wait for a slow reader any more."""
-        for stream in self._live:
+        for stream in self._streams:
             stream.is_patient = False
 
-    def write_captured(self, outcome: Outcome) -> tuple[int, int]:
-        """Write what the result holds, each stream in one piece; the bytes that came on stdout and stderr."""
-        if self._live:
-            return self._live[0].size, self._live[1].size
-        if outcome.result is None:
-            return 0, 0
-        out, err = outcome.result.stdout or b"", outcome.result.stderr or b""
-        self.slot.write(STDOUT, tag_lines(self.tag, out) if self.tag else out)
-        self.slot.write(STDERR, tag_lines(self.tag, err) if self.tag else err)
-        return len(out), len(err)
+    def write_whole(self) -> None:
+        """Write the output that was kept until now, each stream in one piece."""
+        for fd, whole in zip((STDOUT, STDERR), self._whole, strict=False):
+            self.slot.write(fd, whole.spool)
+        self._whole = ()
 
-    def record(self, outcome: Outcome, sizes: tuple[int, int]) -> JobRecord:
+    def record(self, outcome: Outcome) -> JobRecord:
         """What the job log keeps of it."""
-        result = outcome.result
+        result, handle = outcome.result, self.handle
         code = result.returncode if result is not None else None
-        runtime = result.duration if result is not None else 0.0
+        started = handle.started_at if handle is not None and outcome.may_have_run else None
+        if result is not None:
+            runtime: float | None = result.duration
+        else:  # lost; the clock of the handle is the monotonic one
+            runtime = time.monotonic() - started if started is not None else None
+        ended_at = self.ended_at or time.time()
+        sizes = [stream.size for stream in self._streams] or [0, 0]
         return JobRecord(
             seq=self.number,
+            occurrence=self.occurrence,
             input=self.text,
             command=self.argv,
-            start=round(time.time() - runtime, 3),
-            runtime=round(runtime, 6),
+            start=round(ended_at - runtime, 3) if runtime is not None else None,
+            end=round(ended_at, 3),
+            runtime=round(runtime, 6) if runtime is not None else None,
             exit=code if code is not None and code >= 0 else None,
             signal=-code if code is not None and code < 0 else None,
             end_reason=outcome.end_reason,
             attempts=self.attempts,
             stdout_bytes=sizes[0],
             stderr_bytes=sizes[1],
+            usage=result.usage if result is not None else None,
+            leaked=result.leaked if result is not None else (),
             error=outcome.message,
         )
 
-    def _stream(self, pipe: tuple[int, int], fd: int) -> LineStream:
-        stream: LineStream
+    def drop(self) -> None:
+        """Drop the output that was kept and not written."""
+        for whole in self._whole:
+            whole.spool.close()
+        self._whole = ()
 
-        def emit(lines: bytes) -> None:
-            self.slot.write(fd, tag_lines(self.tag, lines) if self.tag else lines)
+    def _stream(self, pipe: tuple[int, int], fd: int, shape: Lines | Whole, limit: int | None) -> OutputStream:
+        stream: OutputStream
+
+        def emit(lines: Spool) -> None:
+            self.slot.write(fd, lines)
             if self.slot.is_congested:
                 stream.pause()
                 self.slot.when_clear(stream.resume)
 
-        stream = LineStream(pipe, emit)
+        def fail(fault: Exception) -> None:
+            self.end_by(fault_ending(fault, limit))
+
+        stream = OutputStream(pipe, shape, emit, fail, limit)
         return stream

@@ -1,4 +1,4 @@
-"""The job log: one JSON object a line for each finished command, and what `--resume` learns from it.
+"""The job log: one JSON object a line for each finished command.
 
 A record is a line with its newline. A log that was cut (killed, disk full) ends in a piece of a line: that command
 counts as not done, and the next record starts on a line of its own. What a command was given by environment or stdin
@@ -6,29 +6,17 @@ never appears here.
 """
 
 import dataclasses
-import enum
 import json
 import os
+import stat
 from collections.abc import Sequence
 
-from aiocmdpool.commands.result import EndReason
-
-UNFINISHED = {EndReason.CANCELLED.value, EndReason.CLOSED.value}  # ended by us, so not done
-MAX_WARNINGS = 3
-
-
-class Resume(enum.Enum):
-    """What a job log lets a run skip."""
-
-    NOTHING = "nothing"
-    DONE = "done"
-    """Every command that has ended, well or not."""
-    SUCCEEDED = "succeeded"
-    """Only those that ended well; the others run again."""
+from aiocmdpool.cli.files import holds, lock
+from aiocmdpool.commands.result import EndReason, LeakedProcess, Usage
 
 
 class JobLogError(Exception):
-    """The file is no job log, or cannot be read; the message is for people."""
+    """The file is no job log, or cannot be read or written; the message is for people."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,27 +24,38 @@ class JobRecord:
     """One finished command."""
 
     seq: int
-    """Number of the input, from 1."""
+    """Number of the input in its run, from 1."""
     input: str
+    occurrence: int | None = None
+    """How many inputs of its run, so far, gave this very command; `None` in a run that did not count them."""
     command: Sequence[str]
-    start: float
+    start: float | None
+    """Seconds since the epoch; `None` if it never started."""
+    end: float | None = None
     """Seconds since the epoch."""
-    runtime: float
-    """Seconds."""
+    runtime: float | None
+    """Seconds; `None` if it never started."""
     exit: int | None
-    """Exit status; `None` if a signal ended it or it never started."""
+    """Exit status; `None` if a signal ended it, or nobody saw its end, or it never started."""
     signal: int | None
     end_reason: str
     """An `EndReason`, or `not_started`."""
     attempts: int
     stdout_bytes: int
     stderr_bytes: int
+    usage: Usage | None = None
+    """What it used; `None` where that is not known."""
+    leaked: Sequence[LeakedProcess] = ()
+    """Processes that it left running, which have been ended."""
     error: str | None
     """What was said about the failure, where it was more than an exit status."""
 
     def line(self) -> bytes:
         """The record as it stands in the log."""
         fields = {name: getattr(self, name) for name in self.__slots__}
+        fields["inputs"] = [self.input]  # as many as the command was given
+        fields["usage"] = dataclasses.asdict(self.usage) if self.usage is not None else None
+        fields["leaked"] = [dataclasses.asdict(process) for process in self.leaked]
         return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
     @property
@@ -64,94 +63,45 @@ class JobRecord:
         return self.exit == 0 and self.end_reason == EndReason.EXITED.value
 
 
-@dataclasses.dataclass(slots=True)
-class FinishedJobs:
-    """What a job log says was done."""
-
-    ends_cut: bool = False
-    """The last line lacks its newline."""
-    warnings: list[str] = dataclasses.field(default_factory=list)
-    _succeeded: dict[int, int] = dataclasses.field(default_factory=dict)
-    _failed: dict[int, int] = dataclasses.field(default_factory=dict)
-
-    def note(self, number: int, command: Sequence[str], end_reason: str, *, succeeded: bool) -> None:
-        """Take one record in; the last one about a number counts."""
-        self._succeeded.pop(number, None)
-        self._failed.pop(number, None)
-        if end_reason not in UNFINISHED:
-            # The hash stands for the command line: 100 bytes a job instead of a list of strings.
-            (self._succeeded if succeeded else self._failed)[number] = hash(tuple(command))
-
-    def covers(self, number: int, command: Sequence[str], resume: Resume) -> bool:
-        """Whether this very command, under this number, need not run again."""
-        if resume is Resume.NOTHING:
-            return False
-        known = self._succeeded.get(number)
-        if known is None and resume is Resume.DONE:
-            known = self._failed.get(number)
-        return known is not None and known == hash(tuple(command))
-
-
-def read_job_log(path: str) -> FinishedJobs:
-    """What the log at `path` says; a file that does not exist says nothing.
-
-    A damaged line in the middle is warned of, and its command counts as not done.
-
-    Raises:
-        JobLogError: It cannot be read, or holds lines but no record.
-    """
-    jobs = FinishedJobs()
-    records = damaged = number = 0
-    try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    jobs.ends_cut = True
-                elif _take(jobs, line):
-                    records += 1
-                else:
-                    damaged += 1
-                    if damaged <= MAX_WARNINGS:
-                        jobs.warnings.append(f"{path}, line {number}: no job record; its command counts as not done")
-    except FileNotFoundError:
-        return jobs
-    except OSError as error:
-        raise JobLogError(f"cannot read the job log {path}: {error.strerror}") from None
-    if damaged and not records:
-        raise JobLogError(f"{path} is no job log: none of its {number} lines is a record; name another file")
-    if damaged > MAX_WARNINGS:
-        jobs.warnings.append(f"{path}: {damaged - MAX_WARNINGS} more such lines")
-    return jobs
-
-
-def open_job_log(path: str, *, keep: bool, ends_cut: bool = False) -> int:
-    """A descriptor to append records to.
+def open_job_log(path: str, *, keep: bool) -> int:
+    """Return a descriptor to append records to, in a file that this run alone has. `begin_job_log` comes next.
 
     Args:
         path: Created if need be.
+        keep: Go on with what is there, which can be read by the descriptor.
+
+    Raises:
+        JobLogError: It cannot be opened, is something else that would be lost, or another run writes it.
+    """
+    if not keep and not holds(path, b'{"seq":'):
+        raise JobLogError(f"{path} exists and is no job log; remove it, or name another file")
+    try:
+        fd = os.open(path, (os.O_RDWR if keep else os.O_WRONLY) | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise JobLogError(f"cannot write the job log {path}: {error.strerror}") from None
+    holder = lock(fd)
+    if holder is not None:
+        os.close(fd)
+        raise JobLogError(f"the job log {path} is being written by {holder}; wait for its end, or name another file")
+    return fd
+
+
+def begin_job_log(fd: int, path: str, *, keep: bool, ends_cut: bool = False) -> None:
+    """Make an open log ready for the first record.
+
+    Args:
+        fd: The log.
+        path: Its name, for messages.
         keep: Go on with what is there, instead of starting anew.
         ends_cut: Begin a new line first.
 
     Raises:
-        JobLogError: It cannot be opened or written.
+        JobLogError: It cannot be written.
     """
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if keep else os.O_TRUNC), 0o666)
+        if not keep and stat.S_ISREG(os.fstat(fd).st_mode):
+            os.ftruncate(fd, 0)
         if ends_cut:
             os.write(fd, b"\n")
     except OSError as error:
         raise JobLogError(f"cannot write the job log {path}: {error.strerror}") from None
-    return fd
-
-
-def _take(jobs: FinishedJobs, line: bytes) -> bool:
-    try:
-        fields = json.loads(line)
-        number, command, end_reason = fields["seq"], fields["command"], fields["end_reason"]
-        succeeded = fields["exit"] == 0 and end_reason == EndReason.EXITED.value
-    except (ValueError, LookupError, TypeError):
-        return False
-    if type(number) is not int or not isinstance(command, list) or not all(isinstance(word, str) for word in command):
-        return False
-    jobs.note(number, command, str(end_reason), succeeded=succeeded)
-    return True

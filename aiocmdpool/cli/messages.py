@@ -22,6 +22,14 @@ def encoded(text: str) -> bytes:
         return text.encode(sys.getfilesystemencoding(), "backslashreplace")
 
 
+def size_text(size: int) -> str:
+    """Bytes for people, in the words that options take: `64K`, `10M`, `1234`."""
+    for unit, name in ((1024**3, "G"), (1024**2, "M"), (1024, "K")):
+        if size and size % unit == 0:
+            return f"{size // unit}{name}"
+    return f"{size} bytes"
+
+
 def _spelled(character: str) -> str:
     if character.isprintable() or "\udc80" <= character <= "\udcff":  # the latter: os.fsdecode of a stray byte
         return character

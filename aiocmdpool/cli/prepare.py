@@ -3,18 +3,18 @@
 import dataclasses
 import errno
 import os
-import resource
 import sys
 
-from aiocmdpool.cli.arguments.parse import RunOptions
+from aiocmdpool.cli.arguments.options import RunOptions
+from aiocmdpool.cli.descriptors import Fit, jobs_that_fit
+from aiocmdpool.cli.files import FilesError, FileUses, holds, lock, note_outputs
 from aiocmdpool.cli.inputs import GivenInputs, InputError, Inputs, StreamInputs
-from aiocmdpool.cli.job_log import FinishedJobs, JobLogError, Resume, open_job_log, read_job_log
+from aiocmdpool.cli.job_log import JobLogError, begin_job_log, open_job_log
 from aiocmdpool.cli.output.progress import has_rich
+from aiocmdpool.cli.resume import FinishedJobs, Resume, read_job_log
 from aiocmdpool.observability.chrome_trace import ChromeTrace
 
 STDIN = 0
-PIPES_PER_JOB = 4  # descriptors of a command with --line-buffer
-SPARE_DESCRIPTORS = 64  # for everything else
 
 
 class PrepareError(Exception):
@@ -30,6 +30,8 @@ class Prepared:
     log_fd: int | None
     """The job log, to append to; `None` where there is none."""
     trace: ChromeTrace | None
+    fit: Fit
+    """How many commands at once: as many as asked for, or as there are descriptors for."""
 
 
 def prepare(options: RunOptions) -> Prepared:
@@ -40,59 +42,87 @@ def prepare(options: RunOptions) -> Prepared:
     """
     if options.progress and not has_rich():
         raise PrepareError("--progress needs the package rich; install it with: pip install 'aiocmdpool[cli]'")
-    if options.line_buffer:
-        _check_descriptors(options.jobs)
     try:
         inputs = _open_inputs(options)
+        _check_files(options, inputs)
+        fit = Fit(1, 0, is_tight=False) if options.dry_run else _fitting_jobs(options)
         finished, log_fd = _open_log(options)
-    except (InputError, JobLogError) as error:
+    except (InputError, FilesError, JobLogError) as error:
         raise PrepareError(str(error)) from None
-    return Prepared(inputs, finished, log_fd, _open_trace(options))
+    return Prepared(inputs, finished, log_fd, _open_trace(options), fit)
+
+
+def _check_files(options: RunOptions, inputs: Inputs) -> None:
+    """See that nothing is written that is read, and nothing by two: before anything is emptied."""
+    uses = FileUses()
+    if isinstance(inputs, StreamInputs):
+        uses.read(inputs.name, inputs.fd)
+    if options.dry_run:
+        note_outputs(uses)
+        return
+    note_outputs(uses)
+    for name, path in (("the job log", options.job_log), ("the trace", options.trace)):
+        if path is not None:
+            uses.write(f"{name} {path}", path)
+
+
+def _fitting_jobs(options: RunOptions) -> Fit:
+    asked = options.jobs if options.inputs is None else max(1, min(options.jobs, len(options.inputs)))
+    fit = jobs_that_fit(asked)
+    if fit.jobs < asked and not options.quiet:
+        why = f"only {fit.jobs} at once instead of {options.jobs}: a process may have {fit.limit} descriptors"
+        print(f"aiocmdpool: warning: {why}; raise that limit (ulimit -n), or lower -j", file=sys.stderr)
+    return fit
 
 
 def _open_inputs(options: RunOptions) -> Inputs:
     if options.inputs is not None:
         return GivenInputs(options.inputs)
-    separator = b"\0" if options.nul else b"\n"
     if options.input_file is None:
         if os.isatty(STDIN) and not options.quiet:
             print("aiocmdpool: reading inputs from the terminal; end them with Ctrl-D", file=sys.stderr)
-        return StreamInputs(STDIN, "standard input", separator)
+        return StreamInputs(STDIN, "standard input", options.separator)
     try:
         # Before the loop runs: opening a named pipe waits for its writer, and Ctrl-C still works.
         fd = os.open(options.input_file, os.O_RDONLY)
     except OSError as error:
         raise InputError(f"cannot read {options.input_file}: {error.strerror}") from None
-    return StreamInputs(fd, options.input_file, separator)
+    return StreamInputs(fd, options.input_file, options.separator)
 
 
 def _open_log(options: RunOptions) -> tuple[FinishedJobs, int | None]:
     if options.job_log is None:
         return FinishedJobs(), None
     keep = options.resume is not Resume.NOTHING
-    finished = read_job_log(options.job_log) if keep else FinishedJobs()
+    log_fd = None if options.dry_run else open_job_log(options.job_log, keep=keep)
+    finished = read_job_log(options.job_log, log_fd) if keep else FinishedJobs()
     for warning in finished.warnings:
         print(f"aiocmdpool: warning: {warning}", file=sys.stderr)
-    if options.dry_run:
-        return finished, None
-    return finished, open_job_log(options.job_log, keep=keep, ends_cut=finished.ends_cut)
+    if log_fd is not None:
+        begin_job_log(log_fd, options.job_log, keep=keep, ends_cut=finished.ends_cut)
+    return finished, log_fd
 
 
 def _open_trace(options: RunOptions) -> ChromeTrace | None:
     if options.trace is None or options.dry_run:
         return None
     try:
+        _lock_trace(options.trace)
         return ChromeTrace(options.trace, name="aiocmdpool run")
     except OSError as error:
         hint = "; it must be a file, not a pipe" if error.errno in (errno.ESPIPE, errno.ENXIO) else ""
         raise PrepareError(f"cannot write the trace {options.trace}: {error.strerror}{hint}") from None
 
 
-def _check_descriptors(jobs: int) -> None:
-    needed = PIPES_PER_JOB * (jobs + 1) + SPARE_DESCRIPTORS
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit != resource.RLIM_INFINITY and needed > limit:
-        raise PrepareError(
-            f"--line-buffer with {jobs} jobs needs {needed} descriptors and the limit is {limit}; "
-            f"lower -j, or raise the limit with: ulimit -n {needed}"
-        )
+def _lock_trace(path: str) -> None:
+    """Keep other runs from writing this trace, and this one from emptying something else.
+
+    The lock is held by a descriptor of its own, until this process ends.
+    """
+    if not holds(path, b"["):
+        raise PrepareError(f"{path} exists and is no trace; remove it, or name another file")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    holder = lock(fd)
+    if holder is not None:
+        os.close(fd)
+        raise PrepareError(f"the trace {path} is being written by {holder}; wait for its end, or name another file")

@@ -1,38 +1,37 @@
 """One run, told from its first input to its exit status.
 
-    inputs ── template ── pool ── outcome ── output, job log, tally
+    inputs ── template ── attempts ── outcome ── output, job log, tally
 
 `Run` is the only writer of its state. Everything happens on the loop: the feed waits for room, the callbacks of the
-tasks do the rest, and an end of the run is a matter of `stop`.
+attempts do the rest, and an end of the run is a matter of `stop`.
 """
 
 import asyncio
 import contextlib
-import functools
 import os
 import shlex
 import time
 
 from aiocmdpool.cli.arguments.halt import HaltAction
-from aiocmdpool.cli.arguments.parse import RunOptions
+from aiocmdpool.cli.arguments.options import RunOptions
 from aiocmdpool.cli.arguments.template import Template
-from aiocmdpool.cli.execution import pool_of, queued_ahead, shared_options
+from aiocmdpool.cli.attempts import Attempts
+from aiocmdpool.cli.execution import FIRST_RUNNERS, pool_of
 from aiocmdpool.cli.inputs import InputError
-from aiocmdpool.cli.interrupts import interrupts
+from aiocmdpool.cli.interrupts import interrupts, stop_until_continued
 from aiocmdpool.cli.job import Job
 from aiocmdpool.cli.messages import encoded, message
-from aiocmdpool.cli.output.order import Turns
+from aiocmdpool.cli.output.order import OutputOrder
 from aiocmdpool.cli.output.progress import ProgressBar, Snapshot, can_show_bar
 from aiocmdpool.cli.output.writer import STDERR, STDOUT, Output
 from aiocmdpool.cli.prepare import Prepared
 from aiocmdpool.cli.readiness import settle
+from aiocmdpool.cli.resume import Occurrences, Resume
 from aiocmdpool.cli.stop import OTHER_ERROR_STATUS, Stop, StopLevel, StopReason, exit_status
-from aiocmdpool.cli.summary import Tally, summary
-from aiocmdpool.cli.verdict import Outcome, Verdict, judge
-from aiocmdpool.commands.errors import ConfigError, IoError
+from aiocmdpool.cli.summary import Tally, left_running, not_run, summary
+from aiocmdpool.cli.tree import CommandTree
+from aiocmdpool.cli.verdict import Outcome, Verdict, unusable_text
 from aiocmdpool.pool.command_pool import CommandPool
-from aiocmdpool.tasks.handle import TaskHandle
-from aiocmdpool.tasks.status import TaskStatus
 
 LAST_FLUSH = 1.0  # seconds for a slow reader to take what is left, once the run is being killed
 
@@ -40,9 +39,12 @@ LAST_FLUSH = 1.0  # seconds for a slow reader to take what is left, once the run
 async def run(options: RunOptions, prepared: Prepared) -> int:
     """Run it all; the exit status."""
     async with contextlib.AsyncExitStack() as stack:
-        hooks = [prepared.trace] if prepared.trace is not None else []
-        pool = None if options.dry_run else await stack.enter_async_context(pool_of(options, hooks))
-        return await Run(options, prepared, pool).to_the_end()
+        tree, pool = CommandTree(), None
+        if not options.dry_run:
+            pool = pool_of(options, prepared.fit.jobs, [prepared.trace] if prepared.trace is not None else [])
+            await pool.start_executor(min(prepared.fit.jobs, FIRST_RUNNERS))
+            stack.push_async_exit(pool)
+        return await Run(options, prepared, pool, tree).to_the_end()
 
 
 class Run:
@@ -52,9 +54,10 @@ class Run:
         options: What was asked for.
         prepared: What was opened for it.
         pool: Runs the commands; `None` only to show them.
+        tree: Their processes.
     """
 
-    def __init__(self, options: RunOptions, prepared: Prepared, pool: CommandPool | None) -> None:
+    def __init__(self, options: RunOptions, prepared: Prepared, pool: CommandPool | None, tree: CommandTree) -> None:
         self._options = options
         self._inputs = prepared.inputs
         self._finished_before = prepared.finished_before
@@ -63,18 +66,21 @@ class Run:
         self._trace_is_cut = False
         if self._trace is not None:
             self._trace.on_error = self._trace_failed
-        self._pool = pool
-        self._template = Template(options.template, shell=options.shell)
-        self._shared = shared_options(options)
+        self._tree = tree
+        self._template = Template(options.template, shell=options.shell, replace=options.replace)
+        self._occurrences = Occurrences() if options.resume is not Resume.NOTHING else None
         self._room = asyncio.Event()
         self._output = Output(self._output_failed)
-        self._turns = Turns(self._output, keep_order=options.keep_order, on_room=self._room.set)
+        self._order = OutputOrder(self._output, keep_order=options.keep_order, on_room=self._room.set)
         self._tally = Tally()
         self._stop = Stop()
-        self._was_interrupted = False
+        self._interruptions = 0
         self._number = 0
-        self._in_flight: dict[Job, TaskHandle] = {}
-        self._max_in_flight = options.jobs + queued_ahead(options)
+        self._attempts: Attempts | None = None
+        if pool is not None:
+            self._attempts = Attempts(
+                options, pool, prepared.fit, self._ended, self._room.set, self._is_stopping, self._crash
+            )
         self._feeding: asyncio.Task[None]
         self._idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._killed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -86,7 +92,7 @@ class Run:
         feeding = self._feeding = asyncio.create_task(self._feed())
         feeding.add_done_callback(self._check_idle)
         try:
-            with interrupts(self._interrupted, self._terminated):
+            with interrupts(self._interrupted, self._terminated, self._suspended):
                 await self._idle
                 if bar is not None:
                     bar.close()
@@ -109,16 +115,24 @@ class Run:
         try:
             while batch := await self._inputs.next_batch():
                 for text in batch:
-                    self._number += 1
-                    argv = self._template.argv(text, self._number)
-                    if self._finished_before.covers(self._number, argv, options.resume):
+                    number = self._number + 1
+                    argv = self._template.argv(text, number)
+                    occurrence = self._occurrences.next(argv) if self._occurrences is not None else None
+                    if occurrence is not None and self._finished_before.covers(occurrence, argv, options.resume):
                         self._tally.skipped += 1
+                        self._number = number
                         continue
                     while self._is_full():
                         self._room.clear()
                         await self._room.wait()
                     tag = os.fsencode(text.replace("\n", " ") + "\t") if options.tag else b""
-                    self._begin(Job(self._number, text, argv, self._turns.enter(), tag))
+                    self._number = number
+                    job = Job(number, text, argv, self._order.enter(), tag, occurrence)
+                    if self._attempts is None:
+                        self._show(job)
+                    else:
+                        await self._attempts.make_room()
+                        self._attempts.begin(job)
         except InputError as error:
             self._fail_run(str(error))
 
@@ -126,61 +140,43 @@ class Run:
         if self._output.is_congested:
             self._output.when_low(self._room.set)
             return True
-        return len(self._in_flight) >= self._max_in_flight or self._turns.is_congested
-
-    def _begin(self, job: Job) -> None:
-        """Hand the job's next attempt to the pool."""
-        if self._pool is None:
-            self._show(job)
-            return
-        try:
-            command = job.command(self._shared, live=self._options.line_buffer)
-        except ConfigError as error:  # an input that cannot be an argument
-            self._finish(job, judge(None, error, stopping=False))
-            return
-        except OSError as error:
-            failure = IoError(f"cannot make the pipes for its output: {error.strerror}", errno=error.errno)
-            self._finish(job, judge(None, failure, stopping=False))
-            return
-        handle = self._in_flight[job] = self._pool.try_push_task(command)
-        handle.add_done_callback(functools.partial(self._settled, job))
+        return (self._attempts is not None and self._attempts.is_full) or self._order.is_congested
 
     def _show(self, job: Job) -> None:
         job.slot.write(STDOUT, os.fsencode(shlex.join(job.argv) + "\n"))
-        self._turns.finish(job.slot)
+        self._order.finish(job.slot)
 
-    # -- from command to outcome --------------------------------------------------------------------------------------
-
-    def _settled(self, job: Job, handle: TaskHandle) -> None:
-        """An attempt has ended: judge it, wait for the rest of its output."""
-        try:
-            error = handle.exception()
-            result = handle.result() if error is None else None
-            outcome = judge(result, error, stopping=self._stop.level is not StopLevel.RUNNING)
-            job.end(functools.partial(self._ended, job, outcome))
-        except Exception as defect:  # nobody awaits a callback: without this, the run would wait for ever
-            self._crash(defect)
+    # -- from outcome to log ------------------------------------------------------------------------------------------
 
     def _ended(self, job: Job, outcome: Outcome) -> None:
         """All of an attempt is here: try again, or be done with it."""
-        del self._in_flight[job]
-        may_retry = self._stop.level is StopLevel.RUNNING and job.attempts <= self._options.retries
+        unusable = outcome.unusable_program if self._template.program is not None else None
+        if unusable is not None:  # so it is for every input
+            self._program_unusable(outcome, unusable)
+            outcome = Outcome(Verdict.UNDONE)
+        may_retry = job.handle is not None and not self._is_stopping() and job.attempts <= self._options.retries
         if outcome.verdict is Verdict.FAILED and may_retry:
             self._tally.retried += 1
-            self._begin(job)
+            self._tally.count_left(outcome, job.number)
+            assert self._attempts is not None
+            self._attempts.begin(job)
         else:
             self._finish(job, outcome)
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
-        """Write what came of the job, in the order that makes the job log true; count it; see whether to halt."""
+        """Write what came of the job, count it, see whether to halt."""
         self._tally.count(outcome, job.number, job.argv)
         if outcome.verdict is not Verdict.UNDONE:
-            sizes = job.write_captured(outcome)
+            job.write_whole()
             if outcome.message:
                 job.slot.write(STDERR, message(f"input {job.number}: {outcome.message}"))
             if self._log_fd is not None:
-                job.slot.write(self._log_fd, job.record(outcome, sizes).line())
-        self._turns.finish(job.slot)
+                # Behind its output, so that it is delivered when the log says so; before its turn, at once: what has
+                # been done is not to be forgotten for a slow neighbour.
+                write = job.slot.write if job.slot.is_turn else self._output.write
+                write(self._log_fd, job.record(outcome).line())
+        job.drop()
+        self._order.finish(job.slot)
         halt = self._options.halt
         if halt.reached(self._tally.failed, self._tally.finished):
             self._stop_at(StopLevel.NOW if halt.action is HaltAction.NOW else StopLevel.SOON, StopReason.HALT)
@@ -189,32 +185,54 @@ class Run:
 
     # -- stopping -----------------------------------------------------------------------------------------------------
 
+    def _is_stopping(self) -> bool:
+        return self._stop.level is not StopLevel.RUNNING
+
     def _stop_at(self, level: StopLevel, reason: StopReason) -> None:
         """Start nothing more; at NOW, end what runs."""
         if not self._stop.request(level, reason):
             return
         self._feeding.cancel()
-        for job, handle in list(self._in_flight.items()):
-            if level is StopLevel.NOW:
-                job.hurry()
-                handle.cancel()
-            elif handle.status is TaskStatus.PENDING:
-                handle.cancel()
+        if self._attempts is not None:
+            self._attempts.cancel(running=level is StopLevel.NOW)
         if level is StopLevel.NOW:
             settle(self._killed)
 
     def _interrupted(self) -> None:
-        if self._was_interrupted:
+        """Ctrl-C: once, let what runs finish; twice, end it; three times, kill it."""
+        self._interruptions += 1
+        running = self._attempts.running if self._attempts is not None else 0
+        commands = f"{running} running command{'s' * (running != 1)}"
+        if self._interruptions == 1:
+            self._stop_at(StopLevel.SOON, StopReason.INTERRUPTED)
+            waiting = f"waiting for {commands}; press Ctrl-C again to kill them"
+            self._output.interject(message(f"interrupted: {waiting if running else 'nothing is running'}"))
+        elif self._interruptions == 2:
             self._stop_at(StopLevel.NOW, StopReason.INTERRUPTED)
-            return
-        self._was_interrupted = True
-        self._stop_at(StopLevel.SOON, StopReason.INTERRUPTED)
-        running = sum(handle.status is TaskStatus.RUNNING for handle in self._in_flight.values())
-        waiting = f"waiting for {running} running command{'s' * (running != 1)}; press Ctrl-C again to kill them"
-        self._output.interject(message(f"interrupted: {waiting if running else 'nothing is running'}"))
+            if running and self._options.grace:
+                self._output.interject(message(f"ending {commands}; press Ctrl-C again to kill them at once"))
+        elif self._attempts is not None:
+            self._tree.kill(self._attempts.programs())
 
     def _terminated(self) -> None:
         self._stop_at(StopLevel.NOW, StopReason.TERMINATED)
+
+    def _suspended(self) -> None:
+        """Ctrl-Z: stop the commands, then this process; when it goes on, so do they, with the time they had left."""
+        go_on = self._attempts.deadlines.hold() if self._attempts is not None else lambda: None
+        self._output.draw(b"")
+        frozen = self._tree.freeze()
+        try:
+            stop_until_continued()
+        finally:
+            self._tree.thaw(frozen)
+            asyncio.get_running_loop().call_soon(go_on)  # in a turn whose clock has seen the time that has passed
+
+    def _program_unusable(self, outcome: Outcome, status: int) -> None:
+        if not self._is_stopping():
+            assert self._template.program is not None
+            self._output.write(STDERR, message(unusable_text(outcome, self._template.program)))
+        self._stop_at(StopLevel.SOON, StopReason(status))
 
     def _output_failed(self, fd: int, error: OSError) -> None:
         if fd == STDOUT and isinstance(error, BrokenPipeError):
@@ -240,7 +258,7 @@ class Run:
 
     def _check_idle(self, _: object = None) -> None:
         """The run is over when nothing more comes in and nothing is under way."""
-        if not self._feeding.done() or self._in_flight or self._idle.done():
+        if not self._feeding.done() or self._attempts or self._idle.done():
             return
         defect = None if self._feeding.cancelled() else self._feeding.exception()
         if defect is not None:
@@ -257,21 +275,27 @@ class Run:
         return flushing.done()
 
     def _summarize(self) -> None:
-        wanted = self._options.progress or self._tally.failed or os.isatty(STDERR)
-        if wanted and not self._options.quiet and self._stop.reason is not StopReason.OUTPUT_CLOSED:
-            text = summary(self._tally, time.monotonic() - self._started)
-            self._output.write(STDERR, encoded(text + "\n"))
+        if self._options.quiet or self._stop.reason is StopReason.OUTPUT_CLOSED:
+            return
+        unusable = self._stop.reason in (StopReason.NOT_FOUND, StopReason.NOT_EXECUTABLE)
+        told = unusable and not self._tally.finished  # in one line, which is all there is to say
+        wanted = (self._options.progress or self._tally.failed or os.isatty(STDERR)) and not told
+        text = summary(self._tally, time.monotonic() - self._started) if wanted else ""
+        if wanted and self._is_stopping():
+            text += not_run(self._tally, self._number, self._inputs.exact_total(), self._options.job_log)
+        self._output.write(STDERR, encoded(left_running(self._tally) + text))
 
     def _shows_bar(self) -> bool:
         options = self._options
-        return options.progress is not False and not options.quiet and not options.dry_run and can_show_bar()
+        wanted = options.progress is not False and not options.quiet and not options.dry_run
+        return wanted and can_show_bar(asked=options.progress is True)
 
     def _look(self) -> Snapshot:
         return Snapshot(
             finished=self._tally.finished,
             failed=self._tally.failed,
             skipped=self._tally.skipped,
-            running=sum(handle.status is TaskStatus.RUNNING for handle in self._in_flight.values()),
+            running=self._attempts.running if self._attempts is not None else 0,
             total=self._inputs.estimated_total(),
             elapsed=time.monotonic() - self._started,
         )

@@ -32,6 +32,10 @@ class StopReason(enum.Enum):
     """SIGTERM."""
     OUTPUT_CLOSED = 141
     """Whoever read our standard output left: what a program killed by SIGPIPE shows."""
+    NOT_FOUND = 127
+    """The program of all commands is not there."""
+    NOT_EXECUTABLE = 126
+    """It cannot be executed."""
     FAILED = OTHER_ERROR_STATUS
     """Inputs could not be read, or output or job log not be written."""
 

@@ -3,9 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
+from aiocmdpool.cli.messages import one_line
 from aiocmdpool.cli.verdict import Outcome, Verdict
 
 MAX_FAILURES_SHOWN = 3
+MAX_LEFT_SHOWN = 3  # names of programs that commands left running
 
 
 @dataclasses.dataclass(slots=True)
@@ -26,6 +28,10 @@ class Tally:
     """Failures that people have been told of already."""
     failures: list[str] = dataclasses.field(default_factory=list)
     """The first few of the others, for people."""
+    leaving: int = 0
+    """Commands that left processes running, which have been ended."""
+    left: dict[str, int] = dataclasses.field(default_factory=dict)
+    """The first few names of those processes, with the input that each was first left by."""
 
     @property
     def finished(self) -> int:
@@ -47,10 +53,21 @@ class Tally:
                 self.killed += 1
             case Verdict.UNDONE:
                 self.undone += 1
+        if outcome.verdict in (Verdict.SUCCEEDED, Verdict.FAILED):
+            self.count_left(outcome, number)
+
+    def count_left(self, outcome: Outcome, number: int) -> None:
+        """Count what an attempt left running, which is ended for no other reason than that."""
+        if outcome.result is None or not outcome.result.leaked:
+            return
+        self.leaving += 1
+        for process in outcome.result.leaked:
+            if len(self.left) < MAX_LEFT_SHOWN:
+                self.left.setdefault(process.name, number)
 
 
 def summary(tally: Tally, elapsed: float) -> str:
-    """What to say at the end; lines without the last newline.
+    """What to say at the end, in whole lines.
 
     Args:
         tally: The counts.
@@ -65,7 +82,38 @@ def summary(tally: Tally, elapsed: float) -> str:
     more = tally.failed - tally.told - len(tally.failures)
     if more > 0:
         lines.append(f"  … and {more} more")
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
+
+
+def left_running(tally: Tally) -> str:
+    """What to say of processes that commands left running: a line, or nothing if there were none."""
+    if not tally.leaving:
+        return ""
+    commands = "1 command left processes" if tally.leaving == 1 else f"{tally.leaving} commands left processes"
+    names = ", ".join(f"{one_line(name)} (input {number})" for name, number in tally.left.items())
+    return f"aiocmdpool: {commands} running, which have been ended: {names}; with --detach they are left alone\n"
+
+
+def not_run(tally: Tally, seen: int, total: int | None, job_log: str | None) -> str:
+    """What to say of inputs that have not been run, and how to go on: a line, or nothing if there are none.
+
+    Args:
+        tally: The counts.
+        seen: Inputs taken from their source, skipped ones among them.
+        total: How many there are; `None` where their end has not been seen.
+        job_log: Where the run was recorded.
+    """
+    missing = tally.undone + tally.killed + (max(0, total - seen) if total is not None else 0)
+    if total is None:
+        what = (
+            f"{missing} inputs, and all after the first {seen}, are" if missing else f"all after the first {seen} are"
+        )
+    elif missing:
+        what = f"{missing} input{' is' if missing == 1 else 's are'}"
+    else:
+        return ""
+    how = f"go on with --resume --joblog {job_log}" if job_log else "with --joblog FILE, --resume goes on after a stop"
+    return f"aiocmdpool: {what} not done; {how}\n"
 
 
 def duration(seconds: float) -> str:

@@ -2,14 +2,30 @@
 
 import dataclasses
 import enum
+import errno
+import re
 import shlex
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from aiocmdpool.cli.messages import one_line
-from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
-from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.errors import ExecuteError, TaskCancelled, WorkerLost
+from aiocmdpool.commands.result import CommandResult, EndReason
+
+if TYPE_CHECKING:
+    from aiocmdpool.cli.ending import Ending
 
 MAX_SHOWN = 120  # characters of a command line in a message
+NOT_STARTED = "not_started"  # in the job log, beside the names of `EndReason`
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # exit statuses, as a shell gives them (POSIX, 2.8.2)
+_SHELL_STATUSES = {NOT_FOUND: "a program was not found", NOT_EXECUTABLE: "a program could not be executed"}
+_OF_A_SHELL = re.compile(r"[\s|;&<>$`*?]")
+_UNUSABLE = {
+    errno.ENOENT: NOT_FOUND,
+    errno.ENOTDIR: NOT_FOUND,
+    errno.EACCES: NOT_EXECUTABLE,
+    errno.ENOEXEC: NOT_EXECUTABLE,
+}
 
 
 class Verdict(enum.Enum):
@@ -39,29 +55,74 @@ class Outcome:
 
     def describe(self, number: int, argv: Sequence[str]) -> str:
         """A failure for the summary, where nothing was said about it before."""
-        shown = one_line(shlex.join(argv))
-        shown = shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 1] + "…"
-        return f"input {number}: {shown}: {self.result.status_text() if self.result is not None else 'not started'}"
+        return f"input {number}: {shown(argv)}: {self._status() if self.result is not None else 'not started'}"
+
+    def _status(self) -> str:
+        assert self.result is not None
+        meaning = _SHELL_STATUSES.get(self.result.returncode)
+        return self.result.status_text() + (f" ({meaning})" if meaning else "")
 
     @property
     def end_reason(self) -> str:
         """As the job log names it."""
-        return self.result.end_reason.value if self.result is not None else "not_started"
+        if self.result is not None:
+            return self.result.end_reason.value
+        if isinstance(self.error, WorkerLost):
+            return EndReason.WORKER_LOST.value
+        reason = self.error.end_reason if self.error is not None else None
+        return reason.value if reason is not None else NOT_STARTED
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether the command was started, as far as one knows."""
+        return self.end_reason != NOT_STARTED
+
+    @property
+    def unusable_program(self) -> int | None:
+        """The exit status for a program that is not there or cannot be executed; `None` if that is not why."""
+        number = self.error.errno if isinstance(self.error, OSError) and self.result is None else None
+        return _UNUSABLE.get(number) if number is not None else None
 
 
-def judge(result: CommandResult | None, error: BaseException | None, *, stopping: bool) -> Outcome:
+def shown(argv: Sequence[str]) -> str:
+    """A command line for people, cut to a length that fits."""
+    text = one_line(shlex.join(argv))
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+
+def unusable_text(outcome: Outcome, program: str) -> str:
+    """Why no command can be started, and what to do."""
+    hint = f"; for a shell command type --shell {shlex.quote(program)}" if _OF_A_SHELL.search(program) else ""
+    return f"{outcome.message}{hint}"
+
+
+def judge(
+    result: CommandResult | None, error: BaseException | None, *, stopping: bool, ending: "Ending | None" = None
+) -> Outcome:
     """The outcome of a settled task.
 
     Args:
         result: Its result, if it has one.
         error: Its error otherwise. One that is no `ExecuteError` is a defect, and raised.
         stopping: Whether we are ending commands, so that a cancellation is no failure.
+        ending: Why we have ended this one, and no other; `None` if we have not.
     """
+    if error is not None and not isinstance(error, ExecuteError):
+        raise error
+    if ending is not None and (error is None or isinstance(error, TaskCancelled)):
+        return _ended(result if error is None else error.result, ending)
     if error is None:
         assert result is not None
         return Outcome(Verdict.SUCCEEDED if result.ok else Verdict.FAILED, result)
-    if not isinstance(error, ExecuteError):
-        raise error
     if isinstance(error, TaskCancelled) and stopping:
         return Outcome(Verdict.UNDONE if error.result is None else Verdict.KILLED, error.result)
     return Outcome(Verdict.FAILED, error.result, error)
+
+
+def _ended(result: CommandResult | None, ending: "Ending") -> Outcome:
+    """The outcome of what we have ended."""
+    if result is None:
+        return Outcome(Verdict.FAILED, None, TaskCancelled(ending.text, end_reason=ending.reason))
+    result = dataclasses.replace(result, end_reason=ending.reason)
+    text = f"{shown(result.command.argv)}: {ending.text}; {result.status_text()}"
+    return Outcome(Verdict.FAILED, result, TaskCancelled(text, result=result))

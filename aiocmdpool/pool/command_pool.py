@@ -273,13 +273,14 @@ class CommandPool(PoolView):
         """Begin to run what is in the queue. Harmless when repeated.
 
         Args:
-            workers: How many tasks are taken off the queue at once. `None`: `config.concurrency`.
+            workers: How many tasks are taken off the queue at once. `None`: `config.concurrency`. Repeated with a
+                larger number, those that are missing are started.
 
         Raises:
             PoolClosed: The pool was stopped; a stopped pool does not start again.
         """
         validate.whole_number(1, optional=True)("workers", workers)
-        await self._life.start(workers or self.config.concurrency)
+        await self._life.start(workers or self.config.concurrency, more=workers is not None)
 
     async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # not a limit on the call: past it, the rest is cancelled
         """Take no more tasks, and return when every task is settled and nothing of the pool is left.

@@ -113,11 +113,18 @@ class PoolLife:
 
     # -- runners ----------------------------------------------------------------------------------------------------
 
-    async def start(self, runners: int) -> None:
-        """Start so many runners, and the backend before them. Harmless when repeated."""
+    async def start(self, runners: int, *, more: bool = False) -> None:
+        """Start so many runners, and the backend before them. Harmless when repeated.
+
+        Args:
+            runners: How many.
+            more: Start those that are missing, where fewer were started before.
+        """
         self.belong_here()
         self.check_open()
         if self.started:
+            if more and self.executor is not None:
+                self._add_runners(runners)
             return
         self.started = True
         if self.executor is None:
@@ -133,7 +140,10 @@ class PoolLife:
                 raise self.closed_error()
         self._end = LoopEnd(asyncio.get_running_loop(), self._notice_loop_end)
         self._context = contextvars.copy_context()
-        for _ in range(runners):
+        self._add_runners(runners)
+
+    def _add_runners(self, runners: int) -> None:
+        for _ in range(len(self._runners), runners):
             self._start_runner()
 
     def _start_runner(self) -> None:

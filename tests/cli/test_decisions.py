@@ -4,8 +4,8 @@ import pytest
 
 from aiocmdpool.cli.arguments.halt import NEVER, HaltAction, HaltPolicy, parse_halt
 from aiocmdpool.cli.arguments.parse import parse_run
-from aiocmdpool.cli.job_log import Resume
 from aiocmdpool.cli.messages import message
+from aiocmdpool.cli.resume import Resume
 from aiocmdpool.cli.stop import Stop, StopLevel, StopReason, exit_status
 from aiocmdpool.cli.summary import Tally, duration, summary
 from aiocmdpool.cli.verdict import Outcome, Verdict, judge

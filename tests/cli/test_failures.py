@@ -134,7 +134,6 @@ def test_input_and_output_errors_are_told(tmp_path: Path) -> None:
         (["-a", tmp_path / "none", "true"], b"cannot read"),
         (["-a", tmp_path, "true"], b"Is a directory"),
         (["--joblog", tmp_path / "none" / "log", "true"], b"cannot write the job log"),
-        (["--line-buffer", "-j", "9999999", "true"], b"ulimit -n"),
     ]
     for arguments, said in cases:
         run = run_cli(*arguments)

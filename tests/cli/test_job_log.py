@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiocmdpool.cli.job_log import JobLogError, JobRecord, Resume, open_job_log, read_job_log
+from aiocmdpool.cli.job_log import JobLogError, JobRecord, begin_job_log, open_job_log
+from aiocmdpool.cli.resume import Occurrences, Resume, read_job_log
 
 TEXTS = st.binary(max_size=20).filter(lambda raw: b"\0" not in raw).map(os.fsdecode)
 
@@ -89,16 +90,19 @@ def test_a_log_cut_anywhere_keeps_what_stands_before_the_cut(
     jobs = read_job_log(str(path))
     assert not jobs.warnings
     assert jobs.ends_cut == (cut > 0 and whole[cut - 1 : cut] != b"\n")
-    covered = [jobs.covers(each.seq, each.command, Resume.DONE) for each in records]
+    occurrences = Occurrences()
+    counts = [occurrences.next(each.command) for each in records]
+    covered = [jobs.covers(count, each.command, Resume.DONE) for count, each in zip(counts, records, strict=True)]
     assert covered == [number <= survivors for number in range(1, len(records) + 1)]
 
     # Going on from there loses no record, old or new, however often it is cut.
-    fd = open_job_log(str(path), keep=True, ends_cut=jobs.ends_cut)
+    fd = open_job_log(str(path), keep=True)
+    begin_job_log(fd, str(path), keep=True, ends_cut=jobs.ends_cut)
     for each in records[survivors:]:
         os.write(fd, each.line())
     os.close(fd)
     again = read_job_log(str(path))
-    assert all(again.covers(each.seq, each.command, Resume.DONE) for each in records)
+    assert all(again.covers(count, each.command, Resume.DONE) for count, each in zip(counts, records, strict=True))
 
 
 def test_damaged_lines_are_warned_of_and_not_done(tmp_path: Path) -> None:
@@ -136,7 +140,9 @@ def test_a_log_that_cannot_be_read_or_written_says_so(tmp_path: Path) -> None:
 
 def test_a_log_is_started_anew_unless_it_is_continued(tmp_path: Path) -> None:
     path = log_of(tmp_path / "log", record(1))
-    os.close(open_job_log(str(path), keep=True))
-    assert path.stat().st_size
-    os.close(open_job_log(str(path), keep=False))
-    assert not path.stat().st_size
+    for keep in (True, False):
+        fd = open_job_log(str(path), keep=keep)
+        assert path.stat().st_size  # nothing is lost by opening it
+        begin_job_log(fd, str(path), keep=keep)
+        os.close(fd)
+        assert bool(path.stat().st_size) == keep

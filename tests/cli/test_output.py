@@ -1,9 +1,9 @@
-"""What is written, in which order, and how it waits for slow readers: lines, turns, the queue, the progress bar."""
+"""What is written, in which order, and how it waits for slow readers: lines, order, the queue, the progress bar."""
 
 import asyncio
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aiocmdpool.cli.output.writer as cli_output
-from aiocmdpool.cli.output.last_line import WIPE, Curtain
-from aiocmdpool.cli.output.lines import DRAIN_TIMEOUT, MAX_LINE, LineSplitter, LineStream, tag_lines
-from aiocmdpool.cli.output.order import MAX_HELD_LIVE, Turns
+from aiocmdpool.cli.output.last_line import WIPE, LastLine
+from aiocmdpool.cli.output.lines import Lines, Tagger
+from aiocmdpool.cli.output.order import MAX_HELD_LIVE, OutputOrder
 from aiocmdpool.cli.output.progress import Snapshot, progress_text
+from aiocmdpool.cli.output.spool import IN_MEMORY, Spool
+from aiocmdpool.cli.output.stream import DRAIN_TIMEOUT, OutputStream
 from aiocmdpool.cli.output.writer import HIGH_WATER, LOW_WATER, STDERR, Output
 
 
@@ -49,21 +51,29 @@ def pipe() -> Iterator[Pipe]:
             continue  # the test closed it
 
 
+def read(pieces: list[Spool]) -> bytes:
+    return b"".join(piece for spool in pieces for piece in spool.pieces())
+
+
 @given(data=st.lists(st.binary(max_size=30).map(lambda raw: raw.replace(b"\r", b"\n"))))
-def test_lines_come_whole_and_nothing_is_lost(data: list[bytes]) -> None:
-    splitter = LineSplitter()
-    pieces = [splitter.feed(piece) for piece in data]
+def test_lines_come_whole_and_not_a_byte_is_lost_or_added(data: list[bytes]) -> None:
+    lines = Lines()
+    pieces = [read(lines.feed(piece)) for piece in data]
     assert all(piece.endswith(b"\n") for piece in pieces if piece)
-    rest = splitter.finish()
-    whole = b"".join(data)
-    assert b"".join(pieces) + rest == whole + (b"\n" if whole and not whole.endswith(b"\n") else b"")
+    assert b"".join(pieces) + read(lines.finish()) == b"".join(data)
 
 
-def test_an_overlong_line_is_split_and_not_held() -> None:
-    splitter = LineSplitter()
-    assert splitter.feed(b"x" * (MAX_LINE - 1)) == b""
-    assert splitter.feed(b"y") == b"x" * (MAX_LINE - 1) + b"y\n"
-    assert splitter.feed(b"z\n") == b"z\n"
+def test_an_overlong_line_is_neither_split_nor_held_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    lines = Lines()
+    assert lines.feed(b"x" * (IN_MEMORY - 1)) == []
+    assert not lines._rest.is_file
+    assert lines.feed(b"y" * 2) == []
+    assert lines._rest.is_file
+    assert list(tmp_path.iterdir()) == []  # it has no name
+    assert read(lines.feed(b"z\nrest")) == b"x" * (IN_MEMORY - 1) + b"yyz\n"
+    assert read(lines.finish()) == b"rest"
 
 
 @pytest.mark.parametrize(
@@ -76,13 +86,19 @@ def test_an_overlong_line_is_split_and_not_held() -> None:
         (b"\n", b"t\t\n"),
     ],
 )
-def test_tags_begin_each_line(lines: bytes, expected: bytes) -> None:
-    assert tag_lines(b"t\t", lines) == expected
+def test_tags_begin_each_line_wherever_it_is_cut(lines: bytes, expected: bytes) -> None:
+    for cut in range(len(lines) + 1):
+        tagger = Tagger(b"t\t")
+        assert tagger.feed(lines[:cut]) + tagger.feed(lines[cut:]) + tagger.finish() == expected
+
+
+def live_stream(emit: Callable[[bytes], object]) -> OutputStream:
+    return OutputStream(os.pipe(), Lines(), lambda lines: emit(read([lines])), pytest.fail)
 
 
 async def test_a_live_stream_gives_lines_at_once_and_ends_with_its_command() -> None:
     lines: asyncio.Queue[bytes] = asyncio.Queue()
-    stream = LineStream(os.pipe(), lines.put_nowait)
+    stream = live_stream(lines.put_nowait)
     os.write(stream.write_fd, b"one\ntwo\nthr")
     assert await lines.get() == b"one\ntwo\n"
     os.write(stream.write_fd, b"ee")
@@ -90,13 +106,27 @@ async def test_a_live_stream_gives_lines_at_once_and_ends_with_its_command() -> 
     stream.end(lambda: closed.set_result(None))
     await closed
     rest = b"".join(lines.get_nowait() for _ in range(lines.qsize()))
-    assert rest == b"three\n"
+    assert rest == b"three"
     assert stream.size == 13
+
+
+async def test_a_program_that_closes_its_stream_has_ended_it() -> None:
+    lines: list[bytes] = []
+    stream = live_stream(lines.append)
+    theirs = os.dup(stream.write_fd)
+    stream.close_write_end()
+    os.write(theirs, b"bye")
+    os.close(theirs)
+    while not lines:
+        await asyncio.sleep(0)
+    closed: list[bool] = []
+    stream.end(lambda: closed.append(True))
+    assert (lines, closed) == ([b"bye"], [True])
 
 
 async def test_a_pipe_that_somebody_else_holds_does_not_hold_us() -> None:
     lines: list[bytes] = []
-    stream = LineStream(os.pipe(), lines.append)
+    stream = live_stream(lines.append)
     leaked = os.dup(stream.write_fd)
     os.write(leaked, b"last words")
     closed = asyncio.get_running_loop().create_future()
@@ -104,13 +134,13 @@ async def test_a_pipe_that_somebody_else_holds_does_not_hold_us() -> None:
     stream.end(lambda: closed.set_result(None))
     await closed
     assert DRAIN_TIMEOUT * 0.9 <= asyncio.get_running_loop().time() - started < DRAIN_TIMEOUT + 5
-    assert b"".join(lines) == b"last words\n"
+    assert b"".join(lines) == b"last words"
     os.close(leaked)
 
 
 async def test_a_paused_stream_leaves_its_bytes_in_the_pipe() -> None:
     lines: list[bytes] = []
-    stream = LineStream(os.pipe(), lines.append)
+    stream = live_stream(lines.append)
     stream.pause()
     os.write(stream.write_fd, b"a\n")
     closed = asyncio.get_running_loop().create_future()
@@ -172,41 +202,41 @@ async def test_after_a_broken_output_nothing_is_recorded_as_done(pipe: Pipe, tmp
     os.close(log)
 
 
-async def test_turns_keep_the_order_and_hold_what_comes_early(tmp_path: Path) -> None:
+async def test_order_keep_the_order_and_hold_what_comes_early(tmp_path: Path) -> None:
     path = tmp_path / "out"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)
     made_room: list[bytes] = []
-    turns = Turns(Output(pytest.fail), keep_order=True, on_room=lambda: made_room.append(path.read_bytes()))
-    first, second, third = turns.enter(), turns.enter(), turns.enter()
+    order = OutputOrder(Output(pytest.fail), keep_order=True, on_room=lambda: made_room.append(path.read_bytes()))
+    first, second, third = order.enter(), order.enter(), order.enter()
     third.write(fd, b"3")
-    turns.finish(third)
+    order.finish(third)
     second.write(fd, b"2")
     first.write(fd, b"1")
     assert path.read_bytes() == b"1"
-    assert turns.held_bytes == 2
-    turns.finish(first)
+    assert order.held_bytes == 2
+    order.finish(first)
     second.write(fd, b"2")
     assert path.read_bytes() == b"122"
-    turns.finish(second)
+    order.finish(second)
     assert path.read_bytes() == b"1223"
-    assert turns.held_bytes == 0
+    assert order.held_bytes == 0
     assert made_room == [b"12", b"1223"]
-    assert turns.enter().is_turn
-    turns.output.close()
+    assert order.enter().is_turn
+    order.output.close()
     os.close(fd)
 
 
 async def test_a_live_command_before_its_turn_is_held_back(tmp_path: Path) -> None:
     fd = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
-    turns = Turns(Output(pytest.fail), keep_order=True, on_room=lambda: None)
-    first, second = turns.enter(), turns.enter()
+    order = OutputOrder(Output(pytest.fail), keep_order=True, on_room=lambda: None)
+    first, second = order.enter(), order.enter()
     second.write(fd, b"x" * (MAX_HELD_LIVE + 1))
     assert second.is_congested
     called: list[bool] = []
     second.when_clear(lambda: called.append(second.is_congested))
-    turns.finish(first)
+    order.finish(first)
     assert called == [False]
-    turns.output.close()
+    order.output.close()
     os.close(fd)
 
 
@@ -215,17 +245,17 @@ def test_water_marks_leave_room_for_hysteresis() -> None:
 
 
 def test_the_bar_and_the_output_share_the_terminal() -> None:
-    curtain = Curtain()
-    assert curtain.pass_through(b"a\n") == b"a\n"
-    assert curtain.draw(b"[bar]") == b"[bar]"
-    assert curtain.draw(b"[bar]") == b""
-    assert curtain.pass_through(b"b\n") == WIPE + b"b\n[bar]"
-    assert curtain.pass_through(b"no newline") == WIPE + b"no newline"
-    assert curtain.pass_through(b", more") == b", more"
-    assert curtain.draw(b"[bar2]") == b"\n[bar2]"
-    assert curtain.draw(b"[bar3]") == WIPE + b"[bar3]"
-    assert curtain.draw(b"") == WIPE
-    assert curtain.draw(b"") == b""
+    last_line = LastLine()
+    assert last_line.pass_through(b"a\n") == b"a\n"
+    assert last_line.draw(b"[bar]") == b"[bar]"
+    assert last_line.draw(b"[bar]") == b""
+    assert last_line.pass_through(b"b\n") == WIPE + b"b\n[bar]"
+    assert last_line.pass_through(b"no newline") == WIPE + b"no newline"
+    assert last_line.pass_through(b", more") == b", more"
+    assert last_line.draw(b"[bar2]") == b"\n[bar2]"
+    assert last_line.draw(b"[bar3]") == WIPE + b"[bar3]"
+    assert last_line.draw(b"") == WIPE
+    assert last_line.draw(b"") == b""
 
 
 async def test_a_standard_error_that_is_gone_is_nobodys_loss(monkeypatch: pytest.MonkeyPatch, pipe: Pipe) -> None:

@@ -1,53 +1,22 @@
-"""The command line of `aiocmdpool run`, as a frozen `RunOptions`; usage errors leave with status 255."""
+"""The command line of `aiocmdpool run` becomes a `RunOptions`; usage errors leave with status 255."""
 
 import argparse
-import dataclasses
-import math
-import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
-from aiocmdpool.cli.arguments.halt import NEVER, HaltPolicy, parse_halt
+from aiocmdpool.cli.arguments import values
+from aiocmdpool.cli.arguments.foreign import option_advice, placeholder_problem
+from aiocmdpool.cli.arguments.halt import NEVER
 from aiocmdpool.cli.arguments.help_text import DESCRIPTION, EPILOG
-from aiocmdpool.cli.job_log import Resume
+from aiocmdpool.cli.arguments.options import RunOptions
+from aiocmdpool.cli.resume import Resume
 from aiocmdpool.cli.stop import OTHER_ERROR_STATUS
-from aiocmdpool.commands.command import DEFAULT_GRACE, DEFAULT_MAX_OUTPUT
+from aiocmdpool.commands.command import DEFAULT_GRACE
 from aiocmdpool.system.cpus import cpu_count
 
-GIVEN_INPUTS = ":::"
-_SIZE = re.compile(r"([0-9]+)([kKmMgG]?)")
-_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """What `aiocmdpool run` was asked for. Units are seconds and bytes."""
-
-    template: tuple[str, ...]
-    inputs: tuple[str, ...] | None = None
-    """Those after `:::`; `None`: they are read from `input_file`."""
-    input_file: str | None = None
-    """`None`: standard input."""
-    nul: bool = False
-    shell: bool = False
-    jobs: int = 1
-    timeout: float | None = None
-    grace: float = DEFAULT_GRACE
-    retries: int = 0
-    halt: HaltPolicy = NEVER
-    keep_order: bool = False
-    line_buffer: bool = False
-    tag: bool = False
-    job_log: str | None = None
-    resume: Resume = Resume.NOTHING
-    trace: str | None = None
-    dry_run: bool = False
-    max_output: int = DEFAULT_MAX_OUTPUT
-    niceness: int = 0
-    progress: bool | None = None
-    """`None`: where standard error is a terminal."""
-    quiet: bool = False
+GIVEN_INPUTS, INPUT_FILE = ":::", "::::"
+LINKED = (":::+", "::::+")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,36 +25,79 @@ class _Parser(argparse.ArgumentParser):
         self.exit(OTHER_ERROR_STATUS, f"{self.prog}: {message}\n")
 
 
+class _Once(argparse.Action):
+    """Keeps its value, and refuses a second one."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, option: str | None = None
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option} twice: there is one list of inputs; join them before: cat A B | aiocmdpool run …")
+        setattr(namespace, self.dest, value)
+
+
 def parse_run(arguments: Sequence[str]) -> RunOptions:
     """The options in the arguments after `run`.
 
     Raises:
         SystemExit: After the help, or after a usage error.
     """
-    words = list(arguments)
-    inputs: tuple[str, ...] | None = None
-    if GIVEN_INPUTS in words:
-        at = words.index(GIVEN_INPUTS)
-        words, inputs = words[:at], tuple(words[at + 1 :])
     parser = _parser()
-    fields = vars(parser.parse_args(words))
+    words, inputs, files = _split(arguments)
+    namespace, unknown = parser.parse_known_args(words)
+    if unknown:
+        advice = option_advice(unknown[0], parser._option_string_actions)
+        parser.error(f"unrecognized option {unknown[0]}{advice}")
+    fields = vars(namespace)
+    del fields["one_input"], fields["run_if_any"]
     template = fields.pop("template")
     fields["template"] = tuple(template[1:] if template[:1] == ["--"] else template)
+    if len(files) == 1 and fields["input_file"] is None:
+        fields["input_file"], files = files[0], ()
     options = RunOptions(inputs=inputs, **fields)
-    problem = _contradiction(options)
+    problem = _wrong_inputs(options, arguments, files) or _contradiction(options)
     if problem:
         parser.error(problem)
     return options
 
 
+def _split(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...] | None, tuple[str, ...]]:
+    """Options and command; the inputs after `:::`; the files after `::::`."""
+    words = list(arguments)
+    at = next((place for place, word in enumerate(words) if word in (GIVEN_INPUTS, INPUT_FILE)), None)
+    if at is None:
+        return words, None, ()
+    rest = tuple(words[at + 1 :])
+    return (words[:at], rest, ()) if words[at] == GIVEN_INPUTS else (words[:at], None, rest)
+
+
+def _wrong_inputs(options: RunOptions, arguments: Sequence[str], files: tuple[str, ...]) -> str | None:
+    """What is wrong with where the inputs come from, if anything."""
+    for word in LINKED:
+        if word in arguments:
+            return f"{word} is not supported; join the lists before: paste A B | aiocmdpool run …"
+    if options.inputs is not None and options.input_file is not None:
+        return "inputs come either after ::: or from --arg-file, not both"
+    if options.inputs is not None and GIVEN_INPUTS in options.inputs:
+        return "a second ::: is not supported; give all inputs after one"
+    if options.inputs is not None and INPUT_FILE in options.inputs:
+        return "::: and :::: together are not supported; join the lists before: cat A B | aiocmdpool run …"
+    if files:
+        return "there is one list of inputs; join the files before: cat A B | aiocmdpool run …"
+    if options.input_file is None and INPUT_FILE in arguments:
+        return ":::: needs a file; or leave it out to read standard input"
+    return None
+
+
 def _contradiction(options: RunOptions) -> str | None:
     if not options.template:
         return "no PROGRAM given; try: aiocmdpool run echo {} ::: a b c"
-    if options.inputs is not None:
-        if options.input_file is not None:
-            return "inputs come either after ::: or from --arg-file, not both"
-        if GIVEN_INPUTS in options.inputs:
-            return "a second ::: is not supported; give all inputs after one"
+    if options.replace is None:
+        problem = placeholder_problem(options.template)
+        if problem:
+            return problem
+    elif not any(options.replace in word for word in options.template):
+        return f"-I {options.replace}: the command has no {options.replace}"
     if options.resume is not Resume.NOTHING and options.job_log is None:
         return "--resume and --resume-failed need --joblog FILE to know what was done"
     if options.progress and options.quiet:
@@ -104,8 +116,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("template", nargs=argparse.REMAINDER, metavar="PROGRAM [ARG...]", help="the command, with placeholders")
-    add("-a", "--arg-file", dest="input_file", metavar="FILE", help="read inputs from FILE instead of stdin")
-    add("-0", "--null", dest="nul", action="store_true", help="inputs end in NUL, not newline (find -print0)")
+    add("-a", "--arg-file", dest="input_file", action=_Once, metavar="FILE", help="read inputs from FILE, not stdin")
+    null = "inputs end in NUL, not newline (find -print0)"
+    add("-0", "--null", dest="separator", action="store_const", const=b"\0", default=b"\n", help=null)
+    add(
+        "-d",
+        "--delimiter",
+        dest="separator",
+        type=values.separator,
+        metavar="CHAR",
+        help="inputs end in this character, or \\n, \\t, \\0",
+    )
+    add(
+        "-I",
+        "--replace",
+        dest="replace",
+        type=values.placeholder,
+        metavar="STR",
+        help="replace STR by the input, no {}",
+    )
+    add("-n", "-N", "-L", dest="one_input", type=values.one_input, help=argparse.SUPPRESS)
+    add("-r", "--no-run-if-empty", dest="run_if_any", action="store_true", help=argparse.SUPPRESS)
     add("--shell", action="store_true", help="the command is a script for /bin/sh; inputs stay data")
     _add_execution(parser)
     _add_output(parser)
@@ -115,18 +146,20 @@ def _parser() -> argparse.ArgumentParser:
 def _add_execution(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("execution")
     add = group.add_argument
-    add("-j", "--jobs", type=_whole(1), default=cpu_count(), metavar="N", help="commands at once (default: CPUs)")
-    add("--timeout", type=_seconds, metavar="SECONDS", help="end a command that runs longer")
-    add("--grace", type=_seconds, default=DEFAULT_GRACE, metavar="SECONDS", help="from TERM to KILL (default: 2)")
-    add("--retries", type=_whole(0), default=0, metavar="N", help="more attempts for a command that fails")
+    jobs = "commands at once: 8, 200%%, +2 (default: CPUs)"
+    add("-j", "-P", "--jobs", type=values.jobs, default=cpu_count(), metavar="N", help=jobs)
+    add("--timeout", type=values.seconds, metavar="SECONDS", help="end a command that runs longer: 90, 5m, 1h30m")
+    add("--grace", type=values.seconds, default=DEFAULT_GRACE, metavar="SECONDS", help="from TERM to KILL (default: 2)")
+    add("--detach", action="store_true", help="leave alone what a command leaves running when it ends")
+    add("--retries", type=values.whole(0), default=0, metavar="N", help="more attempts for a command that fails")
     add(
         "--halt",
-        type=_halt,
+        type=values.halt,
         default=NEVER,
         metavar="WHEN",
         help="never; now or soon; soon,fail=3; now,fail=10%%",
     )
-    add("--niceness", type=_whole(0, 19), default=0, metavar="N", help="run commands at lower priority, 0 to 19")
+    add("--niceness", type=values.whole(0, 19), default=0, metavar="N", help="run commands at lower priority, 0 to 19")
     add("--joblog", dest="job_log", metavar="FILE", help="write a JSON line for each finished command")
     choice = group.add_mutually_exclusive_group().add_argument
     choice("--resume", action="store_const", const=Resume.DONE, help="skip what the job log says was done")
@@ -143,47 +176,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     add("-k", "--keep-order", action="store_true", help="output in the order of the inputs")
     add("--line-buffer", action="store_true", help="output line by line, as it comes")
     add("--tag", action="store_true", help="begin each line with its input and a tab")
-    add(
-        "--max-output",
-        type=_size,
-        default=DEFAULT_MAX_OUTPUT,
-        metavar="BYTES",
-        help="captured; a command that writes more fails",
-    )
+    limit = "a command that writes more is ended, and fails: 64K, 10M, 1G (default: none)"
+    add("--max-output", type=values.size, metavar="BYTES", help=limit)
     add("--progress", action="store_true", default=None, help="a progress bar, and a summary (default: on a terminal)")
     add("--no-progress", dest="progress", action="store_false", help="no progress bar")
     add("-q", "--quiet", action="store_true", help="neither bar nor summary")
-
-
-def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    def convert(text: str) -> int:
-        if not text.isdecimal() or int(text) < low or (high is not None and int(text) > high):
-            span = f"from {low} to {high}" if high is not None else f"of at least {low}"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {span}")
-        return int(text)
-
-    return convert
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return value
-
-
-def _size(text: str) -> int:
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, such as 65536, 64k, 10M, 1G")
-    return int(match[1]) * _UNITS[match[2].lower()]
-
-
-def _halt(text: str) -> HaltPolicy:
-    try:
-        return parse_halt(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

@@ -61,37 +61,47 @@ class Template:
         words: Program and arguments; without any placeholder the input becomes one more argument.
         shell: Join the words into a script for `/bin/sh`. The values travel as its positional parameters, so nothing
             in an input is ever read as shell code.
+        replace: The one placeholder, instead of those above.
     """
 
-    def __init__(self, words: Sequence[str], *, shell: bool = False) -> None:
-        if not any(map(PLACEHOLDER.search, words)):
+    def __init__(self, words: Sequence[str], *, shell: bool = False, replace: str | None = None) -> None:
+        placeholder, substitutes = PLACEHOLDER, SUBSTITUTES
+        if replace is not None:
+            placeholder, substitutes = re.compile(re.escape(replace)), {replace: SUBSTITUTES["{}"]}
+        elif not any(map(PLACEHOLDER.search, words)):
             words = [*words, "{}"]
         if shell:
-            script, names = parametrize(" ".join(words), PLACEHOLDER)
+            script, names = parametrize(" ".join(words), placeholder)
             self._words: list[str | Substitute] = [
                 "/bin/sh",
                 "-c",
                 script,
                 "sh",
-                *(SUBSTITUTES[name] for name in names),
+                *(substitutes[name] for name in names),
             ]
         else:
-            self._words = [_compile(word) for word in words]
+            self._words = [_compile(word, placeholder, substitutes) for word in words]
+
+    @property
+    def program(self) -> str | None:
+        """The program of all commands; `None` where it depends on the input."""
+        first = self._words[0]
+        return first if isinstance(first, str) else None
 
     def argv(self, text: str, number: int) -> list[str]:
         """The command line for one input."""
         return [word if isinstance(word, str) else word(text, number) for word in self._words]
 
 
-def _compile(word: str) -> str | Substitute:
-    if word in SUBSTITUTES:
-        return SUBSTITUTES[word]
-    names = PLACEHOLDER.findall(word)
+def _compile(word: str, placeholder: re.Pattern[str], substitutes: dict[str, Substitute]) -> str | Substitute:
+    if word in substitutes:
+        return substitutes[word]
+    names = placeholder.findall(word)
     if not names:
         return word
     # One pass over the template, so that a placeholder inside an input stays what it is: text.
-    literals = PLACEHOLDER.split(word)
-    holes = [(SUBSTITUTES[name], literal) for name, literal in zip(names, literals[1:], strict=True)]
+    literals = placeholder.split(word)
+    holes = [(substitutes[name], literal) for name, literal in zip(names, literals[1:], strict=True)]
 
     def fill(text: str, number: int) -> str:
         return literals[0] + "".join(hole(text, number) + literal for hole, literal in holes)

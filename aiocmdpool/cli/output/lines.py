@@ -1,141 +1,96 @@
-"""Output as it comes, in whole lines: `--line-buffer` and `--tag`."""
+"""Output on its way from a command's pipe: whole, or line by line (`--line-buffer`), with or without tags (`--tag`).
 
-import asyncio
-import os
-from collections.abc import Callable
+Not a byte is added or lost on the way, however long a line is and whether or not the last one ends; only `--tag`
+gives each last line an end, or the next tag would stand in its middle.
+"""
 
-MAX_LINE = 1024 * 1024  # bytes; a longer line is split rather than held in memory
-READ_SIZE = 64 * 1024  # bytes; what a pipe holds
-DRAIN_TIMEOUT = 0.2  # seconds after the command's end for what a process it left behind may still hold
-LAST_READS = 16  # then: 1 MiB, as much as a pipe can be made to hold
+from typing import Protocol
 
-
-def tag_lines(tag: bytes, lines: bytes) -> bytes:
-    """Put the tag before each line; a missing newline at the end is added, or the next tag would stick to it."""
-    if not lines:
-        return lines
-    body = lines.removesuffix(b"\n")
-    return tag + body.replace(b"\n", b"\n" + tag) + b"\n"
+from aiocmdpool.cli.output.spool import Spool
 
 
-class LineSplitter:
-    """Whole lines out of pieces. Pure."""
-
-    def __init__(self) -> None:
-        self._rest = bytearray()
-
-    def feed(self, data: bytes) -> bytes:
-        """The lines that `data` completes, together; an overlong one is broken in two."""
-        end = data.rfind(b"\n") + 1
-        if end:
-            lines = bytes(self._rest) + data[:end]
-            self._rest = bytearray(data[end:])
-            return lines
-        self._rest += data
-        return self.finish() if len(self._rest) >= MAX_LINE else b""
-
-    def finish(self) -> bytes:
-        """What is left, made a line."""
-        rest, self._rest = bytes(self._rest), bytearray()
-        return rest + b"\n" if rest else b""
-
-
-def open_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
-    """Two pipes, or an `OSError` and none."""
-    first = os.pipe()
-    try:
-        return first, os.pipe()
-    except OSError:
-        for fd in first:
-            os.close(fd)
-        raise
-
-
-class LineStream:
-    """The reading end of one stream of one command.
-
-    The write end, `write_fd`, belongs to the command: the backend duplicates it for the child. Ours is closed by
-    `end`, so that the end of the pipe can be seen.
+class Tagger:
+    """Puts a tag before each line, as the pieces come.
 
     Args:
-        pipe: Its two ends, as `os.pipe` gives them. Both are closed by the end.
-        emit: Takes whole lines, as soon as they are complete.
-
-    Attributes:
-        size: Bytes that came.
-        is_patient: Wait for a slow reader of ours after the command's end. Set to false where the run is being killed.
+        tag: Empty for none: then nothing is changed.
     """
 
-    def __init__(self, pipe: tuple[int, int], emit: Callable[[bytes], None]) -> None:
-        self.size = 0
-        self.is_patient = True
-        self._emit = emit
-        self._on_closed: Callable[[], None] | None = None
-        self._splitter = LineSplitter()
-        self._loop = asyncio.get_running_loop()
-        self._drain_timer: asyncio.TimerHandle | None = None
-        self._read_fd, self._write_fd = pipe
-        os.set_blocking(self._read_fd, False)
-        self._paused = False
-        self._closed = False
-        self._loop.add_reader(self._read_fd, self._read)
+    def __init__(self, tag: bytes) -> None:
+        self._tag = tag
+        self._begins_line = True
 
-    @property
-    def write_fd(self) -> int:
-        return self._write_fd
+    def feed(self, data: bytes) -> bytes:
+        """Return the piece with its tags."""
+        if not self._tag or not data:
+            return data
+        body = data.removesuffix(b"\n")
+        tagged = self._tag * self._begins_line + body.replace(b"\n", b"\n" + self._tag)
+        self._begins_line = data.endswith(b"\n")
+        return tagged + b"\n" * self._begins_line
 
-    def pause(self) -> None:
-        """Read no more for now: the pipe fills, and the command waits."""
-        if not self._paused and not self._closed:
-            self._paused = True
-            self._loop.remove_reader(self._read_fd)
+    def finish(self) -> bytes:
+        """Return the newline that the last line lacks."""
+        return b"" if self._begins_line or not self._tag else b"\n"
 
-    def resume(self) -> None:
-        """Read on."""
-        if self._paused and not self._closed:
-            self._paused = False
-            self._loop.add_reader(self._read_fd, self._read)
 
-    def end(self, on_closed: Callable[[], None]) -> None:
-        """The command has ended: take what is in the pipe, and do not wait long for who else holds it.
+class Shape(Protocol):
+    """What becomes of the bytes of a stream."""
 
-        Args:
-            on_closed: Told once, later, when nothing more comes.
+    def feed(self, data: bytes) -> list[Spool]:
+        """Take a piece; return what may be written now.
+
+        Raises:
+            OSError: It cannot be kept.
         """
-        self._on_closed = on_closed
-        os.close(self._write_fd)
-        self._drain_timer = self._loop.call_later(DRAIN_TIMEOUT, self._give_up)
+        ...
 
-    def _give_up(self) -> None:
-        if self._paused and self.is_patient:  # it is our reader who is slow, so the time does not count
-            self._drain_timer = self._loop.call_later(DRAIN_TIMEOUT, self._give_up)
-            return
-        for _ in range(LAST_READS):
-            if self._closed or not self._read():
-                break
-        if not self._closed:
-            self._close()
+    def finish(self) -> list[Spool]:
+        """Return what is left, at the end of the stream."""
+        ...
 
-    def _read(self) -> bool:
-        """Take one piece; whether there may be more."""
-        try:
-            data = os.read(self._read_fd, READ_SIZE)
-        except BlockingIOError:
-            return False
-        self.size += len(data)
-        if data:
-            self._emit(self._splitter.feed(data))
-        else:
-            self._close()
-        return bool(data)
 
-    def _close(self) -> None:
-        self._closed = True
-        if self._drain_timer is not None:
-            self._drain_timer.cancel()
-        if not self._paused:
-            self._loop.remove_reader(self._read_fd)
-        os.close(self._read_fd)
-        self._emit(self._splitter.finish())
-        assert self._on_closed is not None  # our own write end keeps the pipe open until `end`
-        self._on_closed()
+class Lines:
+    """Whole lines, as soon as they are complete. A long one waits in a file, so it takes no memory."""
+
+    def __init__(self, tag: bytes = b"") -> None:
+        self._tagger = Tagger(tag)
+        self._rest = Spool()
+
+    def feed(self, data: bytes) -> list[Spool]:
+        """Return the lines that a piece completes, together."""
+        data = self._tagger.feed(data)
+        end = data.rfind(b"\n") + 1
+        self._rest.append(data[:end] if end else data)
+        if not end:
+            return []
+        lines, self._rest = self._rest, Spool(data[end:])
+        return [lines]
+
+    def finish(self) -> list[Spool]:
+        """Return the line that has no end."""
+        self._rest.append(self._tagger.finish())
+        rest, self._rest = self._rest, Spool()
+        return [rest] if rest.size else []
+
+
+class Whole:
+    """Everything in one piece, for who asks for it.
+
+    Attributes:
+        spool: What has come.
+    """
+
+    def __init__(self, tag: bytes = b"") -> None:
+        self._tagger = Tagger(tag)
+        self.spool = Spool()
+
+    def feed(self, data: bytes) -> list[Spool]:
+        """Keep a piece."""
+        self.spool.append(self._tagger.feed(data))
+        return []
+
+    def finish(self) -> list[Spool]:
+        """Keep what is left."""
+        self.spool.append(self._tagger.finish())
+        return []

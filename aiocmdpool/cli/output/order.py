@@ -3,44 +3,58 @@
 from collections import deque
 from collections.abc import Callable
 
+from aiocmdpool.cli.output.spool import Spool
 from aiocmdpool.cli.output.writer import Output
 
 MAX_AHEAD = 10_000  # finished commands that wait for an earlier one; above it, no new commands
-MAX_HELD = 64 * 1024 * 1024  # bytes of their output, likewise
+MAX_HELD = 64 * 1024 * 1024  # bytes of memory for their output, likewise
+MAX_HELD_FILES = 32  # files of their large output, likewise: each takes a descriptor
 MAX_HELD_LIVE = 1024 * 1024  # bytes held of one command that is still running; above it, it has to wait
 
 
 class Slot:
     """The place of one command in the order of the output."""
 
-    __slots__ = ("_held", "_on_turn", "_turns", "finished", "held_bytes", "is_turn")
+    __slots__ = ("_held", "_on_turn", "_order", "finished", "held_bytes", "held_files", "is_turn")
 
-    def __init__(self, turns: "Turns", is_turn: bool) -> None:
+    def __init__(self, order: "OutputOrder", is_turn: bool) -> None:
         self.is_turn = is_turn
         self.finished = False
         self.held_bytes = 0
-        self._turns = turns
-        self._held: list[tuple[int, bytes]] = []
+        self.held_files = 0
+        self._order = order
+        self._held: list[tuple[int, bytes | Spool]] = []
         self._on_turn: list[Callable[[], object]] = []
 
-    def write(self, fd: int, data: bytes) -> None:
+    def write(self, fd: int, data: bytes | Spool) -> None:
         """Write now or, before its turn, later."""
         if self.is_turn:
-            self._turns.output.write(fd, data)
-        elif data:
-            self._held.append((fd, data))
-            self.held_bytes += len(data)
-            self._turns.held_bytes += len(data)
+            self._order.output.write(fd, data)
+        elif isinstance(data, bytes):
+            self._hold(fd, data, len(data), 0)
+        else:
+            self._hold(fd, data, 0 if data.is_file else data.size, int(data.is_file))
+
+    def _hold(self, fd: int, data: bytes | Spool, size: int, files: int) -> None:
+        if not (size or files):
+            return
+        self._held.append((fd, data))
+        self.held_bytes += size
+        self.held_files += files
+        self._order.held_bytes += size
+        self._order.held_files += files
 
     @property
     def is_congested(self) -> bool:
         """Whether the command should be made to wait before it writes more."""
-        return self._turns.output.is_congested if self.is_turn else self.held_bytes > MAX_HELD_LIVE
+        if self.is_turn:
+            return self._order.output.is_congested
+        return self.held_bytes > MAX_HELD_LIVE or self.held_files > 0
 
     def when_clear(self, callback: Callable[[], object]) -> None:
         """Call back, once, when that may have changed."""
         if self.is_turn:
-            self._turns.output.when_low(callback)
+            self._order.output.when_low(callback)
         else:
             self._on_turn.append(callback)
 
@@ -48,16 +62,17 @@ class Slot:
         """Write what was held, and from now on at once."""
         self.is_turn = True
         held, self._held = self._held, []
-        self._turns.held_bytes -= self.held_bytes
-        self.held_bytes = 0
+        self._order.held_bytes -= self.held_bytes
+        self._order.held_files -= self.held_files
+        self.held_bytes = self.held_files = 0
         for fd, data in held:
-            self._turns.output.write(fd, data)
+            self._order.output.write(fd, data)
         callbacks, self._on_turn = self._on_turn, []
         for callback in callbacks:
             callback()
 
 
-class Turns:
+class OutputOrder:
     """Hands out slots, and the turn from one to the next.
 
     Args:
@@ -69,6 +84,7 @@ class Turns:
     def __init__(self, output: Output, *, keep_order: bool, on_room: Callable[[], None]) -> None:
         self.output = output
         self.held_bytes = 0
+        self.held_files = 0
         self._keep_order = keep_order
         self._on_room = on_room
         self._waiting: deque[Slot] = deque()
@@ -94,4 +110,4 @@ class Turns:
     @property
     def is_congested(self) -> bool:
         """Whether so much waits for its turn that no new command should be started."""
-        return len(self._waiting) > MAX_AHEAD or self.held_bytes > MAX_HELD
+        return len(self._waiting) > MAX_AHEAD or self.held_bytes > MAX_HELD or self.held_files >= MAX_HELD_FILES

@@ -4,11 +4,12 @@ import asyncio
 import dataclasses
 import importlib.util
 import os
+import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from aiocmdpool.cli.output.last_line import Curtain
-from aiocmdpool.cli.output.writer import STDERR, Output
+from aiocmdpool.cli.output.last_line import LastLine
+from aiocmdpool.cli.output.writer import STDERR, STDOUT, Output
 from aiocmdpool.cli.summary import duration
 
 if TYPE_CHECKING:
@@ -53,9 +54,31 @@ def progress_text(snapshot: Snapshot) -> str:
     return f"{count} {snapshot.rate:.1f}/s{eta}{failed}, {snapshot.running} running"
 
 
-def can_show_bar() -> bool:
-    """Whether rich is installed and standard error is a terminal that can erase a line."""
-    return os.isatty(STDERR) and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown") and has_rich()
+def can_show_bar(*, asked: bool) -> bool:
+    """Whether rich is installed and standard error is a terminal that can erase a line, and that nobody else writes.
+
+    Args:
+        asked: Whether somebody wants it even if standard output leads to another program, which may well write there.
+    """
+    erases = os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
+    return os.isatty(STDERR) and erases and (asked or not _leads_elsewhere(STDOUT)) and has_rich()
+
+
+def _leads_elsewhere(fd: int) -> bool:
+    """Whether somebody reads what is written there."""
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def in_foreground() -> bool:
+    """Whether the terminal is ours now: no shell, and no other job of one, writes its own lines there."""
+    try:
+        return os.tcgetpgrp(STDERR) == os.getpgrp()
+    except OSError:  # somebody else's terminal
+        return False
 
 
 def has_rich() -> bool:
@@ -76,16 +99,16 @@ class ProgressBar:
         self._look = look
         self._console: Console | None = None
         self._timer = asyncio.get_running_loop().call_later(FRAME_INTERVAL, self._next_frame)
-        output.curtain = Curtain()
+        output.last_line = LastLine()
 
     def close(self) -> None:
         """Take the bar off the terminal."""
         self._timer.cancel()
-        if self._output.curtain is not None:
-            self._output.wipe()
+        self._output.wipe()
 
     def _next_frame(self) -> None:
-        self._output.draw(self._frame(self._look()))
+        if in_foreground():
+            self._output.draw(self._frame(self._look()))
         self._timer = asyncio.get_running_loop().call_later(FRAME_INTERVAL, self._next_frame)
 
     def _frame(self, snapshot: Snapshot) -> bytes:

@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from aiocmdpool.cli.output.spool import Spool
 from aiocmdpool.cli.readiness import Readiness, settle
 
 if TYPE_CHECKING:
-    from aiocmdpool.cli.output.last_line import Curtain
+    from aiocmdpool.cli.output.last_line import LastLine
 
 STDOUT, STDERR = 1, 2
 HIGH_WATER = 4 * 1024 * 1024  # bytes waiting for a slow reader; above it, no new commands
@@ -37,45 +38,54 @@ class Output:
     """
 
     def __init__(self, on_error: Callable[[int, OSError], None]) -> None:
-        self.curtain: Curtain | None = None
+        self.last_line: LastLine | None = None
         self.pending = 0
         self._on_error = on_error
-        self._queue: deque[tuple[int, memoryview]] = deque()
+        self._queue: deque[_Entry] = deque()
         self._sinks: dict[int, _Sink] = {}
         self._broken: set[int] = set()
-        self._is_mid_piece = False  # the first of the queue is partly written
         self._busy = False  # pumping, or waiting for a turn at it
         self._when_low: list[Callable[[], object]] = []
         self._when_empty: list[Callable[[], object]] = []
 
-    def write(self, fd: int, data: bytes) -> None:
-        """Queue bytes for a descriptor; written at once where nothing is ahead of them."""
-        if self.curtain is not None and data and self._sink(fd).is_terminal:
-            data = self.curtain.pass_through(data)
-        self._enqueue(fd, data)
+    def write(self, fd: int, data: bytes | Spool) -> None:
+        """Queue bytes for a descriptor; written at once where nothing is ahead of them. A spool is closed then."""
+        line = self._shared_line(fd)
+        if isinstance(data, Spool) and data.is_file:
+            self._enqueue(fd, b"" if line is None else line.before())
+            self._enqueue(fd, data)
+            self._enqueue(fd, b"" if line is None else line.after(ends_line=data.ends_line))
+            return
+        small = b"".join(data.pieces()) if isinstance(data, Spool) else data
+        self._enqueue(fd, line.pass_through(small) if line is not None and small else small)
 
     def interject(self, message: bytes) -> None:
         """Say something on standard error now, even while a reader of standard output keeps the queue waiting.
 
         Where both are one file, it still does not fall into the middle of a piece.
         """
-        inside = self._is_mid_piece and _is_same_file(self._queue[0][0], STDERR)
-        if self.curtain is not None and self._sink(STDERR).is_terminal:
-            message = self.curtain.pass_through(message)
-        self._queue.insert(1 if inside else 0, (STDERR, memoryview(message)))
+        inside = bool(self._queue) and self._queue[0].is_begun and _is_same_file(self._queue[0].fd, STDERR)
+        line = self._shared_line(STDERR)
+        if line is not None:
+            message = line.pass_through(message)
+        self._queue.insert(1 if inside else 0, _Entry(STDERR, message))
         self.pending += len(message)
         self._pump()
 
     def draw(self, frame: bytes) -> None:
         """Show a frame of the progress bar, unless output is waiting: the next frame will do."""
-        if self.curtain is not None and not self._queue:
-            self._enqueue(STDERR, self.curtain.draw(frame))
+        if self.last_line is not None and not self._queue:
+            self._enqueue(STDERR, self.last_line.draw(frame))
 
     def wipe(self) -> None:
         """Take the progress bar away for good."""
-        if self.curtain is not None:
-            self._enqueue(STDERR, self.curtain.draw(b""))
-            self.curtain = None
+        if self.last_line is not None:
+            self._enqueue(STDERR, self.last_line.draw(b""))
+            self.last_line = None
+
+    def _shared_line(self, fd: int) -> "LastLine | None":
+        """The last line of the terminal, where what goes to a descriptor has to share that with a progress bar."""
+        return self.last_line if self.last_line is not None and self._sink(fd).is_terminal else None
 
     @property
     def is_congested(self) -> bool:
@@ -95,6 +105,8 @@ class Output:
 
     def close(self) -> None:
         """Forget what is still waiting; the descriptors stay open."""
+        for entry in self._queue:
+            entry.close()
         self._queue.clear()
         for sink in self._sinks.values():
             sink.close()
@@ -109,11 +121,13 @@ class Output:
             sink = self._sinks[fd] = _Sink(fd)
         return sink
 
-    def _enqueue(self, fd: int, data: bytes) -> None:
-        if not data or self._is_broken(fd):
+    def _enqueue(self, fd: int, data: bytes | Spool) -> None:
+        entry = _Entry(fd, data)
+        if not entry.left or self._is_broken(fd):
+            entry.close()
             return
-        self._queue.append((fd, memoryview(data)))
-        self.pending += len(data)
+        self._queue.append(entry)
+        self.pending += entry.left
         if not self._busy:
             self._pump()
 
@@ -122,28 +136,25 @@ class Output:
         self._busy = True
         written = 0
         while self._queue:
-            fd, data = self._queue[0]
-            if self._is_broken(fd):
-                self._advance(len(data))
+            entry = self._queue[0]
+            if self._is_broken(entry.fd):
+                self._done(entry)
                 continue
-            sink = self._sink(fd)
+            sink = self._sink(entry.fd)
             if not sink.is_ready():
                 sink.call_when_ready(self._pump)
                 break
             if written >= TURN:
                 asyncio.get_running_loop().call_soon(self._pump)
                 break
-            count = self._write_some(sink, data)
+            count = self._write_some(sink, entry)
             written += count if sink.piece == PIPE_PIECE else TURN * (count == FILE_PIECE)
-            self._advance(count)
-        else:
-            self._is_mid_piece = False  # the first of the queue is partly written
         self._busy = False
         self._notify()
 
-    def _write_some(self, sink: "_Sink", data: memoryview) -> int:
+    def _write_some(self, sink: "_Sink", entry: "_Entry") -> int:
         try:
-            return os.write(sink.fd, data[: sink.piece])
+            count = os.write(sink.fd, entry.next_bytes()[: sink.piece])
         except BlockingIOError:  # non-blocking by somebody else's doing, and full
             return 0
         except OSError as error:
@@ -152,15 +163,17 @@ class Output:
             if sink.fd != STDERR and first:
                 self._on_error(sink.fd, error)
             return 0
-
-    def _advance(self, count: int) -> None:
-        fd, data = self._queue[0]
+        entry.advance(count)
         self.pending -= count
-        self._is_mid_piece = count < len(data) and (self._is_mid_piece or count > 0)
-        if self._is_mid_piece:
-            self._queue[0] = (fd, data[count:])
-        elif count == len(data):
-            self._queue.popleft()
+        if not entry.left:
+            self._done(entry)
+        return count
+
+    def _done(self, entry: "_Entry") -> None:
+        """The first of the queue is written, or given up."""
+        self.pending -= entry.left
+        entry.close()
+        self._queue.popleft()
 
     def _notify(self) -> None:
         if self._when_low and self.pending <= LOW_WATER:
@@ -171,6 +184,43 @@ class Output:
             callbacks, self._when_empty = self._when_empty, []
             for callback in callbacks:
                 callback()
+
+
+class _Entry:
+    """One piece in the queue. A spool is read as it is written, so it takes no more memory than a part of it."""
+
+    __slots__ = ("_data", "_rest", "_spool", "fd", "is_begun", "left")
+
+    def __init__(self, fd: int, data: bytes | Spool) -> None:
+        self.fd = fd
+        self.is_begun = False
+        """Whether some of it is written."""
+        self._spool = data if isinstance(data, Spool) else None
+        self._rest = self._spool.pieces() if self._spool is not None else iter(())
+        self._data = memoryview(b"" if isinstance(data, Spool) else data)
+        self.left = data.size if isinstance(data, Spool) else len(data)
+        """Bytes that are not written yet."""
+
+    def next_bytes(self) -> memoryview:
+        """Return some of what is left.
+
+        Raises:
+            OSError: It cannot be read back.
+        """
+        if not self._data:
+            self._data = memoryview(next(self._rest))
+        return self._data
+
+    def advance(self, count: int) -> None:
+        """So many bytes are written."""
+        self._data = self._data[count:]
+        self.left -= count
+        self.is_begun = self.is_begun or count > 0
+
+    def close(self) -> None:
+        """Let go of the spool."""
+        if self._spool is not None:
+            self._spool.close()
 
 
 def _is_same_file(one: int, other: int) -> bool:

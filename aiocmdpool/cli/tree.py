@@ -1,0 +1,91 @@
+"""The processes of all commands: to stop them where they are and let them go on, or to kill them at once.
+
+They are the descendants of this process but for its children, the workers. Where there is no /proc nothing is seen, and
+nothing is done.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+from aiocmdpool.standalone.kernel import processes as procs
+
+MANY = 100_000  # processes that are looked at
+ROUNDS = 50  # looks, until nothing new has been started meanwhile
+STOPPING = 0.5  # seconds a worker may take to stop: it does not while a program that it starts is not loaded
+LOOK_AGAIN_AFTER = 0.001  # seconds
+_STOPPED = (b"T", b"t")
+
+
+class CommandTree:
+    """All processes that were started below this one from now on."""
+
+    def __init__(self) -> None:
+        self._others = {process.pid for process in _children()}  # of a program that became this one
+
+    def freeze(self) -> list[procs.Process]:
+        """Stop the workers, so that nothing more is started, and all commands; return what `thaw` takes."""
+        frozen: list[procs.Process] = []
+        workers = self._workers()
+        for worker in workers:
+            _stop(worker, frozen)
+        deadline = time.monotonic() + STOPPING
+        while any(_is_running(worker) for worker in workers) and time.monotonic() < deadline:
+            time.sleep(LOOK_AGAIN_AFTER)
+        for found in self._rounds():
+            for process in found:
+                _stop(process, frozen)
+        return frozen
+
+    def thaw(self, frozen: list[procs.Process]) -> None:
+        """Let go on what was stopped; the workers last."""
+        for process in reversed(frozen):
+            process.signal(signal.SIGCONT)
+
+    def kill(self, roots: list[int] | None = None) -> None:
+        """Kill the commands, and not the workers, which tell of it.
+
+        Args:
+            roots: The processes to kill, with their descendants; `None`: those of all commands.
+        """
+        for found in self._rounds(roots):
+            for process in found:
+                process.kill()
+
+    def _workers(self) -> list[procs.Process]:
+        return [child for child in _children() if child.pid not in self._others]
+
+    def _rounds(self, roots: list[int] | None = None) -> Iterator[list[procs.Process]]:
+        """Look for processes until there are no new ones."""
+        seen: set[tuple[int, int]] = set()
+        for _ in range(ROUNDS):
+            if roots is None:
+                found = [each for worker in self._workers() for each in procs.descendants(worker.pid, MANY)]
+            else:
+                found = [each for pid in roots for each in _with_descendants(pid)]
+            found = [process for process in found if (process.pid, process.started) not in seen]
+            if not found:
+                return
+            seen.update((process.pid, process.started) for process in found)
+            yield found
+
+
+def _children() -> list[procs.Process]:
+    return [process for process in procs.descendants(os.getpid(), MANY) if process.parent == os.getpid()]
+
+
+def _with_descendants(pid: int) -> list[procs.Process]:
+    process = procs.look_at(pid)
+    return [] if process is None else [process, *procs.descendants(pid, MANY)]
+
+
+def _is_running(process: procs.Process) -> bool:
+    now = procs.look_at(process.pid)
+    return now is not None and now.started == process.started and now.state not in _STOPPED
+
+
+def _stop(process: procs.Process, stopped: list[procs.Process]) -> None:
+    """Stop a process, unless it is stopped for a reason of its own."""
+    if process.state not in _STOPPED and process.signal(signal.SIGSTOP):
+        stopped.append(process)
