@@ -1,14 +1,18 @@
 """`main`: from the arguments to an exit status, with nothing but the loop in between."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Coroutine, Sequence
 
+from aiocmdpool.cli.arguments.options import RunOptions
 from aiocmdpool.cli.arguments.parse import parse_run
-from aiocmdpool.cli.prepare import PrepareError, prepare
-from aiocmdpool.cli.run import run
+from aiocmdpool.cli.execution import FIRST_RUNNERS, pool_of
+from aiocmdpool.cli.prepare import Prepared, PrepareError, prepare
+from aiocmdpool.cli.run import Run
 from aiocmdpool.cli.stop import OTHER_ERROR_STATUS
+from aiocmdpool.cli.tree import CommandTree
 from aiocmdpool.commands.errors import ExecuteError
 
 USAGE = """\
@@ -42,10 +46,21 @@ def _run(arguments: Sequence[str]) -> int:
     _reserve_standard_descriptors()
     options = parse_run(arguments)
     try:
-        return _in_loop(run(options, prepare(options)))
+        return _in_loop(_run_with_pool(options, prepare(options)))
     except (PrepareError, ExecuteError) as error:
         print(f"aiocmdpool: {error}", file=sys.stderr)
         return OTHER_ERROR_STATUS
+
+
+async def _run_with_pool(options: RunOptions, prepared: Prepared) -> int:
+    """Run it all; the exit status."""
+    async with contextlib.AsyncExitStack() as stack:
+        tree, pool = CommandTree(), None
+        if not options.dry_run:
+            pool = pool_of(options, prepared.fit.jobs, [prepared.trace] if prepared.trace is not None else [])
+            await pool.start_executor(min(prepared.fit.jobs, FIRST_RUNNERS))
+            stack.push_async_exit(pool)
+        return await Run(options, prepared, pool, tree).to_the_end()
 
 
 def _other(arguments: Sequence[str]) -> int:

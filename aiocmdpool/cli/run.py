@@ -7,7 +7,6 @@ attempts do the rest, and an end of the run is a matter of `stop`.
 """
 
 import asyncio
-import contextlib
 import os
 import shlex
 import time
@@ -16,7 +15,6 @@ from aiocmdpool.cli.arguments.halt import HaltAction
 from aiocmdpool.cli.arguments.options import RunOptions
 from aiocmdpool.cli.arguments.template import Template
 from aiocmdpool.cli.attempts import Attempts
-from aiocmdpool.cli.execution import FIRST_RUNNERS, pool_of
 from aiocmdpool.cli.inputs import InputError
 from aiocmdpool.cli.interrupts import interrupts, stop_until_continued
 from aiocmdpool.cli.job import Job
@@ -33,18 +31,8 @@ from aiocmdpool.cli.tree import CommandTree
 from aiocmdpool.cli.verdict import Outcome, Verdict, unusable_text
 from aiocmdpool.pool.command_pool import CommandPool
 
+KILL_AGAIN = 0.1  # seconds between looks for commands that are to be killed at once
 LAST_FLUSH = 1.0  # seconds for a slow reader to take what is left, once the run is being killed
-
-
-async def run(options: RunOptions, prepared: Prepared) -> int:
-    """Run it all; the exit status."""
-    async with contextlib.AsyncExitStack() as stack:
-        tree, pool = CommandTree(), None
-        if not options.dry_run:
-            pool = pool_of(options, prepared.fit.jobs, [prepared.trace] if prepared.trace is not None else [])
-            await pool.start_executor(min(prepared.fit.jobs, FIRST_RUNNERS))
-            stack.push_async_exit(pool)
-        return await Run(options, prepared, pool, tree).to_the_end()
 
 
 class Run:
@@ -211,8 +199,14 @@ class Run:
             self._stop_at(StopLevel.NOW, StopReason.INTERRUPTED)
             if running and self._options.grace:
                 self._output.interject(message(f"ending {commands}; press Ctrl-C again to kill them at once"))
-        elif self._attempts is not None:
+        elif self._interruptions == 3:
+            self._kill()
+
+    def _kill(self) -> None:
+        """Kill all commands, also those that were just being started."""
+        if self._attempts:
             self._tree.kill(self._attempts.programs())
+            asyncio.get_running_loop().call_later(KILL_AGAIN, self._kill)
 
     def _terminated(self) -> None:
         self._stop_at(StopLevel.NOW, StopReason.TERMINATED)
