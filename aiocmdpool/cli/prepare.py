@@ -78,7 +78,7 @@ def _fitting_jobs(options: RunOptions) -> Fit:
 def _open_inputs(options: RunOptions) -> Inputs:
     if options.inputs is not None:
         return GivenInputs(options.inputs)
-    if options.input_file is None:
+    if options.input_file in (None, "-"):
         if os.isatty(STDIN) and not options.quiet:
             print("aiocmdpool: reading inputs from the terminal; end them with Ctrl-D", file=sys.stderr)
         return StreamInputs(STDIN, "standard input", options.separator)

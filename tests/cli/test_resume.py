@@ -110,3 +110,101 @@ def test_a_file_that_is_no_job_log_is_neither_used_nor_changed(tmp_path: Path) -
     assert (run.returncode, run.stdout) == (255, b"")
     assert b"is no job log" in run.stderr
     assert log.read_text() == "notes\n"
+
+
+def test_a_command_is_known_by_what_it_is(tmp_path: Path) -> None:
+    """A line in front, one left out, one moved: only what is new runs."""
+    again = ["-j1", "--joblog", tmp_path / "log", "--resume", "echo", ":::"]
+    assert run_cli(*again, "a", "b", "c").stdout == b"a\nb\nc\n"
+    assert run_cli(*again, "new", "a", "b", "c").stdout == b"new\n"
+    assert run_cli(*again, "c", "a", "newer").stdout == b"newer\n"
+    assert run_cli(*again, "new", "newer", "c", "b", "a").stdout == b""
+
+
+def test_the_same_command_runs_as_often_as_it_is_there(tmp_path: Path) -> None:
+    again = ["-j1", "--joblog", tmp_path / "log", "--resume", "echo", ":::"]
+    assert run_cli("-j1", "--joblog", tmp_path / "log", "echo", ":::", "a", "b", "a").stdout == b"a\nb\na\n"
+    assert run_cli(*again, "a", "a", "b").stdout == b""
+    assert run_cli(*again, "x", "a", "a", "a", "b").stdout == b"x\na\n"
+    assert run_cli(*again, "a", "a", "a", "a").stdout == b"a\n"
+    assert run_cli(*again, "a", "x", "a", "b", "a", "a").stdout == b""
+
+
+def test_another_command_for_the_same_inputs_is_not_done(tmp_path: Path) -> None:
+    again = ["-j1", "--joblog", tmp_path / "log", "--resume"]
+    assert run_cli(*again, "echo", ":::", "a", "b").stdout == b"a\nb\n"
+    assert run_cli(*again, "echo", "x", ":::", "a", "b").stdout == b"x a\nx b\n"
+
+
+def test_one_that_failed_runs_again_wherever_it_stands(tmp_path: Path) -> None:
+    """What failed first and succeeded later is done, also if its number is that of the failure again."""
+    fixed = tmp_path / "fixed"
+    script = f"echo {{}}; [ {{}} != b ] || [ -e {fixed} ]"
+    again = ["-j1", "-q", "--joblog", tmp_path / "log", "--resume-failed", "--shell", script, ":::"]
+    assert run_cli(*again, "a", "b", "b").stdout == b"a\nb\nb\n"
+    fixed.touch()
+    assert run_cli(*again, "new", "a", "b").stdout == b"new\nb\n"
+    assert run_cli(*again, "a", "b", "b").stdout == b"b\n"
+    assert run_cli(*again, "b", "a", "b").stdout == b""
+
+
+def test_the_log_tells_of_usage_end_and_inputs(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    run_cli("-j1", "--joblog", log, "--shell", "echo {}", ":::", "a b")
+    (record,) = records_of(log)
+    assert record["inputs"] == ["a b"]
+    assert record["leaked"] == []
+    usage = record["usage"]
+    assert isinstance(usage, dict)
+    assert set(usage) == {"user", "system", "max_rss"}
+    assert isinstance(record["end"], float)
+    assert abs(record["end"] - record["start"] - record["runtime"]) < 0.01  # type: ignore[operator]
+
+
+def test_a_lost_worker_is_told_of_every_command_that_was_with_it(tmp_path: Path, ready: NamedPipe) -> None:
+    """Each has run, and its end is not known; what was never started is another matter."""
+    log = tmp_path / "log"
+    script = f"echo $$ > {ready.path}; case {{}} in 1) read x < {tmp_path}/go; kill -9 $PPID;; esac; sleep 60"
+    os.mkfifo(tmp_path / "go")
+    go = os.open(tmp_path / "go", os.O_RDWR)
+    with running_cli("-j1", "--joblog", log, "--shell", script, ":::", "1") as process:
+        ready.wait_blocking()
+        os.write(go, b"go\n")
+        _, err = process.communicate(timeout=DEADLINE)
+    os.close(go)
+    assert process.returncode == 1
+    assert b"may have run" in err
+    (record,) = records_of(log)
+    assert (record["end_reason"], record["exit"], record["signal"]) == ("worker_lost", None, None)
+    assert isinstance(record["start"], float)
+    assert isinstance(record["runtime"], float)
+
+
+def test_what_never_started_says_so(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    run_cli("-q", "--joblog", log, "{}", ":::", "/no/such/program")
+    (record,) = records_of(log)
+    assert (record["end_reason"], record["start"], record["runtime"]) == ("not_started", None, None)
+
+
+def test_keep_order_does_not_hold_up_the_log(tmp_path: Path, ready: NamedPipe, release: NamedPipe) -> None:
+    log = NamedPipe(tmp_path / "log")
+    script = f"[ {{}} != 1 ] || read x < {release.path}; echo {{}}"
+    with running_cli("-k", "-j2", "--joblog", log.path, "--shell", script, ":::", *"1234") as process:
+        first = [json.loads(log.wait_blocking())["seq"] for _ in range(3)]
+        assert first == [2, 3, 4]  # the first still runs, and nothing has been written
+        release.send()
+        out, _ = process.communicate(timeout=DEADLINE)
+    assert out == b"1\n2\n3\n4\n"
+    assert json.loads(log.wait_blocking())["seq"] == 1
+    log.close()
+
+
+def test_the_summary_says_what_was_not_run_and_how_to_go_on(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = "[ {} != 2 ]"
+    run = run_cli("-j1", "--halt", "soon", "--joblog", log, "--shell", script, ":::", *"123456")
+    assert run.stderr.endswith(b"aiocmdpool: 4 inputs are not done; go on with --resume --joblog %s\n" % bytes(log))
+    run = run_cli("-j1", "--halt", "soon", "--shell", script, stdin=b"1\n2\n3\n" + b"4\n" * 100_000)
+    assert b" after the first " in run.stderr
+    assert run.stderr.endswith(b"are not done; with --joblog FILE, --resume goes on after a stop\n")

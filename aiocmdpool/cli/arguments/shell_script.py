@@ -20,6 +20,8 @@ class _Context(enum.Enum):
 
 _TOKEN = re.compile(r"\\.|\$\(|['\"`()]|(?:^|(?<=[\s;&|(]))#[^\n]*|[^\\$'\"`()#{]+|.", re.DOTALL)
 
+_SPECIAL = "\\$'\"`()#"
+
 
 def parametrize(script: str, placeholder: re.Pattern[str]) -> tuple[str, list[str]]:
     """The script with references to `$1`, `$2`, …, and the placeholder that each of these stands for.
@@ -39,6 +41,11 @@ def parametrize(script: str, placeholder: re.Pattern[str]) -> tuple[str, list[st
             position = hole.end()
             continue
         token = _token(script, position, contexts[-1])
+        next_hole = (
+            placeholder.search(script, position + 1, position + len(token)) if token[0] not in _SPECIAL else None
+        )
+        if next_hole is not None:  # it may begin with any character, and ends before the text does
+            token = script[position : next_hole.start()]
         _follow(contexts, token)
         written.append(token)
         position += len(token)
