@@ -41,11 +41,8 @@ def parametrize(script: str, placeholder: re.Pattern[str]) -> tuple[str, list[st
             position = hole.end()
             continue
         token = _token(script, position, contexts[-1])
-        next_hole = (
-            placeholder.search(script, position + 1, position + len(token)) if token[0] not in _SPECIAL else None
-        )
-        if next_hole is not None:  # it may begin with any character, and ends before the text does
-            token = script[position : next_hole.start()]
+        if token[0] not in _SPECIAL and (ahead := placeholder.search(script, position + 1)) is not None:
+            token = token[: ahead.start() - position]  # a placeholder may begin with any character
         _follow(contexts, token)
         written.append(token)
         position += len(token)
