@@ -3,6 +3,7 @@
 begin ── pool ── settled ── drained ── on_end(job, outcome)
 """
 
+import asyncio
 import functools
 from collections.abc import Callable
 
@@ -18,6 +19,8 @@ from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.pool.command_pool import CommandPool
 from aiocmdpool.tasks.handle import TaskHandle
 from aiocmdpool.tasks.status import TaskStatus
+
+WATCH_AFTER = 0.005  # seconds; a short command has ended by then, and its pipes hold all that it wrote
 
 
 class Attempts:
@@ -57,6 +60,7 @@ class Attempts:
         self._on_defect = on_defect
         self._shared = shared_options(options)
         self._under_way: dict[Job, RunControl | None] = {}
+        self._unwatched: list[Job] = []
         self._most = fit.jobs + queued_ahead(options, fit.jobs)
         self.deadlines = Deadlines(options.timeout, self._time_out)
 
@@ -96,9 +100,19 @@ class Attempts:
         if self._is_told_of_starts:
             handle.control = RunControl(functools.partial(self._started, job))
         self._under_way[job] = handle.control
+        if not self._unwatched:
+            asyncio.get_running_loop().call_later(WATCH_AFTER, self._watch)
+        self._unwatched.append(job)
         if self._is_tight:
             self._unstarted.add(job)
         handle.add_done_callback(functools.partial(self._settled, job))
+
+    def _watch(self) -> None:
+        """Watch the output of what is still under way. What has ended by now has never cost that."""
+        unwatched, self._unwatched = self._unwatched, []
+        for job in unwatched:
+            if job in self._under_way:
+                job.watch()
 
     def cancel(self, *, running: bool) -> None:
         """End what waits in the queue and, if asked for, what runs."""

@@ -1,5 +1,6 @@
 """One input on its way: the command made of it, its attempts, and the path of its output."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from aiocmdpool.cli.output.stream import OutputStream, open_pipes
 from aiocmdpool.cli.output.writer import STDERR, STDOUT
 from aiocmdpool.cli.verdict import Outcome
 from aiocmdpool.commands.command import CommandConfig, CommandOptions
+from aiocmdpool.commands.errors import ConfigError
 
 if TYPE_CHECKING:
     from aiocmdpool.tasks.handle import TaskHandle
@@ -80,15 +82,24 @@ class Job:
         self.attempts += 1
         self.ending = None
         self.drop()
-        command = CommandConfig(self.argv[0], self.argv[1:], **options)  # may be refused, and then opens nothing
         out, err = open_pipes()
+        try:
+            streams: CommandOptions = {**options, "stdout": out[1], "stderr": err[1]}
+            command = CommandConfig(self.argv[0], self.argv[1:], **streams)
+        except ConfigError:
+            for fd in (*out, *err):
+                os.close(fd)
+            self._streams = ()
+            raise
         shapes = (Lines(self.tag), Lines(self.tag)) if live else (Whole(self.tag), Whole(self.tag))
         self._whole = tuple(shape for shape in shapes if isinstance(shape, Whole))
-        self._streams = (
-            self._stream(out, STDOUT, shapes[0], limit),
-            self._stream(err, STDERR, shapes[1], limit),
-        )
-        return command.with_options(stdout=self._streams[0].write_fd, stderr=self._streams[1].write_fd)
+        self._streams = self._stream(out, STDOUT, shapes[0], limit), self._stream(err, STDERR, shapes[1], limit)
+        return command
+
+    def watch(self) -> None:
+        """Read its output as it comes."""
+        for stream in self._streams:
+            stream.resume()
 
     def started(self) -> None:
         """The program has its ends of the pipes: ours can be closed, where descriptors are scarce."""

@@ -15,7 +15,7 @@ from aiocmdpool.cli.arguments.halt import HaltAction
 from aiocmdpool.cli.arguments.options import RunOptions
 from aiocmdpool.cli.arguments.template import Template
 from aiocmdpool.cli.attempts import Attempts
-from aiocmdpool.cli.inputs import InputError
+from aiocmdpool.cli.inputs import InputError, StreamInputs
 from aiocmdpool.cli.interrupts import interrupts, stop_until_continued
 from aiocmdpool.cli.job import Job
 from aiocmdpool.cli.messages import encoded, message
@@ -281,8 +281,10 @@ class Run:
 
     def _shows_bar(self) -> bool:
         options = self._options
-        wanted = options.progress is not False and not options.quiet and not options.dry_run
-        return wanted and can_show_bar(asked=options.progress is True)
+        if options.progress is False or options.quiet or options.dry_run:
+            return False
+        typed = isinstance(self._inputs, StreamInputs) and os.isatty(self._inputs.fd)
+        return can_show_bar(asked=options.progress is True, shared=typed)
 
     def _look(self) -> Snapshot:
         return Snapshot(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from aiocmdpool.cli.messages import one_line
 from aiocmdpool.cli.verdict import Outcome, Verdict
+from aiocmdpool.commands.result import EndReason
 
 MAX_FAILURES_SHOWN = 3
 MAX_LEFT_SHOWN = 3  # names of programs that commands left running
@@ -58,10 +59,11 @@ class Tally:
 
     def count_left(self, outcome: Outcome, number: int) -> None:
         """Count what an attempt left running, which is ended for no other reason than that."""
-        if outcome.result is None or not outcome.result.leaked:
+        result = outcome.result
+        if result is None or not result.leaked or result.end_reason is not EndReason.EXITED:
             return
         self.leaving += 1
-        for process in outcome.result.leaked:
+        for process in result.leaked:
             if len(self.left) < MAX_LEFT_SHOWN:
                 self.left.setdefault(process.name, number)
 

@@ -93,7 +93,9 @@ def test_tags_begin_each_line_wherever_it_is_cut(lines: bytes, expected: bytes) 
 
 
 def live_stream(emit: Callable[[bytes], object]) -> OutputStream:
-    return OutputStream(os.pipe(), Lines(), lambda lines: emit(read([lines])), pytest.fail)
+    stream = OutputStream(os.pipe(), Lines(), lambda lines: emit(read([lines])), pytest.fail)
+    stream.resume()
+    return stream
 
 
 async def test_a_live_stream_gives_lines_at_once_and_ends_with_its_command() -> None:

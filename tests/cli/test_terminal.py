@@ -217,3 +217,17 @@ def test_ctrl_z_takes_the_bar_away_and_stops_the_commands(ready: NamedPipe, rele
         os.write(terminal, b"fg\n")
         heard = read_until(terminal, b"aiocmdpool: 1 command in")
         assert heard.count(b"went on") == 2  # in the shell's line about the job, and what it wrote
+
+
+def test_no_bar_in_what_is_being_typed(ready: NamedPipe, release: NamedPipe) -> None:
+    script = f"sleep 0.5; echo {{}} > {ready.path}; read x < {release.path}"
+    with on_terminal("--shell", script) as (terminal, process):
+        read_until(terminal, b"end them with Ctrl-D")
+        os.write(terminal, b"one\n")
+        ready.wait_blocking()
+        release.send()
+        os.write(terminal, b"\x04")
+        heard = rest_of(terminal)
+        assert process.wait(DEADLINE) == 0
+    assert WIPE not in heard
+    assert b"running" not in heard

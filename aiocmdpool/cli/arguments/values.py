@@ -83,8 +83,7 @@ def one_input(text: str) -> int:
     """How many inputs a command is given: there is one for each."""
     if text != "1":
         raise argparse.ArgumentTypeError(
-            f"{text!r}: each command is given one input; for several, pack them: xargs -n {text} echo | aiocmdpool run "
-            "--shell 'PROGRAM {}' does where they hold no blanks"
+            f"{text!r}: each command is given one input; for several in one, type xargs -P JOBS -n {text}"
         )
     return 1
 

@@ -54,14 +54,15 @@ def progress_text(snapshot: Snapshot) -> str:
     return f"{count} {snapshot.rate:.1f}/s{eta}{failed}, {snapshot.running} running"
 
 
-def can_show_bar(*, asked: bool) -> bool:
+def can_show_bar(*, asked: bool, shared: bool) -> bool:
     """Whether rich is installed and standard error is a terminal that can erase a line, and that nobody else writes.
 
     Args:
-        asked: Whether somebody wants it even if standard output leads to another program, which may well write there.
+        asked: Whether somebody wants it even if others write there.
+        shared: Whether inputs are typed there. A program that reads our standard output may well write there, too.
     """
     erases = os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
-    return os.isatty(STDERR) and erases and (asked or not _leads_elsewhere(STDOUT)) and has_rich()
+    return os.isatty(STDERR) and erases and (asked or not (shared or _leads_elsewhere(STDOUT))) and has_rich()
 
 
 def _leads_elsewhere(fd: int) -> bool:

@@ -31,7 +31,7 @@ class OutputStream:
     """The reading end of one stream of one command.
 
     The write end, `write_fd`, belongs to the command: the backend duplicates it for the child. Ours is closed by
-    `end` at the latest, so that the end of the pipe can be seen.
+    `end` at the latest, so that the end of the pipe can be seen. Nothing is read before `resume` or `end`.
 
     Args:
         pipe: Its two ends, as `os.pipe` gives them. Both are closed by the end.
@@ -42,6 +42,7 @@ class OutputStream:
             on is read and dropped, so that the command does not wait.
 
     Attributes:
+        write_fd: The write end; -1 once it is closed.
         size: Bytes that came and were taken.
         is_patient: Wait for a slow reader of ours after the command's end. Set to false where the run is being killed.
     """
@@ -64,32 +65,28 @@ class OutputStream:
         self._on_closed: Callable[[], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._drain_timer: asyncio.TimerHandle | None = None
-        self._read_fd, self._write_fd = pipe
+        self._read_fd, self.write_fd = pipe
         os.set_blocking(self._read_fd, False)
         self._paused = False
+        self._watched = False
         self._closed = False
-        self._loop.add_reader(self._read_fd, self._read)
-
-    @property
-    def write_fd(self) -> int:
-        return self._write_fd
 
     def close_write_end(self) -> None:
         """The program has its own, or will never have one. Harmless when repeated."""
-        if self._write_fd >= 0:
-            os.close(self._write_fd)
-            self._write_fd = -1
+        if self.write_fd >= 0:
+            os.close(self.write_fd)
+            self.write_fd = -1
 
     def pause(self) -> None:
         """Read no more for now: the pipe fills, and the command waits."""
-        if not self._paused and not self._closed:
-            self._paused = True
-            self._loop.remove_reader(self._read_fd)
+        self._paused = True
+        self._unwatch()
 
     def resume(self) -> None:
-        """Read on."""
-        if self._paused and not self._closed:
-            self._paused = False
+        """Read as it comes, from now on or again. What is over before that is read at its end."""
+        self._paused = False
+        if not self._watched and not self._closed:
+            self._watched = True
             self._loop.add_reader(self._read_fd, self._read)
 
     def end(self, on_closed: Callable[[], None]) -> None:
@@ -105,6 +102,8 @@ class OutputStream:
             return
         if not self._paused and self._read_all():
             return
+        if not self._paused:
+            self.resume()  # it may not have been watched yet
         self._drain_timer = self._loop.call_later(DRAIN_TIMEOUT, self._give_up)
 
     def _give_up(self) -> None:
@@ -151,8 +150,7 @@ class OutputStream:
         self._closed = True
         if self._drain_timer is not None:
             self._drain_timer.cancel()
-        if not self._paused:
-            self._loop.remove_reader(self._read_fd)
+        self._unwatch()
         os.close(self._read_fd)
         try:
             for piece in self._shape.finish():
@@ -161,6 +159,11 @@ class OutputStream:
             self._fail(error)
         if self._on_closed is not None:  # a program may close its streams long before its end
             self._on_closed()
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._loop.remove_reader(self._read_fd)
 
     def _fail(self, fault: Exception) -> None:
         if not self._is_faulty:
