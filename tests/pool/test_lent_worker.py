@@ -1,6 +1,7 @@
 """The worker of `run`, `execute` and `stream`: one for the process, lent to the loop that asks, nobody's to close."""
 
 import asyncio
+import errno
 import logging
 import os
 import shutil
@@ -20,7 +21,10 @@ from aiocmdpool import ExecutionMode, execute, execute_pipeline, run, stream, sy
 from aiocmdpool.backends import single_commands
 from aiocmdpool.backends.workers import lending
 from aiocmdpool.backends.workers import process as program_module
+from aiocmdpool.backends.workers.crew import Crew
 from aiocmdpool.backends.workers.process import FOLDER
+from aiocmdpool.backends.workers.worker import Worker
+from aiocmdpool.commands.errors import IoError, WorkerLost
 
 PARENT = sh("echo $PPID")  # of a plain command: its worker
 
@@ -112,6 +116,169 @@ def test_it_is_taken_from_a_loop_that_a_thread_has_left_behind():
         for loop in loops:
             loop.close()
     assert len(set(pids)) == 1
+
+
+@pytest.fixture
+def standing(request):
+    """A loop that is run now and then."""
+    loop = request.param()
+    yield loop
+    loop.close()
+
+
+loops = pytest.mark.parametrize(
+    "standing", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"], indirect=True
+)
+
+
+def in_thread(function, *args) -> None:
+    thread = threading.Thread(target=function, args=args)
+    thread.start()
+    thread.join()
+
+
+@loops
+@pytest.mark.parametrize("began_in", ["this_thread", "a_thread_that_is_gone"])
+def test_a_command_of_a_loop_that_stands_still_goes_on(standing, began_in, ready):
+    reading, writing = os.pipe()
+    tasks: list[asyncio.Task] = []
+    workers: set[int] = set()
+
+    async def begin() -> None:
+        command = sh(f"echo $PPID > {ready.path}; cat", stdin=reading)
+        tasks.append(asyncio.create_task(execute(command)))
+        workers.add(int(await ready.wait()))
+        os.close(reading)
+
+    def serve() -> None:
+        standing.run_until_complete(begin())
+
+    serve() if began_in == "this_thread" else in_thread(serve)
+    workers |= {asyncio.run(worker_pid()) for _ in range(3)}
+    assert len(workers) == 2  # one more, and not one each time
+    os.write(writing, b"more\n")
+    os.close(writing)
+    result = standing.run_until_complete(asyncio.wait_for(tasks[0], DYING))
+    assert result.stdout == b"more\n"
+    assert asyncio.run(worker_pid()) in workers
+
+
+@loops
+def test_a_stream_of_a_loop_that_stands_still_goes_on(standing):
+    reading, writing = os.pipe()
+    lines = stream("sh", "-c", "echo first; cat", stdin=reading)
+    assert standing.run_until_complete(anext(lines)) == b"first"
+    os.close(reading)
+    assert asyncio.run(run("echo", "other")).stdout == b"other\n"
+    os.write(writing, b"second\n")
+    os.close(writing)
+
+    async def rest() -> "list[bytes]":
+        return [line async for line in lines]
+
+    assert standing.run_until_complete(asyncio.wait_for(rest(), DYING)) == [b"second"]
+
+
+def no_worker_at_first(monkeypatch) -> "list[object]":
+    lending.end_unused()
+    refused: list[object] = []
+    start = Crew._start_worker
+
+    def refuse_once(crew):
+        if not refused:
+            refused.append(crew)
+            raise WorkerLost("there is none just now")
+        start(crew)
+
+    monkeypatch.setattr(Crew, "_start_worker", refuse_once)
+    return refused
+
+
+def no_descriptors_at_first(monkeypatch) -> "list[object]":
+    refused: list[object] = []
+    submit = Worker._submit
+
+    def refuse_once(worker, command, control):
+        if not refused:
+            refused.append(worker)
+            raise IoError("no descriptors just now", errno=errno.EMFILE, command=command)
+        return submit(worker, command, control)
+
+    monkeypatch.setattr(Worker, "_submit", refuse_once)
+    return refused
+
+
+@loops
+@pytest.mark.parametrize("hindrance", [no_worker_at_first, no_descriptors_at_first])
+def test_a_command_that_waits_to_be_sent_while_its_loop_stands_still_goes_on(standing, hindrance, monkeypatch):
+    asyncio.run(worker_pid())
+    refused = hindrance(monkeypatch)
+    tasks: list[asyncio.Task] = []
+
+    async def begin() -> None:
+        tasks.append(asyncio.create_task(run("echo", "late")))
+        while not refused:
+            await asyncio.sleep(0)
+
+    standing.run_until_complete(begin())
+    assert asyncio.run(run("echo", "other")).stdout == b"other\n"
+    assert standing.run_until_complete(asyncio.wait_for(tasks[0], DYING)).stdout == b"late\n"
+
+
+@loops
+def test_one_that_has_left_a_loop_that_stands_still_is_not_heaped_up(standing, idle):
+    """The pool of a loop that never runs again is taken by the next one, dead worker and all."""
+    rounds = []
+    for _ in range(3):
+        loop = type(standing)()
+        rounds.append(loop)
+        first = loop.run_until_complete(worker_pid())
+        wait_until_dead(children())
+        assert len(lending._lent) == 1
+    assert standing.run_until_complete(worker_pid()) != first
+    assert len(lending._lent) == 1
+    for loop in rounds:
+        assert loop.run_until_complete(asyncio.sleep(0, "it stands as it did")) == "it stands as it did"
+        loop.close()
+
+
+@runners
+def test_a_loop_that_is_closed_while_another_thread_takes_its_worker(runner, monkeypatch, ready):
+    """The one that closes it comes to look whether all is at rest when the other one has already begun a command."""
+    looks, has_taken = threading.Event(), threading.Event()
+    reading, writing = os.pipe()
+    results = []
+    look = lending.LentPool._loop_closed
+
+    def look_late(pool, *args):
+        monkeypatch.undo()
+        looks.set()
+        assert has_taken.wait(DYING)
+        look(pool, *args)
+
+    async def take() -> bytes:
+        task = asyncio.create_task(execute(sh(f"echo > {ready.path}; cat", stdin=reading)))
+        await ready.wait()
+        os.close(reading)
+        has_taken.set()
+        await asyncio.to_thread(first_is_over.wait, DYING)
+        os.write(writing, b"taken\n")
+        os.close(writing)
+        return (await asyncio.wait_for(task, DYING)).stdout
+
+    def second() -> None:
+        assert looks.wait(DYING)
+        results.append(runner(take()))
+
+    monkeypatch.setattr(lending.LentPool, "_loop_closed", look_late)
+    first_is_over = threading.Event()
+    thread = threading.Thread(target=second)
+    thread.start()
+    first = runner(worker_pid())
+    first_is_over.set()
+    thread.join()
+    assert results == [b"taken\n"]
+    assert runner(worker_pid()) == first
 
 
 def test_streams_and_pipelines_have_it_too():

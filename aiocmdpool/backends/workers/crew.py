@@ -150,19 +150,21 @@ class Crew:
         busy = self._closed or self.leaving or self._closers or self._tries_python
         return not busy and all(worker.is_at_rest for worker in self.workers)
 
-    def move(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Belong to another loop from here on, if all is at rest; whether that is so. The other is closed or stands."""
-        if not self.is_at_rest:
-            return False
+    @property
+    def has_dead(self) -> bool:
+        """Whether a worker has left or died, and the loop has not noticed."""
+        return any(worker.remains.is_dead() for worker in self.workers)
+
+    def move(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to another loop from here on. All is at rest, nobody waits, and the other loop is closed or stands."""
         for timer in (self._respawn, self._new_guardian):
             if timer is not None:
                 timer.cancel()
         self._respawn = self._new_guardian = None
-        self._waiters.clear()
+        self._waiters.clear()  # of callers who were cancelled
         self._guardian.move(loop)
         for worker in self.workers:
             worker.move(loop)
-        return True
 
     def close_in_fork(self) -> None:
         """Hold nothing of the parent of this forked process, nor disturb it."""

@@ -1,21 +1,26 @@
 """The worker for single commands: nobody's to close, lent to the loop that asks, and lent on when that loop has ended.
 
     run ── borrow ──┬── the loop has one
-                    ├── one whose loop is closed, or runs no more: it is moved to this loop
+                    ├── one at rest whose loop is closed, or stands still: it is moved to this loop
                     └── a new one: the first of this process, or another loop runs as well
 
 It leaves by itself when nothing has been asked of it for a minute, loop or no loop, and with the process in any case.
+A loop that stands still may run again: what it has asked for goes on, and the worker stays its own until then.
 After a fork the child has none; the parent's is left alone.
 """
 
 import asyncio
 import atexit
 import contextlib
+import functools
 import os
 import sys
 import threading
 
 from aiocmdpool.backends.workers.process_pool import ProcessPool
+from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.loop_end import LoopClosed
 
 IDLE_FOR = 60.0  # seconds
@@ -29,17 +34,35 @@ class LentPool(ProcessPool):
     def __init__(self) -> None:
         super().__init__(1)
         self._thread = 0
+        self._calls = 0
         self._close_watch: LoopClosed | None = None
 
-    def lend(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Lend it to the running loop; whether it is fit for that."""
-        if self._loop is not None and not self._crew.move(loop):
-            return False
+    async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
+        """Run one command; see `ProcessPool.execute`."""
+        self._calls += 1  # whatever it waits for in there, it waits on this loop
+        try:
+            return await super().execute(command, control=control)
+        finally:
+            self._calls -= 1
+
+    def lend(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Lend it to the running loop. It is new, or at rest and free."""
+        if self._loop is not None:
+            self._crew.move(loop)
         self._loop, self._pid, self._thread = loop, os.getpid(), threading.get_ident()
         if self._close_watch is not None:
             self._close_watch.cancel()
-        self._close_watch = LoopClosed(loop, self._loop_closed)
-        return True
+        self._close_watch = LoopClosed(loop, functools.partial(self._loop_closed, loop))
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nobody waits for anything of it; its worker may have left."""
+        return self._calls == 0 and self._crew.is_at_rest
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether another loop would gain by it: it is at rest, and its worker is there."""
+        return self.is_at_rest and not self._crew.has_dead
 
     @property
     def is_free(self) -> bool:
@@ -50,12 +73,15 @@ class LentPool(ProcessPool):
         is_here_or_gone = self._thread == threading.get_ident() or self._thread not in sys._current_frames()
         return is_here_or_gone and not loop.is_running()
 
-    def _loop_closed(self) -> None:
+    def _loop_closed(self, loop: asyncio.AbstractEventLoop) -> None:
         """End what the loop has left running: there is nobody whose it could be."""
-        if os.getpid() == self._pid and not self._crew.is_at_rest:
-            if self._loop is not None:
-                _lent.pop(self._loop, None)
-            self.end_soon()
+        if os.getpid() != self._pid:
+            return
+        with _lock:
+            # Another thread may have seen that it is closed, and have lent this on, before this one comes here.
+            if self._loop is loop and not self._closed and not self.is_of_use:
+                _lent.pop(loop, None)
+                self.end_soon()
 
     def end_soon(self) -> None:
         """End it in a thread: that may block, and nobody waits for it."""
@@ -65,7 +91,7 @@ class LentPool(ProcessPool):
             thread.start()
 
     def end(self) -> None:
-        """End it. Its loop is closed or stands still. Blocks."""
+        """End it. Its loop is closed: one that stands still would stumble over it when it runs again. Blocks."""
         self._closed = True
         self._crew.abandon()
         self._ledger.close()
@@ -91,20 +117,36 @@ def borrow() -> LentPool:
 
 def _lend(loop: asyncio.AbstractEventLoop) -> LentPool:
     with _lock:
-        lent: LentPool | None = None
+        if loop in _lent:  # another thread was about to take it, and has put it back
+            return _lent[loop]
+        at_rest = []
         for owner, pool in list(_lent.items()):
-            if not pool.is_free or (lent is not None and pool._crew.is_at_rest):
-                continue  # in use, or kept for the next loop
-            del _lent[owner]
-            if lent is None and pool.lend(loop):
-                lent = pool
-            else:
+            if not pool.is_free:
+                continue
+            if owner.is_closed() and not pool.is_of_use:
+                del _lent[owner]
                 pool.end_soon()
-        if lent is None:
-            lent = LentPool()
-            lent.lend(loop)
-        _lent[loop] = lent
+            elif pool.is_at_rest:
+                at_rest.append((owner, pool))
+        # Those whose worker has left are taken, too: so there are never more than were in use at one time.
+        at_rest.sort(key=lambda each: not each[1].is_of_use)
+        for owner, pool in at_rest:
+            if _take(owner, pool, loop):
+                return pool
+        lent = _lent[loop] = LentPool()
+        lent.lend(loop)
         return lent
+
+
+def _take(owner: asyncio.AbstractEventLoop, pool: LentPool, loop: asyncio.AbstractEventLoop) -> bool:
+    """Lend a pool from one loop to another; whether that may be."""
+    del _lent[owner]  # first: if another thread runs it from here on, either it misses the pool, or it is seen below
+    if pool.is_free and pool.is_at_rest:
+        pool.lend(loop)
+        _lent[loop] = pool
+        return True
+    _lent[owner] = pool
+    return False
 
 
 async def give_up() -> None:

@@ -142,8 +142,8 @@ class Worker:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether it can be moved: it is alive, and nobody waits for anything of it."""
-        return self.usable and not self._pending and self._program.connection.is_at_rest and not self.remains.is_dead()
+        """Whether it can be moved: nobody waits for anything of it, and it is alive as far as its loop knows."""
+        return self.usable and not self._pending and self._program.connection.is_at_rest
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
         """Belong to another loop from here on; it is at rest, and so is its loop."""
