@@ -6,7 +6,7 @@ from typing import Literal, Unpack
 from aiocmdpool.backends.config import ExecutionMode
 from aiocmdpool.backends.single_commands import SingleCommands
 from aiocmdpool.commands.command import CommandConfig, CommandOptions, Stdio, StrOrBytesPath
-from aiocmdpool.commands.pipeline import Pipeline, PipelineResult
+from aiocmdpool.commands.pipeline import Pipeline, PipelineResult, check_command, check_pipeline
 from aiocmdpool.live.controlled import ControlledExecutor
 from aiocmdpool.live.output_stream import DEFAULT_MAX_LINE
 from aiocmdpool.live.pipeline_run import run_pipeline
@@ -32,11 +32,13 @@ async def stream_command(
     Raises:
         NonZeroExit: After the last line, if it failed and the command says `check`.
         LineTooLong: See `long_lines`.
+        ConfigError: It is no command.
         ExecuteError: See `CommandExecutor.execute`.
 
     Ownership: leaving the iteration ends the program. After a `break`, that happens when the iterator is closed: use
     `contextlib.aclosing` to have it at once.
     """
+    check_command(command)
     if command.stdin is Stdio.NULL:
         command = command.with_stdin(b"")
     async with open_process(executor or SingleCommands(), command, streams=("stdout",)) as process:
@@ -79,6 +81,8 @@ async def execute_pipeline(pipeline: Pipeline, *, executor: ControlledExecutor |
         >>> int(result.text())
 
     Raises:
+        ConfigError: It is no pipeline.
         ExecuteError: See there.
     """
+    check_pipeline(pipeline)
     return await run_pipeline(executor or SingleCommands(), pipeline)

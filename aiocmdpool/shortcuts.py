@@ -5,6 +5,7 @@ from typing import Unpack
 from aiocmdpool.backends.config import ExecutionMode
 from aiocmdpool.backends.single_commands import SingleCommands
 from aiocmdpool.commands.command import CommandConfig, CommandOptions, StrOrBytesPath
+from aiocmdpool.commands.pipeline import check_command
 from aiocmdpool.commands.result import CommandResult
 
 
@@ -17,11 +18,14 @@ async def execute(command: CommandConfig, *, mode: ExecutionMode = ExecutionMode
         command: What to run.
         mode: `PROCESS_POOL`: in a worker that this process keeps for single commands; it starts with the first one and
             leaves after a minute without any. Where none can be started, and with `PROCESS`: as a child of this
-            process, which outlives it if it is killed.
+            process, which outlives it if it is killed. The worker is a child of this process, too: `os.wait()` and
+            `os.waitpid(-1, …)` of a host that waits for any child may return it; with `PROCESS` there is none.
 
     Raises:
+        ConfigError: It is no command, or no mode.
         ExecuteError: See `CommandExecutor.execute`.
     """
+    check_command(command)
     return await SingleCommands().in_mode(mode).execute(command)
 
 

@@ -8,6 +8,7 @@ from aiocmdpool.backends.child.process import ProcessBackend
 from aiocmdpool.backends.child.thread import ThreadBackend
 from aiocmdpool.backends.config import ExecutionMode
 from aiocmdpool.backends.workers import lending
+from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import PoolClosed, WorkerLost
 from aiocmdpool.commands.result import CommandResult
@@ -41,14 +42,19 @@ class SingleCommands:
         self._closed = False
 
     def in_mode(self, mode: ExecutionMode) -> ControlledExecutor:
-        """Return what runs commands in a mode; by any but `PROCESS_POOL`, nothing resident is started or used."""
+        """Return what runs commands in a mode; by any but `PROCESS_POOL`, nothing resident is started or used.
+
+        Raises:
+            ConfigError: It is no mode.
+        """
+        if mode is ExecutionMode.PROCESS_POOL:
+            return self
+        validate.instance_of(ExecutionMode)("mode", mode)
         if mode is ExecutionMode.PROCESS:
             self._children = self._children or ProcessBackend()
             return self._children
-        if mode is ExecutionMode.THREAD:
-            self._threads = self._threads or ThreadBackend()
-            return self._threads
-        return self
+        self._threads = self._threads or ThreadBackend()
+        return self._threads
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run one command; the contract is that of `CommandExecutor.execute`."""

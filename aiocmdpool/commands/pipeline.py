@@ -70,6 +70,39 @@ class Pipeline:
         return " | ".join(stage.display() for stage in self.stages)
 
 
+def check_command(value: object) -> None:
+    """Refuse what is no command.
+
+    Raises:
+        ConfigError: It is something else; the message says what to use for it.
+    """
+    if not isinstance(value, CommandConfig):
+        kind, instead = type(value).__name__, "use run(program, *args), or give a CommandConfig"
+        if isinstance(value, str):
+            instead += "; CommandConfig.shell(line) runs a line of shell"
+        elif isinstance(value, Pipeline):
+            instead = "use execute_pipeline"
+        raise ConfigError(
+            f"command: {validate.shown(value)} is a {kind}, not a CommandConfig; {instead}", field="command"
+        )
+
+
+def check_pipeline(value: object) -> None:
+    """Refuse what is no pipeline.
+
+    Raises:
+        ConfigError: It is something else; the message says what to use for it.
+    """
+    if not isinstance(value, Pipeline):
+        instead = "join commands: CommandConfig(…) | CommandConfig(…)"
+        if isinstance(value, CommandConfig):
+            instead = "use execute for one command"
+        elif isinstance(value, str):
+            instead += "; or use execute, with CommandConfig.shell(line)"
+        message = f"pipeline: {validate.shown(value)} is a {type(value).__name__}, not a Pipeline; {instead}"
+        raise ConfigError(message, field="pipeline")
+
+
 def _must_be(stage: CommandConfig, name: str, value: object, instead: str) -> None:
     if getattr(stage, name) != value:
         message = f"{name}: {getattr(stage, name)!r} makes no sense in {stage.display()}, where it is {instead}"

@@ -4,6 +4,7 @@ from typing import Unpack
 
 from aiocmdpool.backends.config import ExecutionMode
 from aiocmdpool.commands.command import CommandConfig, CommandOptions, StrOrBytesPath
+from aiocmdpool.commands.pipeline import check_command
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.sync.calls import Call
 from aiocmdpool.sync.no_loop import check_no_loop
@@ -23,9 +24,11 @@ def execute(command: CommandConfig, *, mode: ExecutionMode = ExecutionMode.PROCE
     and reaped.
 
     Raises:
+        ConfigError: It is no command, or no mode.
         ExecuteError: See `CommandExecutor.execute`; also if an event loop runs in this thread.
     """
     check_no_loop("execute")
+    check_command(command)
     return _execute(command, mode)
 
 

@@ -1,10 +1,23 @@
 """Values that nothing can do anything with: each is a `ConfigError` with a message, whatever its size."""
 
+import asyncio
 import math
 
 import pytest
 
-from aiocmdpool import CommandConfig, CommandPool, ConfigError, ProcessPool
+from aiocmdpool import (
+    CommandConfig,
+    CommandPool,
+    ConfigError,
+    ExecutionConfig,
+    ProcessPool,
+    execute,
+    execute_pipeline,
+    run,
+    stream,
+    stream_command,
+    sync,
+)
 from aiocmdpool.commands.command import ResourceLimits
 from aiocmdpool.commands.pipeline import Pipeline
 from aiocmdpool.policies import Admission, Backoff, CircuitBreaker, RateLimit, Retry
@@ -86,3 +99,59 @@ def test_a_limit_that_no_kernel_takes_is_refused(field):
     with pytest.raises(ConfigError, match=field):
         ResourceLimits(**{field: 10**400})
     assert getattr(ResourceLimits(**{field: 2**63 - 1}), field) == 2**63 - 1
+
+
+TWO_JOINED = TWO[0] | TWO[1]
+NO_COMMANDS = {
+    "ls -l": "use run(program, *args), or give a CommandConfig; CommandConfig.shell(line) runs a line of shell",
+    ("ls", "-l"): "use run(program, *args), or give a CommandConfig",
+    TWO_JOINED: "use execute_pipeline",
+    None: "use run(program, *args), or give a CommandConfig",
+}
+TAKES_A_COMMAND = {
+    "execute": lambda value: asyncio.run(execute(value)),
+    "stream_command": lambda value: asyncio.run(anext(stream_command(value))),
+    "sync": sync.execute,
+}
+NO_PIPELINES = {
+    "a | b": "join commands: CommandConfig(…) | CommandConfig(…); or use execute, with CommandConfig.shell(line)",
+    TWO[0]: "use execute for one command",
+    TWO: "join commands: CommandConfig(…) | CommandConfig(…)",
+}
+TAKES_A_MODE = {
+    "execute": lambda value: asyncio.run(execute(CommandConfig("true"), mode=value)),
+    "run": lambda value: asyncio.run(run("true", mode=value)),
+    "stream": lambda value: stream("true", mode=value),
+    "sync.execute": lambda value: sync.execute(CommandConfig("true"), mode=value),
+    "sync.run": lambda value: sync.run("true", mode=value),
+}
+
+
+@pytest.mark.parametrize("value", NO_COMMANDS, ids=repr)
+@pytest.mark.parametrize("where", TAKES_A_COMMAND)
+def test_what_is_no_command_is_refused_with_what_to_use(where, value):
+    with pytest.raises(ConfigError) as caught:
+        TAKES_A_COMMAND[where](value)
+    assert caught.value.field == "command"
+    assert str(caught.value).endswith(f" is a {type(value).__name__}, not a CommandConfig; {NO_COMMANDS[value]}")
+
+
+@pytest.mark.parametrize("value", NO_PIPELINES, ids=repr)
+def test_what_is_no_pipeline_is_refused_with_what_to_use(value):
+    with pytest.raises(ConfigError) as caught:
+        asyncio.run(execute_pipeline(value))
+    assert caught.value.field == "pipeline"
+    assert str(caught.value).endswith(f" is a {type(value).__name__}, not a Pipeline; {NO_PIPELINES[value]}")
+
+
+@pytest.mark.parametrize("value", ["process", "PROCESS", 7, None])
+@pytest.mark.parametrize("where", TAKES_A_MODE)
+def test_what_is_no_mode_is_refused_as_in_a_configuration(where, value):
+    with pytest.raises(ConfigError) as expected:
+        ExecutionConfig(mode=value)
+    try:
+        with pytest.raises(ConfigError) as caught:
+            TAKES_A_MODE[where](value)
+    finally:
+        sync.shutdown()
+    assert (str(caught.value), caught.value.field) == (str(expected.value), "mode")
