@@ -10,7 +10,14 @@ import subprocess
 from collections.abc import Iterable
 
 from aiocmdpool.commands.command import CommandConfig, Stdio
-from aiocmdpool.standalone.kernel.files import CREATE, are_one_file, is_fifo, names_own_process, open_at_once
+from aiocmdpool.standalone.kernel.files import (
+    CREATE,
+    are_one_file,
+    is_fifo,
+    leads_to_own_process,
+    names_own_process,
+    open_at_once,
+)
 from aiocmdpool.system.fork import keep_from_forks
 
 
@@ -91,10 +98,14 @@ class ChildStdio:
         return subprocess.DEVNULL, -1
 
     def _open(self, name: str, path: pathlib.Path, flags: int) -> int:
-        if (flags == os.O_RDONLY or self._waits_to_write) and is_fifo(os.fsencode(path)):
+        where = os.fsencode(path)
+        # What this process has open itself, such as the pipe that is its stdout, waits for nobody; and for the launcher
+        # such a path means another file.
+        may_wait = (flags == os.O_RDONLY or self._waits_to_write) and is_fifo(where)
+        if may_wait and not leads_to_own_process(where):
             self.waiting[name] = path
             return subprocess.DEVNULL
-        fd = open_path(os.fsencode(path), flags)
+        fd = open_path(where, flags)
         self._child_ends.append(fd)
         return fd
 

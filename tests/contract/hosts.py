@@ -54,6 +54,15 @@ async def inherit_nothing(make: Make, report: str) -> None:
         await backend.execute(sh(script, report, **everything))
 
 
+async def own_streams_by_path(make: Make, seconds: str) -> None:
+    """Copy the own stdin to the own stdout, by their paths; then say that path on each of its other names."""
+    deadline = float(seconds) or None
+    async with make() as backend:
+        await backend.execute(CommandConfig("cat", stdin=Path("/dev/stdin"), stdout="/dev/stdout", timeout=deadline))
+        for path in ("/dev/fd/1", "/proc/self/fd/1", "/dev/stderr"):
+            await backend.execute(CommandConfig("echo", [path], stdout=path, timeout=deadline))
+
+
 async def large_output(make: Make, path: str) -> None:
     """Print whether output of some sizes comes whole, and how a program ends that writes a file."""
     whole = []

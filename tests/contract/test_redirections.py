@@ -19,7 +19,7 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import CommandTimeout, IoError
 
 from .loops import LOOPS
-from .support import FOREVER, HOST_DEADLINE, adopting, host_argv, host_environment, outcome, pattern, sh
+from .support import FOREVER, HOST_DEADLINE, adopting, host_argv, host_environment, outcome, pattern, run_host, sh
 
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="looks through /proc")
 
@@ -140,6 +140,28 @@ async def test_a_path_to_a_descriptor_is_that_of_the_host(backend, tmp_path, way
             output, source = ways_to(out.fileno(), names[0])[way], ways_to(into.fileno(), names[1])[way]
             await backend.execute(sh("cat; echo err >&2", stdin=Path(source), stdout=output, stderr=output))
             assert (tmp_path / "out").read_bytes() == b"input\nerr\n"
+
+
+@linux
+@pytest.mark.parametrize("timeout", [None, FOREVER])
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_path_to_a_pipe_of_the_host_waits_for_nobody(backend, tmp_path, way, timeout):
+    """It has no other end to wait for; and for whoever else opens the path it is another file, or none."""
+    (tmp_path / "in").mkdir()
+    (source, full), (out, target) = os.pipe(), os.pipe()
+    with open(source, "rb"), open(full, "wb", buffering=0) as into, open(out, "rb") as got, open(target, "wb") as last:
+        into.write(b"input\n")
+        paths = {"stdin": Path(ways_to(source, tmp_path / "in")[way]), "stdout": ways_to(target, tmp_path)[way]}
+        await backend.execute(sh("read line; echo $line", **paths, timeout=timeout))
+        last.close()
+        assert got.read() == b"input\n"
+
+
+@linux
+@pytest.mark.parametrize("timeout", [0, FOREVER])
+def test_paths_of_standard_streams_that_are_pipes_are_those_of_the_host(backend_name, timeout):
+    host = run_host("own_streams_by_path", backend_name, "asyncio", timeout, input="input\n", stderr=subprocess.STDOUT)
+    assert host.stdout.split() == ["input", "/dev/fd/1", "/proc/self/fd/1", "/dev/stderr"]
 
 
 @linux
