@@ -10,7 +10,7 @@ import subprocess
 from typing import NamedTuple
 
 import aiocmdpool.standalone
-from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import IoError
 from aiocmdpool.commands.run_control import ChildSetup
 from aiocmdpool.standalone.kernel.launcher import EXEC, NESTED, lc_ctype_of
@@ -93,6 +93,8 @@ def launch(
     """
     settings = launcher_settings(command)
     settings |= {name: os.fsencode(path).hex() for name, path in stdio.waiting.items()}  # a name may hold a newline
+    if "stdout" in stdio.waiting and command.stderr is Stdio.MERGED:
+        settings["merged"] = ""  # what Popen has merged is the stream before that
     passed: tuple[int, ...] = ()
     if setup is not None:
         settings |= setup._replace(new_session=False, pass_fds=()).settings()  # Popen does these

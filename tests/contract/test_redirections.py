@@ -15,7 +15,7 @@ import pytest
 
 from aiocmdpool import ProcessPool
 from aiocmdpool.backends.workers.private import _owners
-from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import CommandTimeout, IoError
 
 from .loops import LOOPS
@@ -66,6 +66,20 @@ async def test_a_fifo_for_output_waits_for_its_reader_within_the_deadline(backen
     await asyncio.to_thread(reader.join)
     assert reader.data == {"stdout": b"out\n", "stderr": b"err\n"}[stream]
     assert (result.returncode, getattr(result, stream)) == (0, None)
+
+
+@pytest.mark.parametrize("timeout", [None, FOREVER])
+@pytest.mark.parametrize("stderr", ["merged", "path", "link"])
+async def test_both_streams_go_to_one_fifo(backend, fifo, stderr, timeout):
+    (fifo.parent / "link").symlink_to(fifo)
+    target = {"merged": Stdio.MERGED, "path": fifo, "link": fifo.parent / "link"}[stderr]
+    keeps_it_open = os.open(fifo, os.O_RDWR)  # without a timeout there has to be a reader
+    try:
+        result = await backend.execute(sh("echo out; echo err >&2", stdout=fifo, stderr=target, timeout=timeout))
+        assert os.read(keeps_it_open, 100) == b"out\nerr\n"
+    finally:
+        os.close(keeps_it_open)
+    assert (result.returncode, result.stdout, result.stderr) == (0, None, None)
 
 
 @pytest.mark.parametrize("stream", ["stdin", "stdout"])

@@ -126,6 +126,8 @@ def prepare(settings: "dict[str, str]", report) -> None:  # type: ignore[no-unty
         if name in settings:
             report(name)
             open_stream(name, settings[name])
+    if "merged" in settings:
+        os.dup2(1, 2)
     if "cgroup" in settings:
         report("cgroup")
         leave_control_group(settings["cgroup"])
