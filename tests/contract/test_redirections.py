@@ -157,6 +157,20 @@ async def test_a_path_to_a_descriptor_is_that_of_the_host(backend, tmp_path, way
 
 
 @linux
+@pytest.mark.parametrize("first", ["stdout", "stderr"])
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_file_and_a_descriptor_of_it_are_one_open_file(backend, tmp_path, way, first):
+    (tmp_path / "both").write_bytes(b"from before")
+    second = {"stdout": "stderr", "stderr": "stdout"}[first]
+    with (tmp_path / "both").open("rb") as file:
+        streams = {first: ways_to(file.fileno(), tmp_path)[way], second: tmp_path / "both"}
+        for _ in range(2):  # a worker opens it in one way at first, in another later
+            await backend.execute(sh("for i in 1 2 3; do echo o$i; echo e$i >&2; done", **streams))
+            assert file.read() == b"o1\ne1\no2\ne2\no3\ne3\n"
+            file.seek(0)
+
+
+@linux
 @pytest.mark.parametrize("timeout", [None, FOREVER])
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_path_to_a_pipe_of_the_host_waits_for_nobody(backend, tmp_path, way, timeout):

@@ -126,7 +126,8 @@ class Request:
             if name not in self._here and not names_own_process(path):
                 paths[_STANDARD[name]] = path
                 return messages.PATH
-            stream = self._open_here(name, path)
+            self.descriptors.append(self._open_here(name, path))
+            return messages.OPENED
         if isinstance(stream, bytes):
             if not stream:
                 return messages.NULL

@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROTOCOL_VERSION = 6  # to be raised with any change of the frames, their payloads or the worker's command line
+PROTOCOL_VERSION = 7  # to be raised with any change of the frames, their payloads or the worker's command line
 
 COOKIE_SIZE = 16  # bytes
 IDLE_STATUS = 86  # how a worker exits that nobody has asked anything for long: what it has not read has not begun

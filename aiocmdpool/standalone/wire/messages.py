@@ -6,8 +6,8 @@ Plain classes with slots, for the sake of the worker: importing `typing` would c
 
 import struct
 
-# Where a standard stream leads.
-NULL, CAPTURE, PATH, DESCRIPTOR, MERGED, DATA = range(6)
+# Where a standard stream leads; OPENED is a descriptor of a path that the host has opened.
+NULL, CAPTURE, PATH, DESCRIPTOR, MERGED, DATA, OPENED = range(7)
 
 # What happens at the output limit.
 FAIL, KEEP_HEAD, KEEP_TAIL = range(3)

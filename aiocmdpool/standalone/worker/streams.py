@@ -4,7 +4,7 @@ import errno
 import os
 
 from ..kernel.files import CREATE, are_one_file, is_fifo, leads_to_own_process, open_at_once
-from ..wire.messages import CAPTURE, DATA, DESCRIPTOR, MERGED, OF_HOST, PATH, Start
+from ..wire.messages import CAPTURE, DATA, DESCRIPTOR, MERGED, OF_HOST, OPENED, PATH, Start
 
 NAMES = ("stdin", "stdout", "stderr")
 
@@ -39,7 +39,16 @@ class Streams:
         StreamFailure: Something could not be opened; nothing stays open then.
     """
 
-    __slots__ = ("_merged", "_theirs", "_unopened", "_waits_to_write", "fds", "stderr_pipe", "stdout_pipe")
+    __slots__ = (
+        "_are_paths",
+        "_merged",
+        "_theirs",
+        "_unopened",
+        "_waits_to_write",
+        "fds",
+        "stderr_pipe",
+        "stdout_pipe",
+    )
 
     def __init__(self, request: Start, handed_over: "list[int]", null: int, later: bool = False) -> None:
         self._theirs: list[int] = []
@@ -47,6 +56,7 @@ class Streams:
         self.stdout_pipe = self.stderr_pipe = -1
         self.fds = [null, null, null]
         self._merged = request.stderr == MERGED
+        self._are_paths = request.stdout in (PATH, OPENED) and request.stderr in (PATH, OPENED)
         self._waits_to_write = request.timeout >= 0  # a program may never be read, so not without a deadline
         stream = 0
         try:
@@ -75,7 +85,7 @@ class Streams:
             return read_end
         if request.stdin == PATH:
             self._unopened.append((0, request.paths[0], os.O_RDONLY))
-        return int(next(given)) if request.stdin == DESCRIPTOR else null
+        return int(next(given)) if request.stdin in (DESCRIPTOR, OPENED) else null
 
     def _output(  # type: ignore[no-untyped-def]
         self, stream: int, target: int, path: bytes, given, null: int
@@ -87,7 +97,7 @@ class Streams:
             return write_end, read_end
         if target == PATH:
             self._unopened.append((stream, path, CREATE))
-        return int(next(given)) if target == DESCRIPTOR else null, -1
+        return int(next(given)) if target in (DESCRIPTOR, OPENED) else null, -1
 
     def _open_known_paths(self) -> None:
         """Open the streams that are files, from a process that nothing may hold."""
@@ -122,14 +132,13 @@ class Streams:
         return stream == 0 or self._waits_to_write
 
     def _keep(self, stream: int, fd: int) -> None:
-        """Take a file that has been opened for a stream. Opened twice, one stream would overwrite the other."""
+        """Take a file that has been opened for a stream."""
         self._theirs.append(fd)
         self.fds[stream] = fd
-        if stream == 2 and self._unopened[-2:-1] and self._unopened[-2][0] == 1 and are_one_file(self.fds[1], fd):
-            self.fds[2] = self.fds[1]
 
     def _opened_all(self) -> None:
-        if self._merged:
+        """Opened twice, one stream would overwrite the other."""
+        if self._merged or (self._are_paths and are_one_file(self.fds[1], self.fds[2])):
             self.fds[2] = self.fds[1]
         self._unopened.clear()
 
