@@ -105,16 +105,22 @@ class Notes:
         """Take what was read."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            word, *fields = line.split(b" ", 4)
-            if word == b"worker":
-                self.workers[int(fields[0])] = Worker(int(fields[1]), fields[2], os.fsdecode(fields[3]))
-            elif word == b"gone":
-                self.workers.pop(int(fields[0]), None)
-            elif word == b"left":
-                self._forget_the_dead()
-                self.left[int(fields[0])] = int(fields[1])
-            elif word == b"bye":
-                self.all_is_well = True
+            try:
+                self._take(line)
+            except (ValueError, LookupError):  # it is no note: somebody else has found the pipe
+                continue
+
+    def _take(self, line: bytes) -> None:
+        word, *fields = line.split(b" ", 4)
+        if word == b"worker":
+            self.workers[int(fields[0])] = Worker(int(fields[1]), fields[2], os.fsdecode(fields[3]))
+        elif word == b"gone":
+            self.workers.pop(int(fields[0]), None)
+        elif word == b"left":
+            self._forget_the_dead()
+            self.left[int(fields[0])] = int(fields[1])
+        elif word == b"bye":
+            self.all_is_well = True
 
     def _forget_the_dead(self) -> None:
         if len(self.left) < MAX_LEFT:

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.standalone.kernel.files import (
     CREATE,
+    MOST_LINKS,
     are_one_file,
     is_fifo,
-    leads_to_own_process,
-    names_own_process,
+    leads_to_process,
     open_at_once,
 )
 from aiocmdpool.system.fork import keep_from_forks
@@ -102,7 +102,7 @@ class ChildStdio:
         # What this process has open itself, such as the pipe that is its stdout, waits for nobody; and for the launcher
         # such a path means another file.
         may_wait = (flags == os.O_RDONLY or self._waits_to_write) and is_fifo(where)
-        if may_wait and not leads_to_own_process(where):
+        if may_wait and not leads_to_process(where):
             self.waiting[name] = path
             return subprocess.DEVNULL
         fd = open_path(where, flags)
@@ -150,13 +150,17 @@ def _is_anonymous(number: int) -> bool:
 
 
 def _named_descriptor(path: bytes) -> int:
-    """The number of the descriptor of this process that a path names; -1 if it names none."""
-    path = b"/" + path.lstrip(b"/")
-    if path in _STANDARD:
-        return _STANDARD.index(path)
-    number = os.path.basename(path)
-    is_named = names_own_process(path) and os.path.basename(os.path.dirname(path)) == b"fd"
-    return int(number) if is_named and number.isdigit() else -1
+    """The number of the descriptor of this process that a path, with its links, names; -1 if it names none."""
+    for _ in range(MOST_LINKS):
+        folder, name = os.path.split(path)
+        folder = os.path.realpath(folder)
+        if name.isdigit() and folder.startswith(b"/proc/%d/" % os.getpid()) and folder.endswith(b"/fd"):
+            return int(name)
+        try:
+            path = os.path.join(folder, os.readlink(os.path.join(folder, name)))
+        except OSError:  # it is no link
+            return -1
+    return -1
 
 
 _STANDARD = (b"/dev/stdin", b"/dev/stdout", b"/dev/stderr")

@@ -242,15 +242,55 @@ def test_a_host_that_may_not_write_files_gets_all_output(backend_name, loop, lim
 
 
 @linux
-async def test_what_is_between_host_and_workers_is_no_file_for_a_program():
+async def test_what_is_between_host_and_workers_is_no_file_for_a_program(tmp_path):
     """A path may name any descriptor of the host, also those that it does not know of."""
     async with ProcessPool(1) as pool:
         await pool.execute(CommandConfig("true"))
         private = [fd for owner in _owners for fd in owner.private() if fd >= 0 and stat.S_IFMT(os.fstat(fd).st_mode)]
         assert len(private) > 3
+        (tmp_path / "me").symlink_to(f"/proc/{os.getpid()}/fd")
         for fd in private:
-            for options in ({"stdout": f"/dev/fd/{fd}"}, {"stdin": Path(f"/proc/self/fd/{fd}")}):
+            for options in (
+                {"stdout": f"/dev/fd/{fd}"},
+                {"stdin": Path(f"/proc/self/fd/{fd}")},
+                {"stdout": f"/proc/{os.getpid()}/fd/{fd}"},
+                {"stderr": f"/proc/{os.getpid()}/task/{os.getpid()}/fd/{fd}"},
+                {"stdin": tmp_path / "me" / str(fd)},
+            ):
                 error = await outcome(pool.execute(CommandConfig("true", **options)))
                 assert (type(error), error.errno) == (IoError, errno.EACCES)
         assert (await pool.execute(CommandConfig("echo", ["fine"]))).stdout == b"fine\n"
         assert pool.statistics().lost == 0
+
+
+@linux
+@pytest.mark.parametrize("way", ["itself", "link", "folder"])
+async def test_what_workers_and_their_guardian_have_is_no_file_for_a_program(tmp_path, way):
+    async with ProcessPool(1) as pool:
+        guardian = pool._crew._guardian
+        for _ in range(1000):  # it says its pid when it likes
+            await pool.execute(CommandConfig("true"))
+            if guardian.pid:
+                break
+        servants = [*pool.statistics().pids, guardian.pid]
+        assert len(servants) == 2
+        assert all(servants)
+        for pid in servants:
+            (tmp_path / str(pid)).symlink_to(f"/proc/{pid}/fd")
+            for fd in range(12):
+                (tmp_path / f"{pid}.{fd}").symlink_to(f"/proc/{pid}/fd/{fd}")
+                names = {"itself": f"/proc/{pid}/fd/{fd}", "link": f"{pid}.{fd}", "folder": f"{pid}/{fd}"}
+                for stream in ("stdin", "stdout"):
+                    error = await outcome(pool.execute(CommandConfig("true", **{stream: tmp_path / names[way]})))
+                    assert (type(error), getattr(error, "errno", None)) == (IoError, errno.EACCES), (pid, fd, stream)
+        assert [*pool.statistics().pids, guardian.pid] == servants
+
+
+@linux
+async def test_the_descriptor_of_another_process_is_a_file_as_any_other(backend, tmp_path):
+    other = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with other:
+        for _ in range(2):
+            await backend.execute(CommandConfig("echo", ["out"], stdout=f"/proc/{other.pid}/fd/1", timeout=FOREVER))
+            assert other.stdout.readline() == b"out\n"
+        other.stdin.close()

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from contract.support import HOST_DEADLINE, host_environment, is_dead
 
+from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.standalone import guardian
 from aiocmdpool.standalone.kernel import processes as procs
@@ -234,6 +235,31 @@ def test_many_daemons_that_have_ended_are_forgotten():
         notes.feed(b"left %d 1\n" % (2**22 + 1 + number))
     assert len(notes.left) <= guardian.MAX_LEFT
     assert notes.left[os.getpid()] == own
+
+
+def test_what_is_no_note_is_passed_over():
+    notes = guardian.Notes()
+    notes.feed(b"AAAA\nworker\nworker x y z \nleft 1\nleft a 2\n\xff\n\ngone\ngone ?\nworker 10 20 cookie \n")
+    assert (list(notes.workers), notes.left, notes.all_is_well) == ([10], {}, False)
+
+
+@pytest.mark.parametrize("garbage", [b"AAAA", b"-1\n", b"\n", b"\xff\n7\n"])
+async def test_what_is_no_pid_does_not_hold_up_the_host(garbage):
+    with contextlib.ExitStack() as theirs:
+        watched = Guardian(pytest.fail)
+        *_, alive = watched.descriptors(theirs)
+        try:
+            os.write(alive, garbage)
+            watched._heard()
+            assert watched.pid == 0
+            os.write(alive, b"2147483647\n")
+            watched._heard()
+            os.write(alive, garbage)
+            watched._heard()
+            assert watched.pid == 2147483647
+        finally:
+            watched._unwatch()
+            watched.abandon()
 
 
 @pytest.mark.parametrize("is_another", [False, True])

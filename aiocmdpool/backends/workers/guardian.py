@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from aiocmdpool.backends.workers.private import keep_private
+from aiocmdpool.backends.workers.private import keep_out_of, keep_private
 from aiocmdpool.standalone import guardian
 from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.system.launch import above_standard
@@ -40,6 +40,7 @@ class Guardian:
         self._retired = False
         self.pid = 0
         """0 until it has said its pid, and after its death."""
+        keep_out_of(self)
         weakref.finalize(self, self._handles.close).atexit = False
 
     @property
@@ -132,7 +133,10 @@ class Guardian:
         except BlockingIOError:
             return
         if word:
-            self.pid = int(word)
+            pid = word.split(b"\n")[0]
+            if self.pid or not pid.isdigit():  # somebody else has found this pipe
+                return
+            self.pid = int(pid)
             if self._is_another:  # another may have read the notes
                 self._unwritten.clear()
                 for note in (*self._left.values(), *self._workers.values()):

@@ -11,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import Iterable
 
-from aiocmdpool.backends.workers.private import keep_private
+from aiocmdpool.backends.workers.private import keep_out_of, keep_private
 from aiocmdpool.commands.result import KillTier
 from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel import processes as procs
@@ -41,6 +41,7 @@ class Remains:
         self._passing = passing
         self._left_alone: set[tuple[int, int]] = set()  # pid and start
         keep_private(self)
+        keep_out_of(self)
 
     def private(self) -> Iterable[int]:
         """For `keep_private`."""

@@ -6,10 +6,10 @@ import os
 import pathlib
 from collections.abc import Iterable, Mapping
 
-from aiocmdpool.backends.workers.private import is_private
+from aiocmdpool.backends.workers.private import is_in_servant, is_private
 from aiocmdpool.commands.command import CommandConfig, OutputPolicy, Stdio
 from aiocmdpool.commands.run_control import ChildSetup, RunControl
-from aiocmdpool.standalone.kernel.files import CREATE, are_one_file, names_own_process
+from aiocmdpool.standalone.kernel.files import CREATE, are_one_file, names_process
 from aiocmdpool.standalone.wire import messages
 from aiocmdpool.standalone.wire.frames import START, encode
 from aiocmdpool.system.environment import current_environment
@@ -123,7 +123,7 @@ class Request:
             stream = standard
         if isinstance(stream, pathlib.Path):
             path = os.fsencode(stream)
-            if name not in self._here and not names_own_process(path):
+            if name not in self._here and not names_process(path):
                 paths[_STANDARD[name]] = path
                 return messages.PATH
             self.descriptors.append(self._open_here(name, path))
@@ -140,7 +140,9 @@ class Request:
         return messages.DESCRIPTOR
 
     def _open_here(self, name: str, path: bytes) -> int:
-        """Open a file that the worker cannot: for it, the path means another one."""
+        """Open a file that the worker cannot: for it, the path means another one, or is not to be had."""
+        if is_in_servant(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         fd = open_path(path, os.O_RDONLY if name == "stdin" else CREATE)
         self._own(fd)
         if is_private(fd):

@@ -14,15 +14,18 @@ _OWN = (b"/dev/stdin", b"/dev/stdout", b"/dev/stderr", b"/dev/tty")
 _OWN_FOLDERS = (b"/dev/fd/", b"/proc/self/", b"/proc/thread-self/")
 
 
-def names_own_process(path: bytes) -> bool:
-    """Whether an absolute, normal path means another file in each process. Asks no file system."""
+def names_process(path: bytes) -> bool:
+    """Whether an absolute, normal path leads into a process: see `leads_to_process`. Asks no file system."""
     path = b"/" + path.lstrip(b"/")  # two slashes are kept by `normpath`, as POSIX has it
-    return path in _OWN or path.startswith(_OWN_FOLDERS)
+    return path in _OWN or path.startswith(_OWN_FOLDERS) or (path.startswith(b"/proc/") and path[6:7].isdigit())
 
 
-def leads_to_own_process(path: bytes) -> bool:
-    """Whether an absolute path, with its links, means another file in each process. Asks the file system."""
-    me = str(os.getpid()).encode()
+def leads_to_process(path: bytes) -> bytes:
+    """Tell how an absolute path, with its links, leads into a process; empty if it does not. Asks the file system.
+
+    That is this process, under a name by which others mean themselves, as `/dev/stdout` or `/proc/self`; or one by its
+    number, as `/proc/7`, which may be this one.
+    """
     left, place = path.split(b"/")[::-1], b"/"
     links = 0
     while left and links < MOST_LINKS:
@@ -33,20 +36,31 @@ def leads_to_own_process(path: bytes) -> bool:
             place = os.path.dirname(place)
             continue
         step = os.path.join(place, name)
-        if step in _OWN:
-            return True
+        if step in _OWN or (name.isdigit() and _is_procfs(place)):
+            return step
         try:
             target = os.readlink(step)
         except OSError:  # it is no link, or not there
             place = step
             continue
-        if name in (b"self", b"thread-self") and target.split(b"/")[0] == me:
-            return True  # wherever procfs is mounted
+        if name in (b"self", b"thread-self") and target.split(b"/")[0] == _me():
+            return step  # wherever procfs is mounted
         links += 1
         left += target.split(b"/")[::-1]
         if target.startswith(b"/"):
             place = b"/"
-    return False
+    return b""
+
+
+def _is_procfs(place: bytes) -> bool:
+    try:
+        return os.readlink(os.path.join(place, b"self")) == _me()
+    except OSError:
+        return place == b"/proc"  # it may be that of another namespace (pid_namespaces(7))
+
+
+def _me() -> bytes:
+    return b"%d" % os.getpid()
 
 
 def is_fifo(path: bytes) -> bool:

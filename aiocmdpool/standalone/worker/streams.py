@@ -3,7 +3,7 @@
 import errno
 import os
 
-from ..kernel.files import CREATE, are_one_file, is_fifo, leads_to_own_process, open_at_once
+from ..kernel.files import CREATE, are_one_file, is_fifo, leads_to_process, open_at_once
 from ..wire.messages import CAPTURE, DATA, DESCRIPTOR, MERGED, OF_HOST, OPENED, PATH, Start
 
 NAMES = ("stdin", "stdout", "stderr")
@@ -117,7 +117,7 @@ class Streams:
             StreamFailure: One could not be, or only the host can do it.
         """
         for stream, path, flags in self._unopened:
-            if leads_to_own_process(path):
+            if leads_to_process(path):
                 raise StreamFailure(OSError(0, ""), NAMES[stream] + OF_HOST)
             try:
                 if self._waits(stream) and is_fifo(path):
