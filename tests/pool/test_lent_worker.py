@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import shutil
@@ -24,7 +25,7 @@ from aiocmdpool.backends.workers import process as program_module
 from aiocmdpool.backends.workers.crew import Crew
 from aiocmdpool.backends.workers.process import FOLDER
 from aiocmdpool.backends.workers.worker import Worker
-from aiocmdpool.commands.errors import IoError, WorkerLost
+from aiocmdpool.commands.errors import IoError, TaskCancelled, WorkerLost
 
 PARENT = sh("echo $PPID")  # of a plain command: its worker
 
@@ -240,6 +241,47 @@ def test_one_that_has_left_a_loop_that_stands_still_is_not_heaped_up(standing, i
     for loop in rounds:
         assert loop.run_until_complete(asyncio.sleep(0, "it stands as it did")) == "it stands as it did"
         loop.close()
+
+
+def test_a_loop_that_is_thrown_away_while_it_is_owed_something_takes_its_worker_along(ready, recwarn):
+    """Nothing but the loop knows it any more: no number of such loops leaves more than one worker."""
+    abandoned = asyncio.new_event_loop()
+
+    async def begin() -> None:
+        task = asyncio.ensure_future(execute(helper("sleep_after_ready", ready.path)))
+        task._log_destroy_pending = False  # leaving it is what this is about
+        pids.append(int(await ready.wait()))
+
+    pids: list[int] = []
+    abandoned.run_until_complete(begin())
+    other = asyncio.run(worker_pid())
+    assert not is_gone(pids[0])
+    del abandoned
+    gc.collect()
+    wait_until_dead(set(pids))
+    assert asyncio.run(worker_pid()) == other
+    assert len(lending._lent) == 1
+    assert {warning.category for warning in recwarn} == {ResourceWarning}  # of asyncio: the loop was not closed
+
+
+@runners
+def test_what_a_loop_that_stood_still_was_owed_is_ended_when_it_gives_its_worker_up(runner, ready):
+    standing = asyncio.new_event_loop() if runner is asyncio.run else uvloop.new_event_loop()
+    single = single_commands.SingleCommands()
+    pids: list[int] = []
+
+    async def begin() -> "asyncio.Task[object]":
+        task = asyncio.ensure_future(single.execute(helper("sleep_after_ready", ready.path)))
+        pids.append(int(await ready.wait()))
+        return task
+
+    task = standing.run_until_complete(begin())
+    asyncio.run(worker_pid())
+    standing.run_until_complete(single.aclose())
+    with pytest.raises(TaskCancelled):
+        standing.run_until_complete(task)
+    standing.close()
+    wait_until_dead(set(pids))
 
 
 @runners

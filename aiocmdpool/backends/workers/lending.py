@@ -16,6 +16,7 @@ import functools
 import os
 import sys
 import threading
+import weakref
 
 from aiocmdpool.backends.workers.process_pool import ProcessPool
 from aiocmdpool.commands.command import CommandConfig
@@ -79,7 +80,12 @@ class LentPool(ProcessPool):
             return
         with _lock:
             # Another thread may have seen that it is closed, and have lent this on, before this one comes here.
-            if self._loop is loop and not self._closed and not self.is_of_use:
+            if self._loop is not loop or self._closed:
+                return
+            _owing.discard(self)
+            if self.is_of_use:
+                _lent[loop] = self  # for the next loop
+            else:
                 _lent.pop(loop, None)
                 self.end_soon()
 
@@ -106,6 +112,8 @@ class LentPool(ProcessPool):
 # Reentrant: a signal handler, or a loop that is found to be garbage, may come while its own thread is in here.
 _lock = threading.RLock()
 _lent: dict[asyncio.AbstractEventLoop, LentPool] = {}
+_owing: weakref.WeakSet[LentPool] = weakref.WeakSet()
+"""Those found at work for a loop that stood still. Its watch keeps each: so it goes when the loop is thrown away."""
 _inherited: list[LentPool] = []  # never freed: their descriptors are closed, and the numbers somebody else's
 
 
@@ -117,17 +125,10 @@ def borrow() -> LentPool:
 
 def _lend(loop: asyncio.AbstractEventLoop) -> LentPool:
     with _lock:
-        if loop in _lent:  # another thread was about to take it, and has put it back
+        _recall(loop)
+        if loop in _lent:  # it was owing, or another thread was about to take it
             return _lent[loop]
-        at_rest = []
-        for owner, pool in list(_lent.items()):
-            if not pool.is_free:
-                continue
-            if owner.is_closed() and not pool.is_of_use:
-                del _lent[owner]
-                pool.end_soon()
-            elif pool.is_at_rest:
-                at_rest.append((owner, pool))
+        at_rest = _at_rest()
         # Those whose worker has left are taken, too: so there are never more than were in use at one time.
         at_rest.sort(key=lambda each: not each[1].is_of_use)
         for owner, pool in at_rest:
@@ -138,9 +139,35 @@ def _lend(loop: asyncio.AbstractEventLoop) -> LentPool:
         return lent
 
 
+def _recall(loop: asyncio.AbstractEventLoop) -> None:
+    """Have back those that owe nothing any more, and that of a loop, which runs again."""
+    for pool in list(_owing):
+        if pool._loop is not None and (pool._loop is loop or pool.is_at_rest):
+            _owing.discard(pool)
+            _lent[pool._loop] = pool
+
+
+def _at_rest() -> list[tuple[asyncio.AbstractEventLoop, LentPool]]:
+    """Those that can be taken from their loops. Others that are free are ended, or left to loops that stand still."""
+    at_rest = []
+    for owner, pool in list(_lent.items()):
+        if not pool.is_free:
+            continue
+        if pool.is_of_use or (pool.is_at_rest and not owner.is_closed()):
+            at_rest.append((owner, pool))
+        elif _lent.pop(owner, None) is pool:
+            if owner.is_closed():
+                pool.end_soon()
+            else:
+                _owing.add(pool)
+    return at_rest
+
+
 def _take(owner: asyncio.AbstractEventLoop, pool: LentPool, loop: asyncio.AbstractEventLoop) -> bool:
     """Lend a pool from one loop to another; whether that may be."""
-    del _lent[owner]  # first: if another thread runs it from here on, either it misses the pool, or it is seen below
+    # First: if another thread runs it from here on, either it misses the pool, or it is seen below.
+    if _lent.pop(owner, None) is not pool:  # a signal handler has come in between
+        return False
     if pool.is_free and pool.is_at_rest:
         pool.lend(loop)
         _lent[loop] = pool
@@ -151,7 +178,10 @@ def _take(owner: asyncio.AbstractEventLoop, pool: LentPool, loop: asyncio.Abstra
 
 async def give_up() -> None:
     """End the worker of the running loop, and what it runs; the next command starts another."""
-    pool = _lent.pop(asyncio.get_running_loop(), None)
+    loop = asyncio.get_running_loop()
+    with _lock:
+        _recall(loop)
+        pool = _lent.pop(loop, None)
     if pool is not None:
         await pool.aclose()
 
@@ -171,10 +201,12 @@ atexit.register(end_unused)
 def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.RLock()  # another thread may have held the old one
-    for pool in _lent.values():
+    pools = [*_lent.values(), *_owing]
+    for pool in pools:
         pool.close_in_fork()
-    _inherited.extend(_lent.values())
+    _inherited.extend(pools)
     _lent.clear()
+    _owing.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
