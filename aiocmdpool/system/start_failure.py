@@ -7,6 +7,7 @@ import shutil
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError
 from aiocmdpool.standalone.kernel.files import is_fifo
+from aiocmdpool.system.stdio import lacks_standard
 
 
 def start_failure(command: CommandConfig, error: OSError) -> IoError:
@@ -28,7 +29,9 @@ def stream_failure(command: CommandConfig, error: OSError) -> IoError:
     path = os.fsdecode(error.filename)
     stream = next((name for name in _STREAMS if str(getattr(command, name)) == path), "stream")
     reason = os.strerror(error.errno or 0)
-    if error.errno == errno.ENXIO and is_fifo(os.fsencode(path)):
+    if error.errno == errno.ENXIO and lacks_standard(os.fsencode(path)):
+        reason = "this process was started without that stream"
+    elif error.errno == errno.ENXIO and is_fifo(os.fsencode(path)):
         reason = "nobody reads from this FIFO; give the command a timeout, and it waits for a reader"
     return IoError(
         f"cannot start {command.display()}: its {stream} {path!r} cannot be opened: {reason}",

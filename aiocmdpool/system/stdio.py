@@ -135,6 +135,8 @@ def open_path(path: bytes, flags: int) -> int:
     A descriptor of this process that the kernel does not open again, a socket or what belonged to another user, is
     duplicated.
     """
+    if lacks_standard(path):
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), path)
     try:
         return open_at_once(path, flags)
     except OSError as error:
@@ -164,6 +166,14 @@ def _named_descriptor(path: bytes) -> int:
 
 
 _STANDARD = (b"/dev/stdin", b"/dev/stdout", b"/dev/stderr")
+
+
+def lacks_standard(path: bytes) -> bool:
+    """Whether a path, with its links, means a standard stream that this process was started without."""
+    if inherited(0) is not None and inherited(1) is not None and inherited(2) is not None:
+        return False
+    name = leads_to_process(path)
+    return name in _STANDARD and inherited(_STANDARD.index(name)) is None
 
 
 def inherited(number: int) -> int | None:

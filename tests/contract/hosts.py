@@ -54,6 +54,20 @@ async def inherit_nothing(make: Make, report: str) -> None:
         await backend.execute(sh(script, report, **everything))
 
 
+async def missing_streams_by_path(make: Make, directory: str) -> None:
+    """Say in a file what becomes of commands whose streams are those that this process has not got."""
+    lines = []
+    async with make() as backend:
+        for stream in ("stdin", "stdout", "stderr"):
+            link = Path(directory, stream)
+            link.symlink_to(f"/dev/{stream}")
+            for path in (Path("/dev", stream), link, Path(f"//dev/{stream}")):
+                for timeout in (None, 30.0):
+                    error = await outcome(backend.execute(CommandConfig("true", timeout=timeout, **{stream: path})))
+                    lines.append(f"{type(error).__name__} {getattr(error, 'errno', None)} {error}")
+    Path(directory, "report").write_text("\n".join(lines))
+
+
 async def own_streams_by_path(make: Make, seconds: str) -> None:
     """Copy the own stdin to the own stdout, by their paths; then say that path on each of its other names."""
     deadline = float(seconds) or None

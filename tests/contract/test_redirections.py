@@ -131,6 +131,7 @@ def ways_to(fd: int, tmp_path) -> dict[str, str]:
     return {
         "dev": f"/dev/fd/{fd}",
         "self": f"/proc/self/fd/{fd}",
+        "number": f"/proc/{os.getpid()}/fd/{fd}",
         "thread": f"/proc/thread-self/fd/{fd}",
         "slashes": f"//proc/self//fd/{fd}",
         "link": f"{tmp_path}/link",
@@ -139,7 +140,7 @@ def ways_to(fd: int, tmp_path) -> dict[str, str]:
     }
 
 
-WAYS = ["dev", "self", "thread", "slashes", "link", "link to a link", "folder"]
+WAYS = ["dev", "self", "number", "thread", "slashes", "link", "link to a link", "folder"]
 
 
 @linux
@@ -203,10 +204,11 @@ async def test_a_file_below_the_directory_of_the_process_is_that_of_the_host(bac
 
 
 @linux
-async def test_a_socket_of_the_host_is_handed_on(backend):
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_socket_of_the_host_is_handed_on(backend, tmp_path, way):
     one, other = socket.socketpair()
     with one, other:
-        await backend.execute(sh("echo out", stdout=f"/dev/fd/{other.fileno()}"))
+        await backend.execute(sh("echo out", stdout=ways_to(other.fileno(), tmp_path)[way]))
         assert one.recv(100) == b"out\n"
 
 
@@ -219,6 +221,21 @@ def test_a_host_without_standard_streams_gives_the_null_device(backend_name, loo
     with adopting():
         subprocess.run(argv, env=host_environment(), timeout=HOST_DEADLINE, check=True)
     assert (tmp_path / "report").read_text() == "/dev/null /dev/null /dev/null\n"
+
+
+@linux
+@pytest.mark.parametrize("loop", ["asyncio", "asyncio-debug"])  # as above
+def test_a_path_to_a_standard_stream_that_the_host_has_not_got_is_no_file(backend_name, loop, tmp_path):
+    """The number may be that of the pipe or the socket by which the loop wakes up, or of a file that would be cut."""
+    argv = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    argv += host_argv("missing_streams_by_path", backend_name, loop, tmp_path)
+    with adopting():
+        subprocess.run(argv, env=host_environment(), timeout=HOST_DEADLINE, check=True)
+    lines = (tmp_path / "report").read_text().splitlines()
+    assert len(lines) == 18
+    for line in lines:
+        assert line.startswith(f"IoError {errno.ENXIO} cannot start true: its std")
+        assert line.endswith(" cannot be opened: this process was started without that stream")
 
 
 @pytest.mark.parametrize("limit", [0, 100_000])
