@@ -140,8 +140,8 @@ def _where(name: str, stream: Stream) -> Stdio | int:
 
 def _passed(pass_fds: Sequence[int]) -> tuple[int, ...]:
     for fd in pass_fds:
-        if not isinstance(fd, int) or fd < 0:
-            raise ValueError(f"pass_fds: {fd!r} is no descriptor")
+        if not isinstance(fd, int) or not 0 <= fd <= validate.MOST_DESCRIPTOR:
+            raise ValueError(f"pass_fds: {validate.shown(fd)} is no descriptor")
     if len(pass_fds) > MAX_PASSED:
         raise ValueError(f"pass_fds: {len(pass_fds)} descriptors are more than {MAX_PASSED}")
     return tuple(fd for fd in sorted(set(pass_fds)) if fd > 2)

@@ -341,8 +341,8 @@ def _clean_stream(name: str, value: object) -> Any:
                 field=name,
             )
     if isinstance(value, int) and not isinstance(value, bool):
-        if value < 0:
-            raise ConfigError(f"{name}: {value} is no open descriptor; use {allowed}", field=name)
+        if not 0 <= value <= validate.MOST_DESCRIPTOR:
+            raise ConfigError(f"{name}: {validate.shown(value)} is no open descriptor; use {allowed}", field=name)
         return value
     if isinstance(value, str | os.PathLike):
         text = validate.text(name, value)

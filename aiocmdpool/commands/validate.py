@@ -18,6 +18,10 @@ ByteBudget = int | None | Literal["auto"]
 """Bytes; `None` is no bound, "auto" what the memory of the system suggests."""
 
 
+MOST_DESCRIPTOR = 2**31 - 1  # what a C int holds
+MOST_IDENTITY = 2**32 - 2  # the last uid and gid: one more is the -1 of setreuid(2), "as it is"
+
+
 class FrozenMapping(Mapping[str, Any]):
     """A mapping that nobody changes. Other than `types.MappingProxyType` it can be pickled, and `dataclasses.asdict`
     and `copy.deepcopy` make a plain `dict` of it.
@@ -245,13 +249,21 @@ def stop_signal(name: str, value: object) -> signal.Signals:
 def identity(name: str, value: object) -> str | int | None:
     if value is None:
         return None
-    if type(value) is int and value >= 0:
+    if type(value) is int and 0 <= value <= MOST_IDENTITY:
         return value
-    if isinstance(value, str) and value:
-        if "\n" in value:  # no database of users can hold it, and the launcher takes its settings line by line
-            raise ConfigError(f"{name}: {value!r} contains a newline, which no name can have", field=name)
+    if isinstance(value, str) and value and not _is_number_above(value, MOST_IDENTITY):
+        if "\n" in value:  # no database of users can hold it
+            raise ConfigError(f"{name}: {shown(value)} contains a newline, which no name can have", field=name)
         return text(name, value)
-    raise ConfigError(f"{name}: {value!r} is neither a name nor a number >= 0", field=name)
+    raise ConfigError(f"{name}: {shown(value)} is neither a name nor a number from 0 to {MOST_IDENTITY}", field=name)
+
+
+def _is_number_above(text: str, most: int) -> bool:
+    """Whether a name is a number, as `id -u` prints it, and above `most`."""
+    if not (text.isascii() and text.isdigit()):
+        return False
+    digits = text.lstrip("0") or "0"
+    return len(digits) > len(str(most)) or int(digits) > most
 
 
 def encoding(name: str, value: object) -> str:

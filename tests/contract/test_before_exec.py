@@ -8,9 +8,10 @@ import sys
 import pytest
 
 import aiocmdpool.standalone
-from aiocmdpool import CommandTimeout, IoError, Stdio
+from aiocmdpool import CommandTimeout, IoError, ProcessPool, Stdio
 from aiocmdpool.backends.child.process import ProcessBackend
 from aiocmdpool.backends.child.thread import ThreadBackend
+from aiocmdpool.backends.workers import process as process_module
 from aiocmdpool.system import launch as launch_module
 
 from .support import helper, outcome, sh
@@ -113,4 +114,20 @@ async def test_a_launcher_that_dies_before_its_exec_is_an_error(make, monkeypatc
         assert isinstance(error, IoError)
         assert (error.errno, error.command, error.result) == (errno.EIO, command, None)
         assert "has not run" in str(error)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.one_loop
+async def test_a_child_of_a_worker_that_dies_before_its_exec_is_an_error(monkeypatch, tmp_path):
+    folder = tmp_path / "standalone"
+    shutil.copytree(aiocmdpool.standalone.__path__[0], folder, ignore=shutil.ignore_patterns("__pycache__"))
+    launcher = folder / "kernel" / "launcher.py"
+    launcher.write_text(launcher.read_text().replace("        prepare(settings, report)\n", "        os._exit(0)\n"))
+    monkeypatch.setattr(process_module, "FOLDER", str(folder))
+    command = helper("touch_file", tmp_path / "ran", niceness=1)
+    async with ProcessPool(1) as pool:
+        error = await outcome(pool.execute(command))
+    assert isinstance(error, IoError)
+    assert (error.errno, error.command, error.result) == (errno.EIO, command, None)
+    assert "has not run" in str(error)
     assert not (tmp_path / "ran").exists()

@@ -155,3 +155,24 @@ def test_what_is_no_mode_is_refused_as_in_a_configuration(where, value):
     finally:
         sync.shutdown()
     assert (str(caught.value), caught.value.field) == (str(expected.value), "mode")
+
+
+@pytest.mark.parametrize("number", [2**31, 2**40, 10**5000, -1, -(10**5000)], ids=["31", "40", "huge", "-1", "-huge"])
+@pytest.mark.parametrize("field", ["stdin", "stdout", "stderr"])
+def test_a_number_that_no_descriptor_has_is_refused(field, number):
+    with pytest.raises(ConfigError, match=f"^{field}: .* is no open descriptor"):
+        CommandConfig("x", **{field: number})
+    assert getattr(CommandConfig("x", **{field: 2**31 - 1}), field) == 2**31 - 1
+
+
+@pytest.mark.parametrize("number", [2**32 - 1, 2**32, 2**40, 10**5000, -1], ids=["-1", "32", "40", "huge", "below"])
+@pytest.mark.parametrize("field", ["user", "group"])
+def test_a_number_that_no_user_has_is_refused(field, number):
+    """The kernel has 32 bits, and takes the last number of them for "leave it as it is" (setreuid(2))."""
+    with pytest.raises(ConfigError, match=f"^{field}: .* is neither a name nor a number"):
+        CommandConfig("x", **{field: number})
+    if 0 <= number < 10**100:
+        with pytest.raises(ConfigError, match=field):
+            CommandConfig("x", **{field: f"00{number}"})
+    assert getattr(CommandConfig("x", **{field: 2**32 - 2}), field) == 2**32 - 2
+    assert getattr(CommandConfig("x", **{field: "0000000000000000"}), field) == "0000000000000000"

@@ -1,5 +1,6 @@
 """An exception in what a worker does for one run ends that run with an error that names it, and nothing else."""
 
+import errno
 import shutil
 import signal
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 from contract.support import is_dead
 
 import aiocmdpool.standalone
-from aiocmdpool.standalone.wire import messages
+from aiocmdpool.standalone.wire import frames, messages
 
 from . import fake_parent
 from .fake_parent import FakeParent
@@ -70,6 +71,34 @@ def test_a_fault_in_one_run_ends_that_run_alone(broken, ready):
     broken.cancel(1)
     assert broken.result(1).returncode == -signal.SIGTERM
     assert broken.answers()
+
+
+DEATHS = {
+    "killed": "os.kill(os.getpid(), signal.SIGKILL)",
+    "exits": "os._exit(0)",
+    "fails": "raise OverflowError",
+}
+
+
+@pytest.mark.parametrize("flags", [0, messages.DETACH], ids=["", "detach"])
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_child_that_dies_before_its_exec_is_no_program_that_has_run(monkeypatch, tmp_path, death, flags):
+    """Its pipe closes with its `exec`, and with its death just as well."""
+    folder = tmp_path / "standalone"
+    shutil.copytree(aiocmdpool.standalone.__path__[0], folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fake_parent, "FOLDER", str(folder))
+    launcher = folder / "kernel" / "launcher.py"
+    before, name, after = launcher.read_text().partition("        prepare(settings, report)\n")
+    assert name
+    launcher.write_text(f"{before}        {DEATHS[death]}\n{after}")
+    with FakeParent() as parent:
+        for number in (1, 2):
+            options = {"flags": flags | messages.ANNOUNCE * (number == 2)}
+            parent.start(number, "touch", tmp_path / "ran", settings=[b"umask=63"], **options)
+            said = (errno.ERANGE, "program") if death == "fails" else (errno.EIO, "silence")
+            kind, _, payload = parent.receive(kinds=(frames.STARTED, frames.EXIT, frames.FAILED), number=number)
+            assert (kind, messages.unpack_failed(payload)) == (frames.FAILED, said)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_dying_worker_takes_everything_along_though_one_step_of_that_fails(monkeypatch, tmp_path, ready):

@@ -3,6 +3,7 @@
 import array
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -485,3 +486,13 @@ async def test_a_loss_is_told_once(wire):
     wire.close_replies()
     await turns(5)
     assert len(wire.lost) == 1
+
+
+async def test_a_number_that_no_descriptor_has_holds_nothing_up(wire):
+    notes: list[object] = []
+    wire.pass_one(1, 2**31, notes)
+    wire.pass_one(2, None, notes)
+    assert await wire.take_until(2) == [2]
+    assert (notes[0].errno, notes[1:]) == (errno.EBADF, [2])
+    assert wire.take_descriptors() == [(2, 1)]
+    assert wire.connection.is_at_rest

@@ -230,9 +230,11 @@ def test_settings_are_applied_in_the_new_process_only(run, tmp_path):
 
 def test_a_forked_child_that_cannot_become_the_program_reports_why(spawner):
     for argv, settings, report in (
-        (["no-such-program-anywhere"], [b"umask=63"], b"at program\nerror program 2\n"),
+        (["no-such-program-anywhere"], [b"umask=63"], b"at program\nexec\nerror program 2\n"),
         (["true"], [b"user=no-such-user"], b"at program\nerror user 0\n"),
         (["true"], [b"group=no-such-group"], b"at program\nerror group 0\n"),
+        (["true"], [b"user=%d" % 2**40, b"group=0"], b"at program\nerror user %d\n" % errno.ERANGE),
+        (["true"], [b"RLIMIT_NOTHING=1"], b"at program\nerror RLIMIT_NOTHING %d\n" % errno.EIO),
     ):
         spawned = spawner.start(start_of(*argv, settings=settings), 7, [])
         assert os.waitstatus_to_exitcode(os.waitpid(spawned.pid, 0)[1]) == 127

@@ -116,8 +116,8 @@ class Connection:
         while held:
             entry = held[0]
             if entry.descriptors:
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", entry.descriptors))]
                 try:
+                    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", entry.descriptors))]
                     self._passing.sendmsg([entry.request.to_bytes(4, "big")], rights)
                 except BlockingIOError:
                     self._held = held
@@ -130,6 +130,10 @@ class Connection:
                 except OSError as error:  # EBADF: one of them is not open
                     held.popleft()
                     entry.refused(error)
+                    continue
+                except OverflowError:  # a number that no descriptor has
+                    held.popleft()
+                    entry.refused(OSError(errno.EBADF, os.strerror(errno.EBADF)))
                     continue
                 entry.sent()
             held.popleft()

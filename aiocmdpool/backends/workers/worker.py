@@ -226,19 +226,28 @@ class Worker:
         except OSError as error:
             raise stream_failure(command, error) from None
         entry = self._pending[number] = Pending(command, control, self._loop.create_future())
+        try:
+            self._send(number, command, entry, request)
+        except BaseException:  # nobody waits for an answer then, and the worker is not to be held for one
+            del self._pending[number]
+            request.close()
+            raise
+        return number, entry, request
+
+    def _send(self, number: int, command: CommandConfig, entry: Pending, request: Request) -> None:
+        connection = self._program.connection
         if self._heartbeat.timer is None:
             self._heartbeat.start()
         if not request.descriptors:
-            program.connection.send(number, request.frame)
+            connection.send(number, request.frame)
         else:
-            program.connection.send_with_descriptors(
+            connection.send_with_descriptors(
                 number,
                 request.frame,
                 request.descriptors,
                 request.sent,
                 lambda error: entry.settle(stream_failure(command, error)),
             )
-        return number, entry, request
 
     async def _end(self, number: int, entry: Pending) -> None:
         """End a command whose caller was cancelled, and wait for its answer, through further cancellations."""

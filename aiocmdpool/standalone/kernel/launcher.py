@@ -46,10 +46,15 @@ def apply_limit(resource_name: str, value: str) -> None:
     resource.setrlimit(getattr(resource, resource_name), (limit, limit))
 
 
+def is_number(value: str) -> bool:
+    """Whether a user or group is given by number; other digits than these, such as the Arabic ones, are a name."""
+    return value.isascii() and value.isdigit()
+
+
 def apply_group(value: str) -> None:
     """Become a member of one group, by name or number."""
     try:
-        gid = int(value) if value.isdigit() else grp.getgrnam(value).gr_gid
+        gid = int(value) if is_number(value) else grp.getgrnam(value).gr_gid
     except KeyError:
         raise LookupError(value) from None
     if os.geteuid() == 0:
@@ -65,10 +70,10 @@ def apply_extra_groups(value: str) -> None:
 def apply_user(value: str, keep_group: bool, keep_others: bool = False) -> None:
     """Become a user, by name or number, with the groups of that user unless others were asked for."""
     try:
-        entry = pwd.getpwuid(int(value)) if value.isdigit() else pwd.getpwnam(value)
+        entry = pwd.getpwuid(int(value)) if is_number(value) else pwd.getpwnam(value)
         name, uid, gid = entry.pw_name, entry.pw_uid, entry.pw_gid
     except KeyError:
-        if not value.isdigit():
+        if not is_number(value):
             raise LookupError(value) from None
         if not keep_group and os.geteuid() == 0:  # then its groups are not known, and ours must not stay
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
@@ -233,16 +238,23 @@ def become(
         name = os.fsencode(settings["executable"]) if "executable" in settings else argv[0]
         os.write(status_fd, last_word)
         execute(name, argv, directories, environment)
-    except LookupError:
+    except LookupError:  # there is no such user or group
         code = 0
-    except OSError as error:
-        code = error.errno or errno.EIO
-    except ValueError:  # setrlimit above the hard limit, without the privilege
-        code = errno.EPERM
-    except MemoryError:
-        code = errno.ENOMEM
+    except Exception as error:  # whatever it is, it is said
+        code = code_of(error)
     os.write(status_fd, b"error %s %d\n" % (stage.encode(), code))
     os._exit(127)
+
+
+def code_of(error: Exception) -> int:
+    """The errno for what has prevented a program from being prepared."""
+    if isinstance(error, OSError):
+        return error.errno or errno.EIO
+    if isinstance(error, ValueError):  # setrlimit above the hard limit, without the privilege
+        return errno.EPERM
+    if isinstance(error, OverflowError):  # a number that the kernel has no room for
+        return errno.ERANGE
+    return errno.ENOMEM if isinstance(error, MemoryError) else errno.EIO
 
 
 def supervise(

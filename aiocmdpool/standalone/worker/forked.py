@@ -1,11 +1,11 @@
 """The child between `fork` and `exec`, where a program needs preparing first or its places may not answer.
 
 It says on a pipe where it is, so that who is held by a silent file system can be told: lines `at STAGE`, `local` once
-everything has been found on local file systems, `error STAGE ERRNO`. The pipe closes with the `exec`. The worker has
-one thread, so any Python may run here.
+everything has been found on local file systems, `exec` right before the `exec`, `error STAGE ERRNO`. The pipe closes
+with the `exec`, and with a death: without that word the program has not run. The worker has one thread, so any Python
+may run here.
 """
 
-import errno
 import os
 import resource
 import signal
@@ -58,8 +58,8 @@ def become_program(
                 launcher.leave_control_group(settings.pop("cgroup"))
             supervise(worker, status, start)
         start(status)
-    except OSError as failure:
-        os.write(status, b"error cgroup %d\n" % (failure.errno or errno.EIO))
+    except Exception as failure:
+        os.write(status, b"error cgroup %d\n" % launcher.code_of(failure))
     finally:
         os._exit(127)
 
@@ -107,11 +107,11 @@ def _prepare(
         os.write(status, b"at program\n")
         if asked is not None and places.all_local(asked, _program_of(request, settings, environment)):
             os.write(status, b"local\n")
-        launcher.become(settings, request.argv, environment, status)
+        launcher.become(settings, request.argv, environment, status, launcher.EXEC)
     except StreamFailure as failure:
         os.write(status, b"error %s %d\n" % (failure.stage.encode(), failure.errno or 0))
-    except OSError as failure:
-        os.write(status, b"error %s %d\n" % (stage.encode(), failure.errno or errno.EIO))
+    except Exception as failure:
+        os.write(status, b"error %s %d\n" % (stage.encode(), launcher.code_of(failure)))
     finally:
         os._exit(127)
 

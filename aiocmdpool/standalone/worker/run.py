@@ -6,6 +6,7 @@ A `Run` is driven by the worker's loop: each method notes a fact or takes the ne
 next step is on its way to its end is decided in `ending.py`.
 """
 
+import errno
 import os
 import resource
 import signal
@@ -88,6 +89,7 @@ class Run:
         "_program_pid",
         "_reason",
         "_roundup",
+        "_says_exec",
         "_spawner",
         "_stage",
         "_status",
@@ -167,6 +169,7 @@ class Run:
         self.left_alone: set[int] = set()
         self._program_pid = 0
         self._began = False  # whether the shim has said so
+        self._says_exec = False  # whether a forked child has said so
         self.exit_said: tuple[int, ShimUsage] | None = None
         """Wait status and usage, as the shim has told them."""
         self._number_kept = True  # whether nobody else can have been given the number of its group
@@ -597,23 +600,31 @@ class Run:
                 self._poller.forget(self.report)
                 os.close(self.report)
                 self.report = -1
-                if self._is_overdue and self.failure is None:
-                    self.end(messages.TIMEOUT)
+                if not self.has_shim:
+                    self._note_end_of_words()
         return True
+
+    def _note_end_of_words(self) -> None:
+        """The child has said its last word: it has become the program, or died before that."""
+        if not self._says_exec and self.failure is None and self._reason in (-1, messages.EXITED):  # nobody ended it
+            self.failure = errno.EIO, "silence"
+        if self._is_overdue and self.failure is None:
+            self.end(messages.TIMEOUT)
 
     def _note_report(self, said: bytes) -> None:
         for line in said.splitlines():
             what, *words = line.split()
             if what == b"error":
                 self.failure = int(words[1]), words[0].decode()
+            elif what == b"exec":
+                self._says_exec = True
             elif what == b"at":
                 self._stage = words[0].decode()
             elif what == b"pid":
                 self._program_pid = int(words[0])
             elif what == b"began":
                 self._began = True
-                if self._is_overdue and self.failure is None:
-                    self.end(messages.TIMEOUT)
+                self._note_end_of_words()
             elif what == b"exit":
                 self.exit_said = int(words[0]), ShimUsage(*words[1:])
             elif what == b"local":

@@ -13,12 +13,12 @@ outlive the worker and the host. When the worker dies before that, or while it e
 below it.
 """
 
-import errno
 import os
 import select
 import signal
 import time
 
+from ..kernel.launcher import code_of
 from ..kernel.prctl import be_visible, become_subreaper, hear_of_parents_death
 from ..kernel.roundup import Roundup
 
@@ -44,8 +44,8 @@ def supervise(worker: int, status: int, start: "Callable[[int], None]") -> None:
     """
     try:
         Shim(worker, status).run(start)
-    except OSError as failure:
-        os.write(status, b"error program %d\n" % (failure.errno or errno.EIO))
+    except Exception as failure:
+        os.write(status, b"error program %d\n" % code_of(failure))
     finally:
         os._exit(127)  # whoever has said how the program ended is not asked for a status of its own
 
