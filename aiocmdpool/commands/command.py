@@ -291,7 +291,7 @@ class CommandConfig:
             elif name == "stdin" and isinstance(value, bytes):
                 value = f"<{len(value)} bytes>"
             else:
-                value = repr(value)
+                value = validate.representation(value)
             shown.append(f"{name}={value}")
         return f"CommandConfig({', '.join(shown)})"
 

@@ -4,7 +4,6 @@ An error names the command, the cause and, where there is one, the cure. Raised 
 carries the `CommandResult` with the output so far. `asyncio.CancelledError` is never wrapped and never invented.
 """
 
-import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -48,16 +47,22 @@ class ExecuteError(Exception):
     def __str__(self) -> str:
         return str(self.args[0])
 
-    def _details(self) -> dict[str, Any]:
-        return {"command": self.command, "result": self.result, "end_reason": self.end_reason}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        details = self._details()
-        # What else it has been given, notes among it: `BaseException.__setstate__` puts that back.
-        state = {name: value for name, value in vars(self).items() if name not in details}
+    def _state(self) -> dict[str, Any]:
+        """All that it carries, notes among it; `BaseException.__setstate__` puts that back."""
+        state = dict(vars(self))
         if "__notes__" in state:
             state["__notes__"] = list(state["__notes__"])
-        return functools.partial(type(self), **details), (self.args[0],), state
+        return state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not through `__init__`, whose arguments in a class of somebody else are nobody's business here.
+        return _restore, (type(self), self.args), self._state()
+
+
+def _restore(kind: type[ExecuteError], args: tuple[object, ...]) -> ExecuteError:
+    error = kind.__new__(kind, *args)
+    error.args = args  # an `OSError` leaves that to its `__init__`
+    return error
 
 
 class IoError(ExecuteError, OSError):
@@ -69,8 +74,8 @@ class IoError(ExecuteError, OSError):
         self.strerror = os.strerror(errno) if errno else None
         self.filename = filename
 
-    def _details(self) -> dict[str, Any]:
-        return {**super()._details(), "errno": self.errno, "filename": self.filename}
+    def _state(self) -> dict[str, Any]:  # these three `OSError` keeps in places of its own
+        return {**super()._state(), "errno": self.errno, "strerror": self.strerror, "filename": self.filename}
 
 
 class CommandTimeout(ExecuteError, TimeoutError):
@@ -107,9 +112,6 @@ class WorkerLost(ChildError):
         self.killed_by = killed_by
         self.may_have_run = may_have_run
 
-    def _details(self) -> dict[str, Any]:
-        return {**super()._details(), "killed_by": self.killed_by, "may_have_run": self.may_have_run}
-
 
 class TaskCancelled(ExecuteError):
     """Somebody else cancelled the task, or closed what ran it."""
@@ -134,9 +136,6 @@ class CircuitOpen(ExecuteError):
         self.key = key
         self.retry_after = retry_after
 
-    def _details(self) -> dict[str, Any]:
-        return {**super()._details(), "key": self.key, "retry_after": self.retry_after}
-
 
 class StdinClosed(IoError, BrokenPipeError):
     """A live process reads its stdin no more, or it was closed here. Also a `BrokenPipeError`."""
@@ -160,6 +159,3 @@ class ConfigError(ExecuteError, ValueError):
     def __init__(self, message: str, *, field: str = "", **details: Any) -> None:
         super().__init__(message, **details)
         self.field = field
-
-    def _details(self) -> dict[str, Any]:
-        return {**super()._details(), "field": self.field}

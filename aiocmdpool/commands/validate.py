@@ -71,16 +71,17 @@ def text(name: str, value: object) -> str:
         value = os.fsdecode(value)
     if not isinstance(value, str):
         raise ConfigError(
-            f"{name}: {value!r} is {type(value).__name__}, not str, bytes or a path"
+            f"{name}: {shown(value)} is {type(value).__name__}, not str, bytes or a path"
             + ("; convert it with str()" if isinstance(value, int | float) else ""),
             field=name,
         )
     if "\0" in value:
-        raise ConfigError(f"{name}: {value!r} contains a NUL byte, which no argument can carry", field=name)
+        raise ConfigError(f"{name}: {shown(value)} contains a NUL byte, which no argument can carry", field=name)
     try:
         os.fsencode(value)
     except UnicodeEncodeError as error:
-        raise ConfigError(f"{name}: {value!r} cannot be encoded for the system: {error.reason}", field=name) from None
+        message = f"{name}: {shown(value)} cannot be encoded for the system: {error.reason}"
+        raise ConfigError(message, field=name) from None
     return value
 
 
@@ -97,9 +98,9 @@ def interpreter(name: str, value: object) -> str | None:
 
 def arguments(name: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str | bytes | os.PathLike):
-        raise ConfigError(f"{name}: {value!r} is one string; give a list: [{value!r}]", field=name)
+        raise ConfigError(f"{name}: {shown(value)} is one string; give a list: [{shown(value)}]", field=name)
     if not isinstance(value, Iterable):
-        raise ConfigError(f"{name}: {value!r} is {type(value).__name__}, not a list of strings", field=name)
+        raise ConfigError(f"{name}: {shown(value)} is {type(value).__name__}, not a list of strings", field=name)
     return tuple(text(f"{name}[{index}]", arg) for index, arg in enumerate(value))
 
 
@@ -133,7 +134,7 @@ def variables(name: str, value: object) -> Mapping[str, str | None]:
     for key, content in value.items():
         variable = text(f"{name} name", key)
         if not variable or "=" in variable:
-            raise ConfigError(f"{name}: {variable!r} cannot name a variable", field=name)
+            raise ConfigError(f"{name}: {shown(variable)} cannot name a variable", field=name)
         try:
             clean[variable] = None if content is None else text(f"{name}[{variable!r}]", content)
         except ConfigError:  # do not print what may be a secret
@@ -148,7 +149,7 @@ def seconds(name: str, value: object) -> float | None:
     if value is None and not required:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{name}: {value!r} is {type(value).__name__}, not seconds as a number", field=name)
+        raise ConfigError(f"{name}: {shown(value)} is {type(value).__name__}, not seconds as a number", field=name)
     clean = _float(value)
     if not math.isfinite(clean) or clean < 0:
         hint = "; use None for no deadline" if clean == math.inf and not required else ""
@@ -165,11 +166,16 @@ def _float(value: float) -> float:
 
 def shown(value: object) -> str:
     """Show a value in a message: a whole number can be too long for `repr` (sys.set_int_max_str_digits)."""
+    text = representation(value)
+    return text if len(text) <= 200 else f"{text[:100]}…"
+
+
+def representation(value: object) -> str:
+    """Return `repr(value)`, all of it, but for numbers that are too long for that."""
     try:
-        text = repr(value)
+        return repr(value)
     except ValueError:
         return f"a {type(value).__name__} with too many digits to show"
-    return text if len(text) <= 200 else f"{text[:100]}…"
 
 
 def whole_number(low: int, high: int | None = None, *, optional: bool = False) -> Callable[[str, object], Any]:
@@ -190,7 +196,7 @@ def byte_budget(name: str, value: object) -> ByteBudget:
     """Check a number of bytes, `None` for no bound, or "auto"."""
     if value is None or value == "auto" or (type(value) is int and value >= 0):
         return value
-    raise ConfigError(f'{name}: {value!r} is no number of bytes >= 0, None for no bound, or "auto"', field=name)
+    raise ConfigError(f'{name}: {shown(value)} is no number of bytes >= 0, None for no bound, or "auto"', field=name)
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False, optional: bool = False) -> Callable[..., Any]:
@@ -212,7 +218,7 @@ def function(name: str, value: object) -> Any:
     """Something to call that answers at once."""
     if not callable(value) or inspect.iscoroutinefunction(value):
         kind = "a coroutine function, and nobody would await it" if callable(value) else type(value).__name__
-        raise ConfigError(f"{name}: {value!r} is {kind}; give a plain function", field=name)
+        raise ConfigError(f"{name}: {shown(value)} is {kind}; give a plain function", field=name)
     return value
 
 
@@ -222,7 +228,7 @@ def instance_of(kind: type) -> Callable[[str, object], Any]:
     def clean(name: str, value: object) -> object:
         if not isinstance(value, kind):
             extra = f": {', '.join(map(repr, kind))}" if issubclass(kind, enum.Enum) else ""
-            raise ConfigError(f"{name}: {value!r} is not {kind.__name__}{extra}", field=name)
+            raise ConfigError(f"{name}: {shown(value)} is not {kind.__name__}{extra}", field=name)
         return value
 
     return clean
@@ -238,12 +244,12 @@ def stop_signal(name: str, value: object) -> signal.Signals:
         try:
             clean = signal.Signals(value)
         except ValueError:
-            raise ConfigError(f"{name}: there is no signal {value}", field=name) from None
+            raise ConfigError(f"{name}: there is no signal {shown(value)}", field=name) from None
         if clean not in _STOPPING:
             return clean
         raise ConfigError(f"{name}: {clean.name} does not end a program", field=name)
     hint = f"; did you mean signal.{value}?" if isinstance(value, str) and hasattr(signal, value) else ""
-    raise ConfigError(f"{name}: {value!r} is not a signal{hint}", field=name)
+    raise ConfigError(f"{name}: {shown(value)} is not a signal{hint}", field=name)
 
 
 def identity(name: str, value: object) -> str | int | None:
@@ -271,15 +277,15 @@ def encoding(name: str, value: object) -> str:
         if isinstance(value, str):
             "".encode(value)
             return value
-    except LookupError:
+    except (LookupError, ValueError):  # a name with a NUL, or a codec that refuses everything ("undefined")
         pass
-    raise ConfigError(f"{name}: {value!r} is no encoding that Python knows", field=name)
+    raise ConfigError(f"{name}: {shown(value)} is no encoding that Python knows", field=name)
 
 
 def optional_text(name: str, value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    raise ConfigError(f"{name}: {value!r} is {type(value).__name__}, not str", field=name)
+    raise ConfigError(f"{name}: {shown(value)} is {type(value).__name__}, not str", field=name)
 
 
 def metadata(name: str, value: object) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from aiocmdpool.live.pipe_end import PipeEnd
 
 AT_A_STRETCH = 16  # chunks read without letting the loop turn
 DEFAULT_MAX_LINE = 1024 * 1024  # bytes
+WIDEST = 10  # bytes that a character can take; so many in unicode_escape, 4 in UTF-32
 
 
 class OutputStream:
@@ -158,6 +159,7 @@ class OutputStream:
             LineTooLong: A line is longer.
             UnicodeDecodeError: A line is no text in that encoding.
         """
+        validate.whole_number(1)("max_line", max_line)
         if "\n".encode(self._encoding) == b"\n":
             async for line in self.lines(max_line=max_line):
                 yield line.decode(self._encoding, errors)
@@ -175,7 +177,10 @@ class OutputStream:
             yield text
 
     def _check_length(self, line: str, max_line: int) -> None:
-        if 2 * len(line) > max_line and len(line.encode(self._encoding, "replace")) > max_line:
+        if WIDEST * len(line) <= max_line:
+            return
+        mark = len("".encode(self._encoding))  # some begin each text with the order of its bytes (UTF-16)
+        if len(line.encode(self._encoding, "replace")) - mark > max_line:
             raise self._too_long(max_line)
 
     def __aiter__(self) -> AsyncIterator[bytes]:

@@ -37,9 +37,13 @@ async def run_pipeline(executor: ControlledExecutor, pipeline: Pipeline) -> Pipe
     whole = _WholePipeline(pipeline)
     if inner_of(executor) is None:
         await whole.run_on(executor)
-    else:
-        await executor.execute(whole.command, control=whole)
-    return whole.settled()
+        return whole.settled()
+    last = await executor.execute(whole.command, control=whole)
+    result = whole.settled()
+    if last.task_id is None:
+        return result
+    stages = tuple(stage.with_queued(last.queued, last.task_id) for stage in result.results)
+    return dataclasses.replace(result, results=stages)
 
 
 class _WholePipeline(WholeRun):

@@ -2,6 +2,7 @@
 
 from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.validate import shown
 
 
 def wrapped(executor: object) -> CommandExecutor:
@@ -11,7 +12,7 @@ def wrapped(executor: object) -> CommandExecutor:
     noticed at the first command.
     """
     if isinstance(executor, type):
-        raise ConfigError(f"executor: {executor!r} is a class; give an object of it", field="executor")
+        raise ConfigError(f"executor: {shown(executor)} is a class; give an object of it", field="executor")
     if not isinstance(executor, CommandExecutor):
-        raise ConfigError(f"executor: {executor!r} has no execute(command)", field="executor")
+        raise ConfigError(f"executor: {shown(executor)} has no execute(command)", field="executor")
     return executor

@@ -91,4 +91,4 @@ def _clean_limit(limit: object) -> int | dict[Hashable, int]:
         return clean
     if not limit:
         raise ConfigError("limit: an empty mapping limits nothing; name a key", field="limit")
-    return {key: _limit(f"limit[{key!r}]", number) for key, number in limit.items()}
+    return {key: _limit(f"limit[{validate.shown(key)}]", number) for key, number in limit.items()}

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.validate import shown
 
 Key = Callable[[CommandConfig], Hashable]
 
@@ -37,6 +38,8 @@ def key_of(function: Key, command: CommandConfig) -> Hashable:
     try:
         hash(key)
     except TypeError:
-        message = f"key: gave {key!r} for {command.display()}, which is not hashable; give a str, a number or a tuple"
+        message = (
+            f"key: gave {shown(key)} for {command.display()}, which is not hashable; give a str, a number or a tuple"
+        )
         raise ConfigError(message, field="key", command=command) from None
     return key

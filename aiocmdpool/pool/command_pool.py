@@ -75,7 +75,7 @@ class CommandPool(PoolView):
     ) -> None:
         self.config = validate.instance_of(ExecutionConfig)("config", config or ExecutionConfig())
         if executor is not None and not isinstance(executor, CommandExecutor):
-            raise ConfigError(f"executor: {executor!r} has no execute(command)", field="executor")
+            raise ConfigError(f"executor: {validate.shown(executor)} has no execute(command)", field="executor")
         validate.whole_number(1, optional=True)("max_size", max_size)
         self.tracker = TaskStatusTracker(validate.whole_number(0)("history", history))
         self._queue = TaskQueue(max_size)

@@ -67,7 +67,7 @@ class CommandPoolSeg(PoolView, LoopBound):
     ) -> None:
         self.config = validate.instance_of(ExecutionConfig)("config", config or ExecutionConfig())
         if executor is not None and not isinstance(executor, CommandExecutor):
-            raise ConfigError(f"executor: {executor!r} has no execute(command)", field="executor")
+            raise ConfigError(f"executor: {validate.shown(executor)} has no execute(command)", field="executor")
         if permits is None:
             permits = asyncio.Semaphore(self.config.concurrency)
         validate.instance_of(asyncio.Semaphore)("permits", permits)

@@ -15,11 +15,13 @@ import os
 import re
 import resource
 import secrets
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 import zipimport
 from collections.abc import Callable
 from typing import NamedTuple
@@ -31,6 +33,7 @@ from aiocmdpool.standalone.kernel.transient import PASSING
 
 SETTING = "AIOCMDPOOL_PYTHON"
 APPLICATION = "--aiocmdpool"  # the first argument of a frozen application that is to be a worker or a launcher
+PROBE_SAYS = 200  # bytes at most; a Python says about 25
 PROBE_FOR = 5.0  # seconds in which an interpreter has to show that it is one; it takes about 0.01
 OLDEST = (3, 11)
 CURE = f"set {SETTING}, or ExecutionConfig(python=...), to a Python of at least {OLDEST[0]}.{OLDEST[1]}"
@@ -233,15 +236,33 @@ def _what_is_wrong_with(path: str) -> str:
     )
     with process:
         try:
-            said = process.communicate(timeout=PROBE_FOR)[0].decode(errors="replace").split()
-        except subprocess.TimeoutExpired:
-            said = []
+            said = _said_by(process).decode(errors="replace").split()
         finally:
             _end(process)
     if said[:1] != [word[::-1]] or len(said) != 3:
         return f"{path} does not do what a Python does"
     version = int(said[1]), int(said[2])
     return "" if version >= OLDEST else f"{path} is Python {version[0]}.{version[1]}"
+
+
+def _said_by(process: "subprocess.Popen[bytes]") -> bytes:
+    """Read what it says, and wait for its exit; empty if it takes too long, or says more than a Python would."""
+    assert process.stdout is not None
+    give_up_at = time.monotonic() + PROBE_FOR
+    poll = select.poll()  # select(2) takes no descriptors above 1,023
+    poll.register(process.stdout, select.POLLIN)
+    said = b""
+    while poll.poll(max(0.0, give_up_at - time.monotonic()) * 1000):
+        data = os.read(process.stdout.fileno(), PROBE_SAYS)
+        said += data
+        if len(said) > PROBE_SAYS:
+            return b""
+        if not data:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, give_up_at - time.monotonic()))
+                return said
+            return b""
+    return b""
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

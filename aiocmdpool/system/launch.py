@@ -177,9 +177,9 @@ def _launcher_argv(
             command=command,
         ) from None
     settings = {**settings, "lc_ctype": lc_ctype_of(command.environment(os.environ))}
-    lines = "\n".join(f"{name}={value}" for name, value in settings.items())
+    items = [f"{name}={value}" for name, value in settings.items()]
     mode = "supervise" if supervise else "exec"
-    return [*launcher, str(status_fd), mode, lines, *command.argv]
+    return [*launcher, str(status_fd), mode, str(len(items)), *items, *command.argv]
 
 
 def _parse_report(data: bytes) -> Report:

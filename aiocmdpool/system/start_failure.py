@@ -50,7 +50,7 @@ def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoEr
     if stage == "program":
         return start_failure(command, OSError(number, os.strerror(number), command.program))
     if stage == "silence":
-        why = "the process that was to become it died before it had come to that, killed by somebody or for want of memory"
+        why = "the process that was to become it died before that, killed by somebody or for want of memory"
         return IoError(f"cannot start {command.display()}: it has not run: {why}", errno=number, command=command)
     if stage == "cwd":
         cause = f"its cwd {command.cwd!r} cannot be entered: {os.strerror(number)}"

@@ -8,6 +8,7 @@ import pytest
 
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import CommandTimeout, ExecuteError, IoError, NonZeroExit
+from aiocmdpool.commands.run_control import ChildSetup, RunControl
 
 from .support import helper, outcome, sh
 
@@ -175,3 +176,26 @@ async def test_secrets_are_not_on_the_command_line_of_any_process(backend, ready
     command = sh("tr '\\0' '\\n' < /proc/$$/cmdline; cat > /dev/null", env={"P": "s3cret"}, stdin=b"s3cret", umask=0o77)
     if sys.platform == "linux":
         assert b"s3cret" not in (await backend.execute(command)).stdout
+
+
+@pytest.mark.parametrize("value", ["C\nRLIMIT_CPU=7\nstdin=00", "C\n", "\n", "a=b\n=c", ""])
+async def test_a_variable_sets_nothing_but_itself(backend, value):
+    """LC_CTYPE is told to what prepares a program: CPython may set it before that can look (PEP 538)."""
+    result = await backend.execute(sh('ulimit -t; printf "%s|" "$LC_CTYPE"', niceness=1, env={"LC_CTYPE": value}))
+    assert result.stdout == b"unlimited\n" + value.encode() + b"|"
+
+
+async def test_the_path_of_an_executable_sets_nothing(backend, tmp_path):
+    folder = tmp_path / "x\nRLIMIT_CPU=5\n"
+    folder.mkdir()
+    (folder / "other").symlink_to("/bin/sh")
+    control = RunControl(lambda: None, ChildSetup(executable=str(folder / "other")))
+    result = await backend.execute(sh("ulimit -t"), control=control)
+    assert result.stdout == b"unlimited\n"
+
+
+async def test_digits_that_are_not_ascii_are_a_name(backend):
+    for field in ("user", "group"):
+        error = await outcome(backend.execute(sh("id -u", **{field: "\u0663"})))
+        assert isinstance(error, IoError)
+        assert f"there is no {field}" in str(error)

@@ -184,3 +184,29 @@ def test_an_error_after_the_start_knows_when_that_was_and_which_task():
     result = dataclasses.replace(RESULT, started_at=1.5, task_id=7)
     error = NonZeroExit("message", result=result)
     assert (error.started_at, error.task_id) == (1.5, 7)
+
+
+class OfSomebodyElse(ExecuteError):
+    """Its arguments are its own."""
+
+    def __init__(self, host: str, *, port: int) -> None:
+        super().__init__(f"{host} is away", command=COMMAND, result=RESULT)
+        self.host, self.port = host, port
+
+
+class FileOfSomebodyElse(IoError):
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} has no such file", errno=errno.ENOENT, filename="file")
+        self.host = host
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+@pytest.mark.parametrize(
+    "error", [OfSomebodyElse("host", port=22), FileOfSomebodyElse("host")], ids=lambda error: type(error).__name__
+)
+def test_an_error_with_arguments_of_its_own_can_travel(error, again):
+    other = again(error)
+    assert (type(other), str(other), other.args) == (type(error), str(error), error.args)
+    assert vars(other) == vars(error)
+    if isinstance(error, OSError):
+        assert (other.errno, other.strerror, other.filename) == (errno.ENOENT, os.strerror(errno.ENOENT), "file")

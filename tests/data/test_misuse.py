@@ -20,7 +20,7 @@ from aiocmdpool import (
 )
 from aiocmdpool.commands.command import ResourceLimits
 from aiocmdpool.commands.pipeline import Pipeline
-from aiocmdpool.policies import Admission, Backoff, CircuitBreaker, RateLimit, Retry
+from aiocmdpool.policies import Admission, Backoff, CircuitBreaker, KeyLimit, RateLimit, Retry
 
 NO_DURATIONS = {
     "10**400": 10**400,
@@ -160,7 +160,7 @@ def test_what_is_no_mode_is_refused_as_in_a_configuration(where, value):
 @pytest.mark.parametrize("number", [2**31, 2**40, 10**5000, -1, -(10**5000)], ids=["31", "40", "huge", "-1", "-huge"])
 @pytest.mark.parametrize("field", ["stdin", "stdout", "stderr"])
 def test_a_number_that_no_descriptor_has_is_refused(field, number):
-    with pytest.raises(ConfigError, match=f"^{field}: .* is no open descriptor"):
+    with pytest.raises(ConfigError, match=rf"^{field}: .* is no open descriptor"):
         CommandConfig("x", **{field: number})
     assert getattr(CommandConfig("x", **{field: 2**31 - 1}), field) == 2**31 - 1
 
@@ -169,10 +169,49 @@ def test_a_number_that_no_descriptor_has_is_refused(field, number):
 @pytest.mark.parametrize("field", ["user", "group"])
 def test_a_number_that_no_user_has_is_refused(field, number):
     """The kernel has 32 bits, and takes the last number of them for "leave it as it is" (setreuid(2))."""
-    with pytest.raises(ConfigError, match=f"^{field}: .* is neither a name nor a number"):
+    with pytest.raises(ConfigError, match=rf"^{field}: .* is neither a name nor a number"):
         CommandConfig("x", **{field: number})
     if 0 <= number < 10**100:
         with pytest.raises(ConfigError, match=field):
             CommandConfig("x", **{field: f"00{number}"})
     assert getattr(CommandConfig("x", **{field: 2**32 - 2}), field) == 2**32 - 2
     assert getattr(CommandConfig("x", **{field: "0000000000000000"}), field) == "0000000000000000"
+
+
+HUGE = 10**5000  # more digits than Python shows (sys.set_int_max_str_digits)
+TAKES_NO_HUGE_NUMBER = {
+    "program": lambda: CommandConfig(HUGE),
+    "args": lambda: CommandConfig("x", [HUGE]),
+    "all args": lambda: CommandConfig("x", HUGE),
+    "cwd": lambda: CommandConfig("x", cwd=HUGE),
+    "env": lambda: CommandConfig("x", env={HUGE: "1"}),
+    "label": lambda: CommandConfig("x", label=HUGE),
+    "check": lambda: CommandConfig("x", check=HUGE),
+    "encoding": lambda: CommandConfig("x", encoding=HUGE),
+    "stop_signal": lambda: CommandConfig("x", stop_signal=HUGE),
+    "output_policy": lambda: CommandConfig("x", output_policy=HUGE),
+    "niceness": lambda: CommandConfig("x", niceness=HUGE),
+    "mode": lambda: ExecutionConfig(mode=HUGE),
+    "python": lambda: ExecutionConfig(python=HUGE),
+    "max_output_total": lambda: ExecutionConfig(max_output_total=-HUGE),
+    "executor": lambda: CommandPool(executor=HUGE),
+    "executor of a policy": lambda: Retry(HUGE),
+    "key": lambda: CircuitBreaker(Nothing(), key=HUGE),
+    "limit": lambda: KeyLimit(Nothing(), {HUGE: 0}),
+}
+
+
+@pytest.mark.parametrize("where", TAKES_NO_HUGE_NUMBER)
+def test_a_number_that_cannot_be_shown_is_refused_like_any_other(where):
+    with pytest.raises(ConfigError, match=where.split()[0] if where != "all args" else "args"):
+        TAKES_NO_HUGE_NUMBER[where]()
+
+
+def test_a_command_with_a_number_that_cannot_be_shown_is_shown():
+    assert "max_output=a int with too many digits" in repr(CommandConfig("x", max_output=HUGE))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "undefined", "no-such-encoding", "hex", "", "a\ud800", 5])
+def test_what_is_no_encoding_is_refused(name):
+    with pytest.raises(ConfigError, match=r"encoding: .* is no encoding that Python knows"):
+        CommandConfig("x", encoding=name)

@@ -5,7 +5,16 @@ import time
 import pytest
 from contract.support import outcome, sh
 
-from aiocmdpool import CommandConfig, CommandPool, CommandPoolSeg, ExecutionConfig, ExecutionMode, run
+from aiocmdpool import (
+    CommandConfig,
+    CommandPool,
+    CommandPoolSeg,
+    ExecutionConfig,
+    ExecutionMode,
+    execute_pipeline,
+    run,
+)
+from aiocmdpool.policies import Retry
 
 ENDS = {
     "result": CommandConfig("true"),
@@ -41,3 +50,16 @@ async def test_a_task_that_never_ran_has_no_start():
     handle.cancel()
     error = await outcome(handle)
     assert (error.task_id, error.started_at) == (handle.id, None)
+
+
+@pytest.mark.parametrize("mode", list(ExecutionMode))
+@pytest.mark.parametrize("wrap", [lambda pool: pool, Retry], ids=["pool", "policy"])
+async def test_the_stages_of_a_pipeline_name_the_task_that_it_was(mode, wrap):
+    async with CommandPool(ExecutionConfig(mode=mode)) as pool:
+        before = await pool.execute(CommandConfig("true"))
+        result = await execute_pipeline(CommandConfig("echo", ["a"]) | CommandConfig("cat"), executor=wrap(pool))
+        after = await pool.execute(CommandConfig("true"))
+    assert result.stdout == b"a\n"
+    [task_id] = {stage.task_id for stage in result.results}
+    assert before.task_id < task_id < after.task_id
+    assert (await execute_pipeline(CommandConfig("echo") | CommandConfig("cat"))).results[0].task_id is None

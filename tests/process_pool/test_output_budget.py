@@ -214,3 +214,11 @@ def test_where_memory_files_are_forbidden_a_ledger_is_a_file_without_a_name(monk
     assert os.fstat(ledger.descriptor).st_nlink == 0
     assert ledger.words[LIMIT] == 1000
     ledger.close()
+
+
+@pytest.mark.parametrize("limit", [2**62, 2**63 - 1, 2**63, 10**400], ids=["62", "63-1", "63", "huge"])
+async def test_a_budget_that_no_machine_has_is_as_good_as_none(new_pool, limit):
+    pool = new_pool(1, max_output_total=limit)
+    await pool.start()
+    assert len((await pool.execute(helper("write_n_bytes", FLOOD))).stdout) == FLOOD
+    assert pool._ledger.held() == 0

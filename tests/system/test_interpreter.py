@@ -229,3 +229,12 @@ def test_a_fork_can_ask_though_another_thread_is_asking(monkeypatch):
             free = interpreter._lock.acquire(blocking=False)
             os._exit(0 if free else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_an_application_that_writes_without_end_is_ended_soon(script, tmp_path, monkeypatch):
+    """Its output is not kept: in the time that it has it would fill the memory."""
+    monkeypatch.setattr(interpreter, "PROBE_FOR", 3600.0)
+    path = script("exec cat /dev/zero")
+    with pytest.raises(interpreter.NoPython, match="does not do what a Python does"):
+        interpreter.find(path)
+    assert all(is_gone(pid) for pid in starts(tmp_path))

@@ -21,6 +21,7 @@ from aiocmdpool.standalone.worker.budget import LIMIT, USED_UP, WORD, WORKERS
 from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.memory import default_output_budget
 
+MOST = 2**62  # bytes: no machine has them, and a word of the file holds them with what is given back
 PAGES = 8  # so many more at a time; workers look at all of them, so there are not to be many that nobody has
 
 
@@ -32,7 +33,7 @@ class Ledger:
     """
 
     def __init__(self, limit: ByteBudget) -> None:
-        self.limit = limit
+        self.limit = min(limit, MOST) if isinstance(limit, int) else limit
         self._chosen_here = False  # rather than by who made the pool
         self.line = WaitingLine()
         """Commands that wait until there is room."""

@@ -1,15 +1,15 @@
 """Becomes the program after preparing the process: niceness, limits, identity, umask.
 
-Run as `python -I -S launcher.py STATUS_FD MODE SETTINGS PROGRAM [ARG...]`, it does what `preexec_fn` would, but in a
+Run as `python -I -S launcher.py STATUS_FD MODE COUNT [NAME=VALUE...] PROGRAM [ARG...]`, it does what `preexec_fn` would, but in a
 process of its own: code between `fork` and `exec` is unsafe in a host with threads (see the warning in the
 documentation of `subprocess`), and uvloop refuses most of it. Standard library only, and as little of it as can be.
 
 MODE `exec` replaces this process with the program. MODE `supervise` starts it as a child and reports its exit over
 STATUS_FD: the way out for a host that ignores SIGCHLD, where the kernel throws exit statuses away (wait(2), NOTES).
 
-SETTINGS are `name=value` lines. Reports are lines on STATUS_FD: `exec` right before the `exec`, `error STAGE ERRNO`,
-`pid N`, `exit WAIT_STATUS USER SYSTEM MAXRSS`. Without a word the program has not run: what was started was no Python,
-or could not come up, and its exit status is not the program's.
+COUNT settings follow, each an argument of its own: no value can hold what ends it. Reports are lines on STATUS_FD:
+`exec` right before the `exec`, `error STAGE ERRNO`, `pid N`, `exit WAIT_STATUS USER SYSTEM MAXRSS`. Without a word the
+program has not run: what was started was no Python, or could not come up, and its exit status is not the program's.
 """
 
 import errno
@@ -277,11 +277,11 @@ def supervise(
 
 def main() -> None:
     """Read the command line and become the program."""
-    status_fd, mode, lines, *argv = sys.argv[1:]
+    status_fd, mode, count, *rest = sys.argv[1:]
     os.set_inheritable(int(status_fd), False)
-    settings = dict(line.split("=", 1) for line in lines.split("\n") if line)
+    settings = dict(item.split("=", 1) for item in rest[: int(count)])
     environment = given_environment(settings.pop("lc_ctype"))
-    program = [os.fsencode(arg) for arg in argv]
+    program = [os.fsencode(arg) for arg in rest[int(count) :]]
     if mode == "supervise":
         supervise(settings, program, environment, int(status_fd))
     else:
