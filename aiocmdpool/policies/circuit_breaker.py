@@ -111,7 +111,8 @@ class CircuitBreaker(Wrapper):
         if circuit.trial is None and circuit.open_until is not None:
             left = circuit.open_until - now
             when = f"one will be tried in {left:.1f} s"
-        message = f"{command.display()}: not started, the circuit {validate.shown(key)} is open; {when} (last failure: {circuit.why})"
+        which = f"the circuit {validate.shown(key)} is open"
+        message = f"{command.display()}: not started, {which}; {when} (last failure: {circuit.why})"
         return CircuitOpen(message, command=command, key=key, retry_after=left)
 
     def _log_change(self, key: Hashable, state: CircuitState, why: str) -> None:

@@ -1,8 +1,8 @@
 """Becomes the program after preparing the process: niceness, limits, identity, umask.
 
-Run as `python -I -S launcher.py STATUS_FD MODE COUNT [NAME=VALUE...] PROGRAM [ARG...]`, it does what `preexec_fn` would, but in a
-process of its own: code between `fork` and `exec` is unsafe in a host with threads (see the warning in the
-documentation of `subprocess`), and uvloop refuses most of it. Standard library only, and as little of it as can be.
+Run as `python -I -S launcher.py STATUS_FD MODE COUNT [NAME=VALUE...] PROGRAM [ARG...]`, it does what `preexec_fn`
+would, but in a process of its own: code between `fork` and `exec` is unsafe in a host with threads (see the warning in
+the documentation of `subprocess`), and uvloop refuses most of it. Standard library only, as little of it as can be.
 
 MODE `exec` replaces this process with the program. MODE `supervise` starts it as a child and reports its exit over
 STATUS_FD: the way out for a host that ignores SIGCHLD, where the kernel throws exit statuses away (wait(2), NOTES).

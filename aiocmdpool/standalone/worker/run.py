@@ -248,7 +248,7 @@ class Run:
     @property
     def has_begun(self) -> bool:
         """Whether a forked child has become the program."""
-        return self._began or self.report < 0
+        return self.failure is None and (self._began or self.report < 0)
 
     @property
     def has_exited(self) -> bool:
