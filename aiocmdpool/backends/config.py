@@ -2,12 +2,14 @@
 
 import dataclasses
 import enum
+from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from aiocmdpool.backends.child.process import ProcessBackend
 from aiocmdpool.backends.child.thread import ThreadBackend
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
+from aiocmdpool.backends.workers.process_pool import DEFAULT_HANG_AFTER
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import StrOrBytesPath
 from aiocmdpool.commands.errors import ConfigError
@@ -61,6 +63,12 @@ class ExecutionConfig:
     niceness: int = 0
     """Added to that of this process, for the workers and what they start. With 10, a loop that shares its core with
     them is not held up by them. For PROCESS_POOL only: elsewhere there are only the commands, which have their own."""
+    recycle_after: int | None = None
+    """Commands after which a worker of PROCESS_POOL is replaced. `None`: never."""
+    max_worker_memory: int | None = None
+    """Resident bytes above which a worker of PROCESS_POOL is replaced, looked at now and then. `None`: never."""
+    hang_after: float = DEFAULT_HANG_AFTER
+    """Seconds without a sign of life after which a worker of PROCESS_POOL that has work counts as hung."""
 
     max_output_total: validate.ByteBudget = "auto"
     """Bytes of captured output that are held at once for all commands, but for 64 KiB a stream. When they are used up,
@@ -73,11 +81,10 @@ class ExecutionConfig:
 
     def __post_init__(self) -> None:
         validate.instance_of(ExecutionMode)("mode", self.mode)
-        validate.whole_number(1, optional=True)("workers", self.workers)
-        validate.whole_number(-40, 40)("niceness", self.niceness)
-        if self.mode is not ExecutionMode.PROCESS_POOL and (self.workers is not None or self.niceness):
-            field = "niceness" if self.workers is None else "workers"
-            raise ConfigError(f"{field}: {self.mode!r} has no workers; use ExecutionMode.PROCESS_POOL", field=field)
+        for name, (check, default) in _OF_WORKERS.items():
+            value = check(name, getattr(self, name))
+            if value != default and self.mode is not ExecutionMode.PROCESS_POOL:
+                raise ConfigError(f"{name}: {self.mode!r} has no workers; use ExecutionMode.PROCESS_POOL", field=name)
         validate.whole_number(1, optional=True)("concurrency_limit", self.concurrency_limit)
         validate.byte_budget("max_output_total", self.max_output_total)
         validate.interpreter("python", self.python)
@@ -86,6 +93,59 @@ class ExecutionConfig:
     def concurrency(self) -> int:
         """`concurrency_limit`, or its default."""
         return self.concurrency_limit or cpu_count()
+
+    # -- the builder ------------------------------------------------------------------------------------------------
+
+    def with_options(self, **changes: Any) -> Self:
+        """Return a copy with these fields changed; validated like a new one."""
+        validate.known_options("ExecutionConfig", changes, self.__slots__)
+        return dataclasses.replace(self, **changes)
+
+    def with_mode(self, mode: ExecutionMode) -> Self:
+        """Return a copy that starts programs in this way."""
+        return self.with_options(mode=mode)
+
+    def with_workers(self, workers: int | None) -> Self:
+        """Return a copy with this number of resident workers."""
+        return self.with_options(workers=workers)
+
+    def with_concurrency_limit(self, concurrency_limit: int | None) -> Self:
+        """Return a copy that runs this number of commands at once."""
+        return self.with_options(concurrency_limit=concurrency_limit)
+
+    def with_niceness(self, niceness: int) -> Self:
+        """Return a copy whose workers are this much nicer than this process."""
+        return self.with_options(niceness=niceness)
+
+    def with_recycle_after(self, recycle_after: int | None) -> Self:
+        """Return a copy that replaces a worker after this number of commands."""
+        return self.with_options(recycle_after=recycle_after)
+
+    def with_max_worker_memory(self, max_worker_memory: int | None) -> Self:
+        """Return a copy that replaces a worker which holds more than this number of bytes."""
+        return self.with_options(max_worker_memory=max_worker_memory)
+
+    def with_hang_after(self, hang_after: float) -> Self:
+        """Return a copy that takes a worker for hung after this number of silent seconds."""
+        return self.with_options(hang_after=hang_after)
+
+    def with_max_output_total(self, max_output_total: validate.ByteBudget) -> Self:
+        """Return a copy that holds this number of bytes of captured output at once."""
+        return self.with_options(max_output_total=max_output_total)
+
+    def with_python(self, python: StrOrBytesPath | None) -> Self:
+        """Return a copy whose workers this Python runs."""
+        return self.with_options(python=python)
+
+
+_OF_WORKERS: dict[str, tuple[Callable[[str, object], Any], object]] = {
+    "workers": (validate.whole_number(1, optional=True), None),
+    "niceness": (validate.whole_number(-40, 40), 0),
+    "recycle_after": (validate.whole_number(1, optional=True), None),
+    "max_worker_memory": (validate.whole_number(1, optional=True), None),
+    "hang_after": (validate.number(0, above=True), DEFAULT_HANG_AFTER),
+}
+"""What only `PROCESS_POOL` has a use for: its check, and its default."""
 
 
 def create_backend(config: ExecutionConfig) -> ExecutionBackend:
@@ -97,4 +157,12 @@ def create_backend(config: ExecutionConfig) -> ExecutionBackend:
         case ExecutionMode.THREAD:
             return ThreadBackend(config.concurrency, max_output_total=total, python=python)
         case ExecutionMode.PROCESS_POOL:
-            return ProcessPoolBackend(config.workers, niceness=config.niceness, max_output_total=total, python=python)
+            return ProcessPoolBackend(
+                config.workers,
+                niceness=config.niceness,
+                recycle_after=config.recycle_after,
+                max_worker_memory=config.max_worker_memory,
+                hang_after=config.hang_after,
+                max_output_total=total,
+                python=python,
+            )

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
-from aiocmdpool.backends.workers.process_pool import ProcessPool
+from aiocmdpool.backends.workers.process_pool import DEFAULT_HANG_AFTER, ProcessPool
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, StrOrBytesPath
 from aiocmdpool.commands.result import CommandResult
@@ -21,6 +21,7 @@ class ProcessPoolBackend:
     Args:
         workers: How many. `None`: the number of CPUs this process may use.
         niceness: Added to that of this process for the workers and what they start.
+        recycle_after, max_worker_memory, hang_after: When a worker is replaced; see `ProcessPool`.
         max_output_total: Bytes of captured output that are held at once; see `ProcessPool`.
         python: Which Python runs the workers; see `ProcessPool`.
     """
@@ -30,10 +31,21 @@ class ProcessPoolBackend:
         workers: int | None = None,
         *,
         niceness: int = 0,
+        recycle_after: int | None = None,
+        max_worker_memory: int | None = None,
+        hang_after: float = DEFAULT_HANG_AFTER,
         max_output_total: validate.ByteBudget = "auto",
         python: StrOrBytesPath | None = None,
     ) -> None:
-        self.pool = ProcessPool(workers, niceness=niceness, max_output_total=max_output_total, python=python)
+        self.pool = ProcessPool(
+            workers,
+            niceness=niceness,
+            recycle_after=recycle_after,
+            max_worker_memory=max_worker_memory,
+            hang_after=hang_after,
+            max_output_total=max_output_total,
+            python=python,
+        )
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run one command in a worker; see `ProcessPool.execute`."""

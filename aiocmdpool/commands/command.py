@@ -5,7 +5,6 @@ built anywhere, compared, hashed, pickled and sent to another process.
 """
 
 import dataclasses
-import difflib
 import enum
 import os
 import pathlib
@@ -196,7 +195,7 @@ class CommandConfig:
 
     def __new__(cls, *args: object, **options: object) -> "CommandConfig":
         # Only to turn a mistyped option into an error that says which one was meant.
-        _reject_unknown(options)
+        validate.known_options("a command", options, _DEFAULTS)
         return object.__new__(cls)
 
     def __post_init__(self) -> None:
@@ -221,7 +220,7 @@ class CommandConfig:
 
     def with_options(self, **changes: Any) -> "CommandConfig":
         """A copy with these fields changed; validated like a new one."""
-        _reject_unknown(changes)
+        validate.known_options("a command", changes, _DEFAULTS)
         return dataclasses.replace(self, **changes)
 
     def with_args(self, *args: StrOrBytesPath) -> "CommandConfig":
@@ -315,14 +314,6 @@ def _restore(fields: dict[str, Any]) -> CommandConfig:
             value = validate.FrozenMapping(value)
         object.__setattr__(command, name, value)
     return command
-
-
-def _reject_unknown(options: Mapping[str, object]) -> None:
-    for name in options:
-        if name not in _DEFAULTS:
-            close = difflib.get_close_matches(name, _DEFAULTS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(_DEFAULTS)}"
-            raise ConfigError(f"{name}: no such option of a command{hint}", field=name)
 
 
 def _clean_stream(name: str, value: object) -> Any:

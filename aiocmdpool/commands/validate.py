@@ -4,12 +4,13 @@ An error names the field, the value and what is allowed. Values that may be secr
 """
 
 import copy
+import difflib
 import enum
 import inspect
 import math
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from aiocmdpool.commands.errors import ConfigError
@@ -61,6 +62,15 @@ class FrozenMapping(Mapping[str, Any]):
 
 
 EMPTY: Mapping[str, Any] = FrozenMapping({})
+
+
+def known_options(owner: str, options: Iterable[str], known: Collection[str]) -> None:
+    """Refuse an option that `owner` does not have, and say which one may have been meant."""
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
+            raise ConfigError(f"{name}: no such option of {owner}{hint}", field=name)
 
 
 def text(name: str, value: object) -> str:

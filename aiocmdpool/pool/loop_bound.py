@@ -5,6 +5,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from typing import TypeVar
 
 from aiocmdpool.commands.errors import ExecuteError, PoolClosed
 from aiocmdpool.pool.lifecycle import PoolLife
@@ -14,6 +15,8 @@ from aiocmdpool.tasks.handle import TaskHandle
 from aiocmdpool.tasks.listeners import Listener, Listeners
 from aiocmdpool.tasks.status import TaskStatus
 from aiocmdpool.tasks.thread_handle import running_loop
+
+T = TypeVar("T")
 
 _pools: "weakref.WeakSet[LoopBound]" = weakref.WeakSet()
 
@@ -48,6 +51,26 @@ class LoopBound:
                 "this pool belongs to another event loop; start and stop it there, and push from anywhere"
             )
         self._life.belong_here()
+
+    def _in_order(self, work: Callable[[], T]) -> T:
+        """Do what is for the loop alone; for anybody, where there is no loop to do it: before the start, after its end.
+
+        Raises:
+            ExecuteError: The loop of the pool is another one.
+        """
+        if self._inherited:
+            raise _foreign()
+        if self._loop is not None and self._loop is running_loop():
+            return work()
+        with self._settling:
+            if self._loop is not None and self._loop.is_closed():
+                self._loop_ended()
+            if self._loop is None or self._loop.is_closed():
+                return work()
+        raise ExecuteError(
+            "this is for the loop that the pool belongs to: give it to loop.call_soon_threadsafe, or use the "
+            "CommandPoolSeg of aiocmdpool.sync, for which any thread may ask"
+        )
 
     def _sweep(self) -> None:
         """Settle what got into the queue as the pool was stopped."""

@@ -45,8 +45,9 @@ class CommandPoolSeg(PoolView, LoopBound):
             handle knows always.
         hooks: Called on the loop with every event of every task; that it was queued is told when it leaves the queue.
 
-    Concurrency: `push_task`, `push_tasks`, `len`, `statistics`, `is_stopped` and all of a handle are for any thread;
-    `execute` is for any loop; `start_executor` and `stop` are for the loop that the pool belongs to.
+    Concurrency: `push_task`, `push_tasks`, `len`, `statistics`, `is_…` and all of a handle are for any thread;
+    `execute` is for any loop; `start_executor` and `stop` are for the loop that the pool belongs to, as `pop_task` and
+    `clear` are from the start on.
 
     Example:
         >>> async with CommandPoolSeg(ExecutionConfig(concurrency_limit=8)) as pool:
@@ -158,6 +159,26 @@ class CommandPoolSeg(PoolView, LoopBound):
         """
         self._life.check_started(command)
         return await self.push_task(command).result_or_cancel()
+
+    def pop_task(self) -> CommandConfig | None:
+        """Take the next command off the queue, to run it elsewhere; `None` if there is none.
+
+        Its task ends as cancelled: the pool will not run it.
+
+        Raises:
+            ExecuteError: The pool is started, and this is not its loop.
+        """
+        return self._in_order(self._tasks.take)
+
+    def clear(self) -> int:
+        """Cancel everything that waits in the queue; returns how many tasks that were.
+
+        The queue is empty at once. Of many tasks, some are settled in later turns of the loop, so that none takes long.
+
+        Raises:
+            ExecuteError: The pool is started, and this is not its loop.
+        """
+        return self._in_order(self._tasks.clear)
 
     async def start_executor(self, workers: int | None = None) -> None:
         """Begin to run what is in the queue, on this loop. Harmless when repeated.

@@ -26,6 +26,10 @@ class PoolView:
     def __bool__(self) -> bool:
         return True  # an empty pool is still a pool
 
+    def is_empty(self) -> bool:
+        """Return whether nothing waits in the queue."""
+        return not len(self)
+
     @property
     def executor(self) -> CommandExecutor | None:
         """What runs the commands; `None` before the start, if it is made only then."""
@@ -39,6 +43,10 @@ class PoolView:
     def is_stopped(self) -> bool:
         """Whether the pool takes no more tasks."""
         return self._life.stopped
+
+    def is_running(self) -> bool:
+        """Return whether the pool runs what is pushed to it: it is started, and neither stopped nor about to."""
+        return self._life.started and not self.is_stopped() and not self._life.loop_ended
 
     def statistics(self) -> PoolStatistics:
         """A snapshot of the counters."""

@@ -263,6 +263,14 @@ class CommandPool:
         """Whether the pool takes no more tasks."""
         return self._pool.is_stopped()
 
+    def is_running(self) -> bool:
+        """Return whether the pool runs what is pushed to it; one that nobody has needed yet does not."""
+        return self._pool.is_running()
+
+    def is_empty(self) -> bool:
+        """Return whether nothing waits in the queue."""
+        return self._pool.is_empty()
+
     def __enter__(self) -> Self:
         self.start_executor()
         return self

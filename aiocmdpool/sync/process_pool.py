@@ -29,7 +29,7 @@ class ProcessPool:
         niceness: int = 0,
         recycle_after: int | None = None,
         max_worker_memory: int | None = None,
-        hang_after: float = 5.0,
+        hang_after: float = process_pool.DEFAULT_HANG_AFTER,
         max_output_total: validate.ByteBudget = "auto",
         python: StrOrBytesPath | None = None,
     ) -> None:

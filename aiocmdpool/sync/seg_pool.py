@@ -87,6 +87,14 @@ class CommandPoolSeg:
         start(self._link)
         return self._link.call(lambda: self._pool.execute(command))
 
+    def pop_task(self) -> CommandConfig | None:
+        """Take the next command off the queue, to run it elsewhere; `None` if there is none."""
+        return self._link.look(self._pool.pop_task)
+
+    def clear(self) -> int:
+        """Cancel everything that waits in the queue; returns how many tasks that were."""
+        return self._link.look(self._pool.clear)
+
     def start_executor(self, workers: int | None = None) -> None:
         """Begin to run what is in the queue. Harmless when repeated."""
         self._link.call(lambda: self._pool.start_executor(workers))
@@ -105,6 +113,14 @@ class CommandPoolSeg:
     def is_stopped(self) -> bool:
         """Whether the pool takes no more tasks."""
         return self._pool.is_stopped()
+
+    def is_running(self) -> bool:
+        """Return whether the pool runs what is pushed to it; one that nobody has needed yet does not."""
+        return self._pool.is_running()
+
+    def is_empty(self) -> bool:
+        """Return whether nothing waits in the queue."""
+        return self._pool.is_empty()
 
     def statistics(self) -> PoolStatistics:
         """A snapshot of the counters."""

@@ -265,3 +265,19 @@ async def test_a_pool_with_nothing_to_do_never_wakes_the_loop(new_pool, running_
     assert (pusher.done(), len(stuck), len(idle), running.status) == (False, 1, 0, TaskStatus.RUNNING)
     pusher.cancel()
     await asyncio.wait([pusher])
+
+
+async def test_a_pool_says_whether_it_is_empty_and_whether_it_runs(new_pool, held):
+    pool = new_pool(held)
+    assert (pool.is_empty(), pool.is_running()) == (True, False)
+    pool.try_push_task(named("a"))
+    pool.try_push_task(named("b"))
+    assert not pool.is_empty()
+    await pool.start_executor()
+    await held.holds("a")
+    assert (pool.is_empty(), pool.is_running()) == (False, True)
+    assert pool.clear() == 1
+    assert (pool.is_empty(), pool.is_running()) == (True, True)
+    held.release("a")
+    await pool.stop()
+    assert (pool.is_empty(), pool.is_running()) == (True, False)

@@ -4,7 +4,18 @@ import threading
 
 import pytest
 
-from aiocmdpool import CommandConfig, PoolClosed, QueueFull, sync
+from aiocmdpool import (
+    CommandConfig,
+    ExecutionConfig,
+    ExecutionMode,
+    PoolClosed,
+    QueueFull,
+    TaskCancelled,
+    TaskStarted,
+    sync,
+)
+
+PROCESS = ExecutionConfig(mode=ExecutionMode.PROCESS)
 
 
 def test_what_threads_push_is_run_and_heard_of():
@@ -49,3 +60,34 @@ def test_an_exception_in_the_block_ends_what_runs():
     with pytest.raises(KeyError):
         leave()
     assert handle.cancelled()
+
+
+def test_threads_pop_and_clear_and_ask_for_the_state(threads):
+    waiting = sync.CommandPoolSeg(PROCESS)
+    waiting.push_tasks([CommandConfig(name) for name in "abc"])
+    assert (threads(waiting.pop_task).result(30).program, waiting.is_empty(), waiting.is_running()) == (
+        "a",
+        False,
+        False,
+    )
+    assert (waiting.clear(), waiting.is_empty()) == (2, True)
+    started = threading.Event()
+    hooks = [lambda event: started.set() if isinstance(event, TaskStarted) else None]
+    with sync.CommandPoolSeg(PROCESS.with_concurrency_limit(1), hooks=hooks) as pool:
+        assert pool.is_running()
+        first, *rest = pool.push_tasks([CommandConfig("sleep", ["60"], grace=0.1) for _ in range(5)])
+        assert started.wait(30)
+        assert threads(pool.pop_task).result(30) == rest[0].command
+        assert threads(pool.clear).result(30) == 3
+        assert pool.is_empty()
+        first.cancel()
+        assert {type(handle.exception(30)) for handle in rest} == {TaskCancelled}
+    assert not pool.is_running()
+
+
+def test_a_pool_says_whether_it_is_empty_and_whether_it_runs():
+    pool = sync.CommandPool(PROCESS)
+    assert (pool.is_empty(), pool.is_running()) == (True, False)
+    with pool:
+        assert (pool.is_empty(), pool.is_running()) == (True, True)
+    assert not pool.is_running()

@@ -34,6 +34,7 @@ from aiocmdpool.standalone.wire import messages
 from aiocmdpool.standalone.worker.budget import USED_UP
 from aiocmdpool.system.cpus import cpu_count
 
+DEFAULT_HANG_AFTER = 5.0  # seconds
 LOST_WITH_ONE_COMMAND = 3  # workers; an idempotent command that took so many along is what kills them
 
 
@@ -74,7 +75,7 @@ class ProcessPool(AsyncioSubprocesses):
         niceness: int = 0,
         recycle_after: int | None = None,
         max_worker_memory: int | None = None,
-        hang_after: float = 5.0,
+        hang_after: float = DEFAULT_HANG_AFTER,
         max_output_total: validate.ByteBudget = "auto",
         python: StrOrBytesPath | None = None,
     ) -> None:
@@ -85,7 +86,7 @@ class ProcessPool(AsyncioSubprocesses):
             niceness=validate.whole_number(-40, 40)("niceness", niceness),
             recycle_after=validate.whole_number(1, optional=True)("recycle_after", recycle_after),
             max_worker_memory=validate.whole_number(1, optional=True)("max_worker_memory", max_worker_memory),
-            hang_after=validate.seconds("hang_after", hang_after) or 5.0,
+            hang_after=validate.number(0, above=True)("hang_after", hang_after),
             ledger=self._ledger,
             idle_for=self._idle_for,
             python=validate.interpreter("python", python),
