@@ -4,16 +4,17 @@ import dataclasses
 import enum
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, Unpack
 
 from aiocmdpool.backends.child.process import ProcessBackend
 from aiocmdpool.backends.child.thread import ThreadBackend
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
 from aiocmdpool.backends.workers.process_pool import DEFAULT_HANG_AFTER
 from aiocmdpool.commands import validate
-from aiocmdpool.commands.command import StrOrBytesPath
+from aiocmdpool.commands.command import CommandConfig, CommandOptions, StrOrBytesPath
 from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.shared_options import NO_OPTIONS, checked_options
 from aiocmdpool.system.cpus import cpu_count
 
 
@@ -79,6 +80,10 @@ class ExecutionConfig:
     """The path of the Python that runs workers, and prepares commands with settings in the other modes. `None`: what
     the environment variable AIOCMDPOOL_PYTHON says; then `sys.executable`, if that is a Python."""
 
+    defaults: CommandOptions = dataclasses.field(default_factory=lambda: NO_OPTIONS, hash=False)
+    """Options of `CommandConfig` for every command of a pool, where the command does not set them itself. In `env` and
+    `metadata` each entry is an option of its own. Pools apply them; beside a pool, `complete` does."""
+
     def __post_init__(self) -> None:
         validate.instance_of(ExecutionMode)("mode", self.mode)
         for name, (check, default) in _OF_WORKERS.items():
@@ -88,11 +93,16 @@ class ExecutionConfig:
         validate.whole_number(1, optional=True)("concurrency_limit", self.concurrency_limit)
         validate.byte_budget("max_output_total", self.max_output_total)
         validate.interpreter("python", self.python)
+        object.__setattr__(self, "defaults", checked_options("defaults", self.defaults))
 
     @property
     def concurrency(self) -> int:
         """`concurrency_limit`, or its default."""
         return self.concurrency_limit or cpu_count()
+
+    def complete(self, command: CommandConfig) -> CommandConfig:
+        """Return a command with `defaults` for what it does not set itself, as a pool runs it."""
+        return command.with_defaults(self.defaults) if self.defaults else command
 
     # -- the builder ------------------------------------------------------------------------------------------------
 
@@ -136,6 +146,10 @@ class ExecutionConfig:
     def with_python(self, python: StrOrBytesPath | None) -> Self:
         """Return a copy whose workers this Python runs."""
         return self.with_options(python=python)
+
+    def with_defaults(self, **options: Unpack[CommandOptions]) -> Self:
+        """Return a copy with these options for every command, on top of those already there."""
+        return self.with_options(defaults={**self.defaults, **options})
 
 
 _OF_WORKERS: dict[str, tuple[Callable[[str, object], Any], object]] = {

@@ -5,16 +5,19 @@ built anywhere, compared, hashed, pickled and sent to another process.
 """
 
 import dataclasses
-import enum
 import os
 import pathlib
 import shlex
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.settings import NO_LIMITS
+from aiocmdpool.commands.settings import OutputPolicy as OutputPolicy  # offered here, too
+from aiocmdpool.commands.settings import ResourceLimits as ResourceLimits
+from aiocmdpool.commands.settings import Stdio as Stdio
 
 if TYPE_CHECKING:
     from aiocmdpool.commands.pipeline import Pipeline
@@ -24,63 +27,6 @@ StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 DEFAULT_GRACE = 2.0  # seconds between the stop signal and KILL
 DEFAULT_LEFTOVER_GRACE = 0.25  # seconds; enough for git's `gc --auto` to remove its lock
 DEFAULT_MAX_OUTPUT = 256 * 1024 * 1024  # bytes per stream; "no limit" must be asked for
-
-
-class Stdio(enum.Enum):
-    """Where a standard stream of a command leads, when it is neither data nor a file."""
-
-    CAPTURE = "capture"
-    """Into the result (stdout and stderr)."""
-    NULL = "null"
-    """The null device."""
-    INHERIT = "inherit"
-    """The stream of this process."""
-    MERGED = "merged"
-    """stderr only: the same place as stdout, in the order of the writes."""
-
-    __hash__ = object.__hash__  # members are single objects; that of `Enum` hashes their name, in Python
-
-    def __repr__(self) -> str:
-        return f"Stdio.{self.name}"
-
-
-class OutputPolicy(enum.Enum):
-    """What happens to a captured stream that reaches `max_output`."""
-
-    FAIL = "fail"
-    """End the command and raise `OutputLimitExceeded`; the error's result holds the head."""
-    KEEP_HEAD = "keep_head"
-    """Keep the first `max_output` bytes, read on and drop the rest."""
-    KEEP_TAIL = "keep_tail"
-    """Keep the last `max_output` bytes."""
-
-    __hash__ = object.__hash__  # as that of `Stdio`
-
-    def __repr__(self) -> str:
-        return f"OutputPolicy.{self.name}"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceLimits:
-    """Limits the kernel holds the program to (`setrlimit(2)`), soft and hard alike. `None` leaves a limit alone."""
-
-    cpu_seconds: int | None = None
-    """CPU time in seconds; past it the kernel sends SIGXCPU, then SIGKILL (RLIMIT_CPU)."""
-    memory: int | None = None
-    """Address space in bytes (RLIMIT_AS)."""
-    open_files: int | None = None
-    """Highest descriptor plus one (RLIMIT_NOFILE)."""
-    file_size: int | None = None
-    """Size in bytes of any file the program writes (RLIMIT_FSIZE)."""
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            value = getattr(self, name)
-            if value is not None and (
-                type(value) is not int or not 0 <= value < 2**63
-            ):  # rlim_t, with a sign in Python
-                message = f"limits.{name}: {validate.shown(value)} is not a whole number >= 0 and < 2**63"
-                raise ConfigError(message, field=f"limits.{name}")
 
 
 class CommandOptions(TypedDict, total=False):
@@ -113,8 +59,16 @@ class CommandOptions(TypedDict, total=False):
     idempotent: bool
 
 
+class _Said:
+    """Holds the names of options that were set to what is their default anyway; no field, hence a class of its own."""
+
+    __slots__ = ("_said",)
+    _said: frozenset[str]
+    """Not set where it would be empty, as it is for most commands."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class CommandConfig:
+class CommandConfig(_Said):
     """One command: a program, its arguments, and the conditions under which it runs.
 
     Frozen, hashable and picklable. Every field is validated here, once, with a `ConfigError` that names the
@@ -165,7 +119,7 @@ class CommandConfig:
     """Raise `NonZeroExit` unless the program exits with 0."""
     niceness: int = 0
     """Added to the niceness of whoever starts the program, -40 to 40; below 0 takes a privilege."""
-    limits: ResourceLimits = ResourceLimits()
+    limits: ResourceLimits = NO_LIMITS
     """Resource limits applied before the program runs."""
     user: str | int | None = None
     """User (name or uid) to run as; takes a privilege. Its group and supplementary groups come along."""
@@ -194,9 +148,18 @@ class CommandConfig:
         ) -> None: ...
 
     def __new__(cls, *args: object, **options: object) -> "CommandConfig":
-        # Only to turn a mistyped option into an error that says which one was meant.
-        validate.known_options("a command", options, _DEFAULTS)
-        return object.__new__(cls)
+        # A mistyped option is an error that says which one was meant, and one that was set to its default is noted.
+        self = object.__new__(cls)
+        said: list[str] | None = None
+        for name, value in options.items():
+            if name not in _DEFAULTS:
+                validate.known_options("a command", options, _DEFAULTS)
+            default = _DEFAULTS[name]
+            if value is default or (type(value) is type(default) and value == default):
+                said = [name] if said is None else [*said, name]
+        if said is not None and len(options) < len(_DEFAULTS):  # else `dataclasses.replace` names each field
+            object.__setattr__(self, "_said", frozenset(said))
+        return self
 
     def __post_init__(self) -> None:
         for name, clean in _CLEANERS:
@@ -221,7 +184,29 @@ class CommandConfig:
     def with_options(self, **changes: Any) -> "CommandConfig":
         """A copy with these fields changed; validated like a new one."""
         validate.known_options("a command", changes, _DEFAULTS)
-        return dataclasses.replace(self, **changes)
+        changed = dataclasses.replace(self, **changes)
+        said = getattr(self, "_said", frozenset()) | changes.keys()
+        if said:
+            object.__setattr__(changed, "_said", frozenset(said))
+        return changed
+
+    def with_defaults(self, options: "CommandOptions") -> "CommandConfig":
+        """Return a copy that has these options where this command does not set them itself.
+
+        To set an option to what it is anyway, as in `CommandConfig("sleep", ["9"], timeout=None)`, is to set it. In
+        `env` and `metadata`, each entry is an option of its own.
+
+        Args:
+            options: Checked before, as `ExecutionConfig.defaults` are.
+        """
+        said = getattr(self, "_said", frozenset())
+        fields = {name: getattr(self, name) for name in _DEFAULTS}
+        for name, value in options.items():
+            if name in _MAPPINGS:
+                fields[name] = validate.FrozenMapping({**cast("Mapping[str, Any]", value), **fields[name]})
+            elif name not in said and fields[name] == _DEFAULTS[name]:
+                fields[name] = value
+        return _restore(fields, said | options.keys())
 
     def with_args(self, *args: StrOrBytesPath) -> "CommandConfig":
         """A copy with these arguments instead."""
@@ -279,19 +264,11 @@ class CommandConfig:
         return text if len(text) <= limit else text[: limit - 1] + "…"
 
     def __repr__(self) -> str:
+        changed = {name: value for name in _DEFAULTS if (value := getattr(self, name)) != _DEFAULTS[name]}
         shown = [repr(self.program), repr(list(self.args))]
-        for name in _DEFAULTS:
-            value = getattr(self, name)
-            if name in ("program", "args") or value == _DEFAULTS[name]:
-                continue
-            # Values of variables and data on stdin are secrets until proven otherwise.
-            if name == "env":
-                value = f"<{', '.join(value)}>"
-            elif name == "stdin" and isinstance(value, bytes):
-                value = f"<{len(value)} bytes>"
-            else:
-                value = validate.representation(value)
-            shown.append(f"{name}={value}")
+        shown += [
+            f"{name}={shown_option(name, value)}" for name, value in changed.items() if name not in ("program", "args")
+        ]
         return f"CommandConfig({', '.join(shown)})"
 
     def __hash__(self) -> int:
@@ -300,20 +277,29 @@ class CommandConfig:
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy cannot be pickled, so travel as the options that differ from the defaults.
         changed = {name: getattr(self, name) for name in _DEFAULTS if getattr(self, name) != _DEFAULTS[name]}
-        for name in ("env", "metadata"):
+        for name in _MAPPINGS:
             if name in changed:
-                changed[name] = dict(changed[name])
-        return _restore, (changed,)
+                changed[name] = validate.FrozenMapping(dict(changed[name]))
+        return _restore, (changed, getattr(self, "_said", frozenset()))
 
 
-def _restore(fields: dict[str, Any]) -> CommandConfig:
+def _restore(fields: dict[str, Any], said: frozenset[str] = frozenset()) -> CommandConfig:
+    """Make a command of fields that were checked before, and the defaults."""
     command = object.__new__(CommandConfig)
     for name, default in _DEFAULTS.items():
-        value = fields.get(name, default)
-        if name in ("env", "metadata") and name in fields:
-            value = validate.FrozenMapping(value)
-        object.__setattr__(command, name, value)
+        object.__setattr__(command, name, fields.get(name, default))
+    if said:
+        object.__setattr__(command, "_said", said)
     return command
+
+
+def shown_option(name: str, value: Any) -> str:
+    """Show an option; values of variables and data on stdin are secrets until proven otherwise."""
+    if name == "env":
+        return f"<{', '.join(value)}>"
+    if name == "stdin" and isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    return validate.representation(value)
 
 
 def _clean_stream(name: str, value: object) -> Any:
@@ -347,6 +333,8 @@ _DEFAULTS: dict[str, Any] = {
     field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     for field in dataclasses.fields(CommandConfig)
 }
+
+_MAPPINGS = ("env", "metadata")
 
 _CLEANERS: tuple[tuple[str, Callable[[str, Any], Any]], ...] = (
     ("program", validate.program),

@@ -1,10 +1,10 @@
 """Commands joined by pipes: `Pipeline`, what it gave: `PipelineResult`. Data only."""
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 from aiocmdpool.commands import validate
-from aiocmdpool.commands.command import CommandConfig, Stdio
+from aiocmdpool.commands.command import CommandConfig, CommandOptions, Stdio
 from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.commands.result import CommandResult, EndReason
 
@@ -64,6 +64,20 @@ class Pipeline:
     def with_options(self, **changes: Any) -> "Pipeline":
         """A copy with these fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def with_defaults(self, options: CommandOptions) -> "Pipeline":
+        """Return a copy whose stages have these options where they do not set them; see `CommandConfig.with_defaults`.
+
+        What is a pipe between two stages remains one.
+        """
+        stages, last = [], len(self.stages) - 1
+        for number, stage in enumerate(self.stages):
+            piped = {"stdin"} if number > 0 else set()
+            if number < last:
+                piped |= {"stdout", "idle_timeout"}
+            mine = {name: value for name, value in options.items() if name not in piped}
+            stages.append(stage.with_defaults(cast("CommandOptions", mine)))
+        return self.with_options(stages=tuple(stages))
 
     def display(self) -> str:
         """For people."""

@@ -55,7 +55,7 @@ class FrozenMapping(Mapping[str, Any]):
         return copy.deepcopy(self._data, memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FrozenMapping, (self._data,)
+        return type(self), (self._data,)
 
     def __repr__(self) -> str:
         return repr(self._data)

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig, CommandOptions
 from aiocmdpool.commands.errors import ExecuteError
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
@@ -33,6 +33,10 @@ class WholeRun(RunControl, abc.ABC):
 
     def __init__(self) -> None:
         super().__init__(lambda: None)
+
+    @abc.abstractmethod
+    def take_defaults(self, options: CommandOptions) -> None:
+        """Give each program these options, where it does not set them itself."""
 
     @abc.abstractmethod
     async def run_on(self, executor: ControlledExecutor) -> CommandResult:

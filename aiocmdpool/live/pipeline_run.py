@@ -6,6 +6,7 @@ import functools
 import os
 from time import monotonic
 
+from aiocmdpool.commands.command import CommandOptions
 from aiocmdpool.commands.errors import CommandTimeout, ExecuteError
 from aiocmdpool.commands.outcome import settle
 from aiocmdpool.commands.pipeline import Pipeline, PipelineResult
@@ -64,6 +65,9 @@ class _WholePipeline(WholeRun):
             grace=max(stage.grace for stage in pipeline.stages),  # what is waited for is the slowest of them
             leftover_grace=max(stage.leftover_grace for stage in pipeline.stages),
         )
+
+    def take_defaults(self, options: CommandOptions) -> None:
+        self._pipeline = self._pipeline.with_defaults(options)
 
     async def run_on(self, executor: ControlledExecutor) -> CommandResult:
         self._result = None

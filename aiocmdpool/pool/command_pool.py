@@ -19,7 +19,7 @@ from aiocmdpool.commands.errors import ConfigError, ExecuteError
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
-from aiocmdpool.live.controlled import check_controlled
+from aiocmdpool.live.controlled import WholeRun, check_controlled
 from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.live.wiring import ALL
@@ -84,6 +84,7 @@ class CommandPool(PoolView):
         validate.instance_of(asyncio.Semaphore)("permits", permits)
         self._observer = PoolObserver(hooks)
         self._tasks = PoolTasks(self._queue, permits, self.tracker, self._observer)
+        self._tasks.defaults = self.config.defaults or None
         self._life = PoolLife(self.config, executor, self._queue, self._tasks)
 
     # -- pushing ----------------------------------------------------------------------------------------------------
@@ -165,6 +166,8 @@ class CommandPool(PoolView):
             ExecuteError: As `CommandExecutor.execute`; `TaskCancelled` if the pool was stopped meanwhile.
         """
         self._life.check_started(command)
+        if isinstance(control, WholeRun) and self.config.defaults:
+            control.take_defaults(self.config.defaults)
         handle = await self.push_task(command, priority=priority, queue_timeout=queue_timeout)
         handle.control = control  # no runner has had a turn since it was put into the queue
         waiting = handle.result_or_cancel()
@@ -197,6 +200,7 @@ class CommandPool(PoolView):
         """
         self._life.check_started(command)
         check_controlled(self, command)
+        command = self.config.complete(command)  # what its handle shows, and `result` looks at
 
         async def push(command: CommandConfig) -> TaskHandle:
             if wait:

@@ -9,7 +9,7 @@ import asyncio
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
-from aiocmdpool.commands.command import CommandConfig
+from aiocmdpool.commands.command import CommandConfig, CommandOptions
 from aiocmdpool.commands.errors import CommandTimeout, ExecuteError, TaskCancelled
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.observability.observer import PoolObserver
@@ -49,6 +49,8 @@ class TaskLedger(abc.ABC):
         self._loop: asyncio.AbstractEventLoop | None = None
         self.counters = PoolCounters(queue.unheard)
         self.disturbances = Disturbances()
+        self.defaults: CommandOptions | None = None
+        """Options of every command; `None` if there are none."""
         self.make_handle: Callable[[CommandConfig, int], TaskHandle] | None = None
         """Makes the handles, if they are not to be those of the loop alone."""
 
@@ -78,6 +80,8 @@ class TaskLedger(abc.ABC):
 
     def accept(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> TaskHandle:
         """Make the task for a place in the queue that the caller has taken. No await: it cannot be left half done."""
+        if self.defaults is not None:
+            command = command.with_defaults(self.defaults)
         make = self.make_handle
         handle = TaskHandle(command, self, priority) if make is None else make(command, priority)
         if self._observer.has_hooks:

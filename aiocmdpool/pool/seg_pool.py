@@ -77,6 +77,7 @@ class CommandPoolSeg(PoolView, LoopBound):
         self._observer = PoolObserver(hooks)
         self._tasks = PoolTasks(self._queue, permits, self.tracker, self._observer)
         self._queue.adopt = self._tasks.adopt
+        self._defaults = self.config.defaults or None
         self._life = PoolLife(self.config, executor, self._queue, self._tasks, self._loop_ended)
         self._belong_to_no_loop()
 
@@ -97,6 +98,8 @@ class CommandPoolSeg(PoolView, LoopBound):
             self._refuse(command)
         if queue.max_size is not None:
             queue.check_room()
+        if self._defaults is not None:
+            command = command.with_defaults(self._defaults)
         handle = ThreadTaskHandle(command, self)
         if self._observer.has_hooks:
             self._observer.pushed(handle)
@@ -116,7 +119,7 @@ class CommandPoolSeg(PoolView, LoopBound):
             if self._queue.refusal is not None or not isinstance(command, CommandConfig):
                 self._refuse(command)
         self._queue.check_room(len(batch))
-        handles = [ThreadTaskHandle(command, self) for command in batch]
+        handles = [ThreadTaskHandle(self.config.complete(command), self) for command in batch]
         if self._observer.has_hooks:
             for handle in handles:
                 self._observer.pushed(handle)
