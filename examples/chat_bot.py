@@ -56,7 +56,7 @@ class Bot:
         # Around the pool, not in it: who waits for a turn of their own takes no place in the queue from others.
         self._executor = KeyLimit(pool, AT_ONCE, key=lambda command: command.metadata["user"])
         self._users: dict[str, User] = {}  # kept for good, about a kilobyte each: who is forgotten has a fresh rate
-        limits = ResourceLimits(cpu_seconds=cpu_seconds, memory=256 * 1024 * 1024, open_files=32, file_size=0)
+        limits = ResourceLimits(cpu_seconds=cpu_seconds, address_space=256 * 1024 * 1024, open_files=32, file_size=0)
         self._template = CommandConfig(
             ALLOWED[0],
             cwd="/",

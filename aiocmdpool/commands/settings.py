@@ -47,12 +47,21 @@ class ResourceLimits:
 
     cpu_seconds: int | None = None
     """CPU time in seconds; past it the kernel sends SIGXCPU, then SIGKILL (RLIMIT_CPU)."""
-    memory: int | None = None
-    """Address space in bytes (RLIMIT_AS)."""
+    address_space: int | None = None
+    """Address space in bytes (RLIMIT_AS): what a program reserves, much of which it may never use."""
     open_files: int | None = None
     """Highest descriptor plus one (RLIMIT_NOFILE)."""
     file_size: int | None = None
     """Size in bytes of any file the program writes (RLIMIT_FSIZE)."""
+
+    def __new__(cls, *args: object, **options: object) -> "ResourceLimits":
+        # Only to turn a name that is unknown, or was once known, into an error that says which one is meant.
+        if "memory" in options:
+            # No alias: the name is kept free for a limit on memory that is in use, which address space is not.
+            message = "limits.memory: is called address_space, which is what RLIMIT_AS limits"
+            raise ConfigError(message, field="limits.memory")
+        validate.known_options("ResourceLimits", options, cls.__slots__)
+        return object.__new__(cls)
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

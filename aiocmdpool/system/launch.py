@@ -153,7 +153,7 @@ def launcher_settings(command: CommandConfig) -> dict[str, str]:
     wanted = {
         "niceness": command.niceness or None,
         "RLIMIT_CPU": command.limits.cpu_seconds,
-        "RLIMIT_AS": command.limits.memory,
+        "RLIMIT_AS": command.limits.address_space,
         "RLIMIT_NOFILE": command.limits.open_files,
         "RLIMIT_FSIZE": command.limits.file_size,
         "group": command.group,

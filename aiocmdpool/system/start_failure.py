@@ -103,7 +103,7 @@ MAX_ARG_STRLEN = 131072  # bytes of one argument or variable, with its end (exec
 _STREAMS = ("stdin", "stdout", "stderr")
 _SETTINGS = {
     "RLIMIT_CPU": "limits.cpu_seconds",
-    "RLIMIT_AS": "limits.memory",
+    "RLIMIT_AS": "limits.address_space",
     "RLIMIT_NOFILE": "limits.open_files",
     "RLIMIT_FSIZE": "limits.file_size",
 }

@@ -81,9 +81,9 @@ async def test_niceness_below_zero(backend):
 
 
 async def test_limits_arrive_soft_and_hard(backend):
-    limits = ResourceLimits(cpu_seconds=7, memory=512 * MIB, open_files=99, file_size=12_345)
+    limits = ResourceLimits(cpu_seconds=7, address_space=512 * MIB, open_files=99, file_size=12_345)
     seen = (await identity(backend, limits=limits))["limits"]
-    expected = {"cpu_seconds": 7, "memory": 512 * MIB, "open_files": 99, "file_size": 12_345}
+    expected = {"cpu_seconds": 7, "address_space": 512 * MIB, "open_files": 99, "file_size": 12_345}
     assert seen == {name: (value, value) for name, value in expected.items()}
 
 
@@ -103,9 +103,9 @@ async def test_past_its_cpu_seconds_the_kernel_ends_it(backend):
 
 
 async def test_past_its_memory_an_allocation_fails(backend):
-    result = await backend.execute(helper("allocate", 600 * MIB, limits=ResourceLimits(memory=300 * MIB)))
+    result = await backend.execute(helper("allocate", 600 * MIB, limits=ResourceLimits(address_space=300 * MIB)))
     assert result.returncode == 3
-    result = await backend.execute(helper("allocate", 50 * MIB, limits=ResourceLimits(memory=300 * MIB)))
+    result = await backend.execute(helper("allocate", 50 * MIB, limits=ResourceLimits(address_space=300 * MIB)))
     assert result.stdout == b"allocated"
 
 
@@ -129,7 +129,7 @@ async def test_a_limit_on_files_does_not_touch_captured_output(backend):
 
 
 @pytest.mark.parametrize(
-    "limits", [ResourceLimits(open_files=4), ResourceLimits(memory=30 * MIB), ResourceLimits(cpu_seconds=1)]
+    "limits", [ResourceLimits(open_files=4), ResourceLimits(address_space=30 * MIB), ResourceLimits(cpu_seconds=1)]
 )
 async def test_a_tight_limit_is_for_the_program_and_not_for_its_preparation(backend, limits):
     result = await backend.execute(CommandConfig("echo", ["works"], limits=limits))

@@ -42,7 +42,7 @@ EVERYTHING: dict[str, Any] = {
     "output_policy": OutputPolicy.KEEP_TAIL,
     "check": True,
     "niceness": 10,
-    "limits": ResourceLimits(cpu_seconds=1, memory=2, open_files=3, file_size=4),
+    "limits": ResourceLimits(cpu_seconds=1, address_space=2, open_files=3, file_size=4),
     "user": "nobody",
     "group": 100,
     "umask": 0o22,
@@ -254,13 +254,22 @@ def test_every_field_has_a_wrong_value_above():
     assert {field.split("[")[0].split(" ")[0] for field, _, _ in WRONG} == FIELDS
 
 
-@pytest.mark.parametrize("name", ["cpu_seconds", "memory", "open_files", "file_size"])
+@pytest.mark.parametrize("name", ["cpu_seconds", "address_space", "open_files", "file_size"])
 @pytest.mark.parametrize("value", [-1, 1.5, True, "1"])
 def test_a_wrong_limit_names_itself(name, value):
     with pytest.raises(ConfigError, match=rf"limits\.{name}") as caught:
         ResourceLimits(**{name: value})
     assert caught.value.field == f"limits.{name}"
     assert repr(value) in str(caught.value)
+
+
+def test_the_limit_that_was_called_memory_says_what_it_is_called_now():
+    with pytest.raises(ConfigError, match=r"limits\.memory: is called address_space") as caught:
+        ResourceLimits(memory=1)
+    assert caught.value.field == "limits.memory"
+    with pytest.raises(ConfigError, match="open_file: no such option of ResourceLimits; did you mean 'open_files'"):
+        ResourceLimits(open_file=1)
+    assert "memory" not in {field.name for field in dataclasses.fields(ResourceLimits)}
 
 
 def test_a_mistyped_option_is_answered_with_the_right_one():
@@ -464,11 +473,11 @@ def test_the_mappings_are_mappings():
 
 
 def test_limits_are_data():
-    limits = ResourceLimits(memory=5)
+    limits = ResourceLimits(address_space=5)
     assert limits == pickle.loads(pickle.dumps(limits))
-    assert hash(limits) == hash(ResourceLimits(memory=5))
-    assert limits != ResourceLimits(memory=6)
+    assert hash(limits) == hash(ResourceLimits(address_space=5))
+    assert limits != ResourceLimits(address_space=6)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        limits.memory = 6
+        limits.address_space = 6
     with pytest.raises(TypeError):
         ResourceLimits(5)

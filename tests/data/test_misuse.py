@@ -94,7 +94,7 @@ def test_a_name_of_more_than_a_line_is_refused(field, name):
         CommandConfig("x", **{field: name})
 
 
-@pytest.mark.parametrize("field", ["cpu_seconds", "memory", "open_files", "file_size"])
+@pytest.mark.parametrize("field", ["cpu_seconds", "address_space", "open_files", "file_size"])
 def test_a_limit_that_no_kernel_takes_is_refused(field):
     with pytest.raises(ConfigError, match=field):
         ResourceLimits(**{field: 10**400})

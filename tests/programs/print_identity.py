@@ -21,7 +21,7 @@ print(
             name: resource.getrlimit(number)
             for name, number in {
                 "cpu_seconds": resource.RLIMIT_CPU,
-                "memory": resource.RLIMIT_AS,
+                "address_space": resource.RLIMIT_AS,
                 "open_files": resource.RLIMIT_NOFILE,
                 "file_size": resource.RLIMIT_FSIZE,
             }.items()
