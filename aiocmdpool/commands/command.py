@@ -199,7 +199,7 @@ class CommandConfig(_Said):
         Args:
             options: Checked before, as `ExecutionConfig.defaults` are.
         """
-        said = getattr(self, "_said", frozenset())
+        said: frozenset[str] = getattr(self, "_said", frozenset())
         fields = {name: getattr(self, name) for name in _DEFAULTS}
         for name, value in options.items():
             if name in _MAPPINGS:
