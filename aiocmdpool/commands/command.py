@@ -18,6 +18,7 @@ from aiocmdpool.commands.settings import NO_LIMITS
 from aiocmdpool.commands.settings import OutputPolicy as OutputPolicy  # offered here, too
 from aiocmdpool.commands.settings import ResourceLimits as ResourceLimits
 from aiocmdpool.commands.settings import Stdio as Stdio
+from aiocmdpool.commands.signature import DocWithOptions, SignatureOfInit
 
 if TYPE_CHECKING:
     from aiocmdpool.commands.pipeline import Pipeline
@@ -335,6 +336,9 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 _MAPPINGS = ("env", "metadata")
+
+CommandConfig.__signature__ = SignatureOfInit()  # type: ignore[attr-defined]  # `inspect` looks for it
+CommandConfig.__doc__ = DocWithOptions(CommandConfig.__doc__ or "")
 
 _CLEANERS: tuple[tuple[str, Callable[[str, Any], Any]], ...] = (
     ("program", validate.program),

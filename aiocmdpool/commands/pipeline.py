@@ -159,6 +159,9 @@ class PipelineResult:
         """Whether no stage that counts failed."""
         return not self.failures and all(result.end_reason is EndReason.EXITED for result in self.results)
 
+    def _repr_html_(self) -> str:
+        return "".join(result._repr_html_() for result in self.results)
+
     def text(self, *, errors: str = "strict") -> str:
         """`stdout`, decoded; as `CommandResult.text`."""
         return self.results[-1].text(errors=errors)

@@ -141,6 +141,19 @@ class CommandResult:
             raise ValueError(f"{stream} of {self.command.display()} was not captured")
         return data.decode(self.command.encoding, errors)
 
+    def _repr_html_(self) -> str:
+        from aiocmdpool.commands.html import table  # for notebooks alone
+
+        rows: dict[str, object] = {
+            "ended": f"{self.end_reason.value}, {self.status_text()}",
+            "duration": f"{self.duration:.3f} s",
+            "queued": f"{self.queued:.3f} s",
+        }
+        rows |= {"usage": self.usage} if self.usage is not None else {}
+        rows |= {"left behind": self.leaked} if self.leaked else {}
+        rows |= {name: data for name in ("stdout", "stderr") if (data := getattr(self, name))}
+        return table(self.command.display(), rows)
+
     def status_text(self) -> str:
         """The exit for people: `exit status 1`, `killed by SIGTERM`."""
         number = self.signal

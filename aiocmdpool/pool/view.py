@@ -1,5 +1,6 @@
 """`PoolView`: all that can be seen of a pool, and nothing that changes it. For the pools to share."""
 
+import dataclasses
 from time import monotonic
 
 from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics
@@ -88,6 +89,11 @@ class PoolView:
             now=monotonic(),
         )
         return health.judge(facts, queue_use=queue_use, long_running=long_running)
+
+    def _repr_html_(self) -> str:
+        from aiocmdpool.commands.html import table  # for notebooks alone
+
+        return table(repr(self), dataclasses.asdict(self.statistics()))
 
     def __repr__(self) -> str:
         now = self.statistics()

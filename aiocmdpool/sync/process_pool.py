@@ -89,5 +89,8 @@ class ProcessPool:
     ) -> None:
         self.close()
 
+    def _repr_html_(self) -> str:
+        return self._link.look(self._pool._repr_html_)
+
     def __repr__(self) -> str:
         return repr(self._pool)

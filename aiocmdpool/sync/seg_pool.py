@@ -141,5 +141,8 @@ class CommandPoolSeg:
     ) -> None:
         self.stop(drain=kind is None)
 
+    def _repr_html_(self) -> str:
+        return self._link.look(self._pool._repr_html_)
+
     def __repr__(self) -> str:
         return repr(self._pool)

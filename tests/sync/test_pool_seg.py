@@ -91,3 +91,8 @@ def test_a_pool_says_whether_it_is_empty_and_whether_it_runs():
     with pool:
         assert (pool.is_empty(), pool.is_running()) == (True, True)
     assert not pool.is_running()
+
+
+def test_notebooks_show_the_pools_of_the_facade():
+    with sync.CommandPool(PROCESS) as pool, sync.CommandPoolSeg(PROCESS) as seg, sync.ProcessPool(1) as workers:
+        assert all("<table>" in each._repr_html_() for each in (pool, seg, workers))

@@ -8,6 +8,7 @@ The loop of this process never starts a program: that is done by the workers, sm
 """
 
 import asyncio
+import dataclasses
 import os
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
@@ -254,6 +255,11 @@ class ProcessPool(AsyncioSubprocesses):
         if os.getpid() != self._pid:
             message = "this process pool belongs to the parent of this forked process; make a new one here"
             raise ExecuteError(message, command=command)
+
+    def _repr_html_(self) -> str:
+        from aiocmdpool.commands.html import table  # for notebooks alone
+
+        return table(repr(self), dataclasses.asdict(self.statistics()))
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
