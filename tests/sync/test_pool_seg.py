@@ -14,6 +14,7 @@ from aiocmdpool import (
     TaskStarted,
     sync,
 )
+from aiocmdpool.sync import on_loop
 
 PROCESS = ExecutionConfig(mode=ExecutionMode.PROCESS)
 
@@ -62,7 +63,8 @@ def test_an_exception_in_the_block_ends_what_runs():
     assert handle.cancelled()
 
 
-def test_threads_pop_and_clear_and_ask_for_the_state(threads):
+def test_threads_pop_and_clear_and_ask_for_the_state(threads, monkeypatch):
+    monkeypatch.setattr(on_loop, "START_SOON", 60.0)  # not in the middle of this
     waiting = sync.CommandPoolSeg(PROCESS)
     waiting.push_tasks([CommandConfig(name) for name in "abc"])
     assert (threads(waiting.pop_task).result(30).program, waiting.is_empty(), waiting.is_running()) == (
@@ -71,6 +73,7 @@ def test_threads_pop_and_clear_and_ask_for_the_state(threads):
         False,
     )
     assert (waiting.clear(), waiting.is_empty()) == (2, True)
+    waiting.stop()
     started = threading.Event()
     hooks = [lambda event: started.set() if isinstance(event, TaskStarted) else None]
     with sync.CommandPoolSeg(PROCESS.with_concurrency_limit(1), hooks=hooks) as pool:
