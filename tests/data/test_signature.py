@@ -22,6 +22,8 @@ def test_the_signature_names_every_option_in_order():
 @pytest.mark.parametrize("name", OPTIONS)
 def test_help_describes_every_option(name):
     shown = pydoc.plain(pydoc.render_doc(CommandConfig))
-    line = next(line for line in shown.splitlines() if f"    {name}: " in line)
-    assert len(line.split(f"{name}: ")[1]) > 10
+    # CPython 3.13 breaks a long signature: an option has a line there as well.
+    described = [line.split(f"{name}: ")[1] for line in shown.splitlines() if f"    {name}: " in line]
+    assert max(map(len, described)) > 10
+    assert any(" " in text.strip(" ,") and "=" not in text for text in described)
     assert "One command: a program" in shown
