@@ -1,5 +1,6 @@
 """What all policies are made of: an executor that they wrap, and the way through to its live processes."""
 
+import abc
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 
@@ -12,7 +13,7 @@ from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.live.wiring import ALL
 
 
-class Wrapper:
+class Wrapper(abc.ABC):
     """An executor in front of another one."""
 
     _executor: CommandExecutor
@@ -22,9 +23,10 @@ class Wrapper:
         """What it wraps."""
         return self._executor
 
+    @abc.abstractmethod
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run one command to its end; the contract is that of `CommandExecutor.execute`."""
-        raise NotImplementedError
+        ...
 
     def open(
         self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False

@@ -1,5 +1,6 @@
 """`ThreadTaskHandle`: a `TaskHandle` that any thread may use, on any loop or on none."""
 
+import abc
 import asyncio
 import contextlib
 import contextvars
@@ -176,13 +177,13 @@ class ThreadTaskHandle(TaskHandle):
         return self._owner.listeners.remove(self, listener)
 
 
-class _OnLoop:
+class _OnLoop(abc.ABC):
     """What tells somebody on a loop by itself, rather than a thread. Compared by its identity: see `Listeners`."""
 
     __slots__ = ()
 
-    def __call__(self) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def __call__(self) -> None: ...
 
 
 class _Resolve(_OnLoop):
