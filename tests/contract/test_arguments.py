@@ -185,6 +185,7 @@ async def test_a_variable_sets_nothing_but_itself(backend, value):
     assert result.stdout == b"unlimited\n" + value.encode() + b"|"
 
 
+@pytest.mark.parametrize("backend_name", ["process", "thread", "process_pool"])  # what wraps one decides itself
 async def test_the_path_of_an_executable_sets_nothing(backend, tmp_path):
     folder = tmp_path / "x\nRLIMIT_CPU=5\n"
     folder.mkdir()
