@@ -158,7 +158,7 @@ def _describe(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         details["created"] = process.create_time()
         details["status"] = "zombie" if process.status() == psutil.STATUS_ZOMBIE else "alive"
-        details["cmdline"] = process.cmdline()
+        details["cmdline"] = process.cmdline() or [f"({process.name()})"]
     return f"{process.pid} (started {details.get('created')}) {details['status']} {' '.join(details['cmdline'])}"
 
 

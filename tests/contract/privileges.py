@@ -5,7 +5,14 @@ import sys
 
 import pytest
 
-_BITS = {"CAP_DAC_OVERRIDE": 1, "CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SYS_NICE": 23}
+_BITS = {
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_DAC_READ_SEARCH": 2,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_SYS_CHROOT": 18,
+    "CAP_SYS_NICE": 23,
+}
 
 
 def has_capability(name: str) -> bool:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from .support import HOST_DEADLINE, host_environment
+from .privileges import needs_capability
+from .support import HOST_DEADLINE, adopting, host_environment
 
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-only_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes the privilege to become somebody else")
+able_to_drop_root = needs_capability("CAP_SETUID", "CAP_SETGID", "CAP_DAC_READ_SEARCH")
 
 PER_THREAD = ("niceness", "privileges", "cpus", "root")  # the last because of its capabilities
 
@@ -19,9 +20,10 @@ PER_THREAD = ("niceness", "privileges", "cpus", "root")  # the last because of i
 def see(scenario: str, backend: str, loop: str, *args: object) -> list[Any]:
     """What a host prints, which must end well and without a word on stderr."""
     argv = [sys.executable, "-W", "error", "-m", "contract.identity_hosts", scenario, backend, loop, *map(str, args)]
-    host = subprocess.run(
-        argv, check=False, env=host_environment(), text=True, timeout=HOST_DEADLINE, capture_output=True
-    )
+    with adopting():
+        host = subprocess.run(
+            argv, check=False, env=host_environment(), text=True, timeout=HOST_DEADLINE, capture_output=True
+        )
     assert (host.returncode, host.stderr) == (0, "")
     return [ast.literal_eval(line) for line in host.stdout.splitlines()]
 
@@ -53,7 +55,7 @@ def test_commands_run_on_the_cpus_that_the_host_has_left(backend_name, loop):
     assert_followed(*see("changes", backend_name, loop, "cpus"))
 
 
-@only_root
+@able_to_drop_root
 @loops
 @pytest.mark.parametrize("change", ["groups", "group", "root", "user"])
 def test_commands_run_with_the_user_and_groups_that_the_host_has_left(backend_name, loop, change):
@@ -63,7 +65,7 @@ def test_commands_run_with_the_user_and_groups_that_the_host_has_left(backend_na
     assert_followed(*see("changes", backend_name, loop, change))
 
 
-@only_root
+@able_to_drop_root
 @loops
 def test_a_host_that_drops_root_with_all_that_belongs_to_it_is_followed(backend_name, loop):
     skip_unless_of_the_process(backend_name, "root")
@@ -71,7 +73,7 @@ def test_a_host_that_drops_root_with_all_that_belongs_to_it_is_followed(backend_
     assert_followed(*see("changes", backend_name, loop, *names))
 
 
-@only_root
+@needs_capability("CAP_SYS_CHROOT")
 @loops
 def test_a_host_that_has_locked_itself_in_runs_nothing_outside(backend_name, loop, tmp_path):
     kind, message = see("locks_itself_in", backend_name, loop, tmp_path)
@@ -80,7 +82,7 @@ def test_a_host_that_has_locked_itself_in_runs_nothing_outside(backend_name, loo
         assert "this process has changed its user, root directory or limits" in message
 
 
-@only_root
+@able_to_drop_root
 @loops
 def test_a_host_that_drops_root_while_commands_run_has_them_finish_and_end(loop, ready, release):
     seen = see("drops_root_while_commands_run", "process_pool", loop, ready.path, release.path)
