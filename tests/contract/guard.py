@@ -158,7 +158,8 @@ def _describe(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         details["created"] = process.create_time()
         details["status"] = "zombie" if process.status() == psutil.STATUS_ZOMBIE else "alive"
-        details["cmdline"] = process.cmdline() or [f"({process.name()})"]
+        details["cmdline"] = [f"({process.name()})"]  # all that there is of a zombie
+        details["cmdline"] = process.cmdline()
     return f"{process.pid} (started {details.get('created')}) {details['status']} {' '.join(details['cmdline'])}"
 
 

@@ -1,5 +1,6 @@
 """Shared by the contract tests: helper programs as commands, proofs of death, hosts in processes of their own."""
 
+import ast
 import asyncio
 import contextlib
 import os
@@ -132,3 +133,13 @@ def run_host(scenario: str, backend: str, loop: str, *args: object, **options: A
         host = subprocess.run(argv, check=False, env=host_environment(), text=True, timeout=HOST_DEADLINE, **options)
     assert (host.returncode, host.stderr or "") == (0, ""), host.stderr
     return host
+
+
+def literals_of(*argv: str) -> list[Any]:
+    """What a host says, a Python literal in each line; it must end well and without a word on stderr."""
+    with adopting():
+        host = subprocess.run(
+            argv, check=False, env=host_environment(), text=True, timeout=HOST_DEADLINE, capture_output=True
+        )
+    assert (host.returncode, host.stderr) == (0, ""), host.stderr
+    return [ast.literal_eval(line) for line in host.stdout.splitlines()]

@@ -32,6 +32,13 @@ def daemon(ready, release, launch: str, then: str = "echo started", **options) -
     return sh(f'{launch} read x <"$2"; {then}', ready.path, release.path, detach=True, **options)
 
 
+@pytest.fixture(autouse=True)
+def adopted(leak_guard: None) -> Iterator[None]:
+    """What a daemon leaves when it is ended, its subreaper above all, outlives the worker as it has done."""
+    with adopting():
+        yield
+
+
 @contextlib.contextmanager
 def killed_at_the_end(pid: int) -> Iterator[None]:
     """The daemon is ours to end; it must still be there."""
@@ -54,11 +61,10 @@ async def started(backend, ready, release, launch: str, **options):
 
 @pytest.mark.parametrize("launch", LAUNCHERS.values(), ids=LAUNCHERS)
 async def test_a_daemon_lives_on_and_is_no_leak(backend_name, ready, release, launch):
-    with adopting():  # its subreaper, which outlives the worker as it does
-        async with BACKENDS[backend_name]() as backend:
-            result, pid = await started(backend, ready, release, launch)
-            with killed_at_the_end(pid):
-                assert (result.stdout, result.returncode) == (b"started\n", 0)
+    async with BACKENDS[backend_name]() as backend:
+        result, pid = await started(backend, ready, release, launch)
+        with killed_at_the_end(pid):
+            assert (result.stdout, result.returncode) == (b"started\n", 0)
             assert (result.leaked, result.killed_by, result.end_reason) == ((), None, EndReason.EXITED)
             assert (await backend.execute(sh("echo others"))).leaked == ()
             assert not is_dead(pid)

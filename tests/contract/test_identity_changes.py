@@ -1,15 +1,13 @@
 """A host that changes what it is (user, umask, CPUs, limits, …) between two commands."""
 
-import ast
 import os
-import subprocess
 import sys
 from typing import Any
 
 import pytest
 
 from .privileges import needs_capability
-from .support import HOST_DEADLINE, adopting, host_environment
+from .support import literals_of
 
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 able_to_drop_root = needs_capability("CAP_SETUID", "CAP_SETGID", "CAP_DAC_READ_SEARCH")
@@ -18,14 +16,8 @@ PER_THREAD = ("niceness", "privileges", "cpus", "root")  # the last because of i
 
 
 def see(scenario: str, backend: str, loop: str, *args: object) -> list[Any]:
-    """What a host prints, which must end well and without a word on stderr."""
     argv = [sys.executable, "-W", "error", "-m", "contract.identity_hosts", scenario, backend, loop, *map(str, args)]
-    with adopting():
-        host = subprocess.run(
-            argv, check=False, env=host_environment(), text=True, timeout=HOST_DEADLINE, capture_output=True
-        )
-    assert (host.returncode, host.stderr) == (0, "")
-    return [ast.literal_eval(line) for line in host.stdout.splitlines()]
+    return literals_of(*argv)
 
 
 def assert_followed(before: str, *seen: str) -> None:

@@ -1,6 +1,5 @@
 """Starts that fail for a reason that may pass: tried again for a second, and never run twice."""
 
-import ast
 import asyncio
 import contextlib
 import errno
@@ -20,7 +19,7 @@ from aiocmdpool.commands.result import EndReason
 
 from .backends import BACKENDS
 from .privileges import has_capability
-from .support import HOST_DEADLINE, host_environment, outcome
+from .support import literals_of, outcome
 
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")
 
@@ -144,11 +143,7 @@ async def test_a_failure_that_does_not_pass_by_itself_is_told_at_once(backend, t
 
 
 def run_host(scenario: str, backend: str, loop: str, *prefix: str) -> list:
-    argv = [*prefix, sys.executable, "-W", "error", "-m", "contract.limit_hosts", scenario, backend, loop]
-    options = {"env": host_environment(), "text": True, "timeout": HOST_DEADLINE, "capture_output": True}
-    host = subprocess.run(argv, check=False, **options)
-    assert (host.returncode, host.stderr) == (0, ""), host.stderr
-    return [ast.literal_eval(line) for line in host.stdout.splitlines()]
+    return literals_of(*prefix, sys.executable, "-W", "error", "-m", "contract.limit_hosts", scenario, backend, loop)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

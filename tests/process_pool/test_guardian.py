@@ -262,6 +262,16 @@ async def test_what_is_no_pid_does_not_hold_up_the_host(garbage):
             watched.abandon()
 
 
+async def test_one_that_the_loop_has_not_heard_of_yet_is_reaped_where_orphans_come_here():
+    with contextlib.ExitStack() as theirs:
+        watched = Guardian(pytest.fail)
+        *_, alive = watched.descriptors(theirs)
+        orphan = os.posix_spawn("/bin/true", ["true"], {})
+        os.write(alive, b"%d\n" % orphan)
+    watched.retire()  # in the same turn: a pool that is closed as soon as it has answered
+    await until(lambda: not psutil.pid_exists(orphan))
+
+
 @pytest.mark.parametrize("is_another", [False, True])
 def test_the_session_of_a_worker_whose_number_was_given_to_another_is_not_touched(is_another):
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:

@@ -6,6 +6,7 @@ It is forked by a worker, and seen to be alive by a pipe that only it holds. See
 import asyncio
 import contextlib
 import os
+import select
 import time
 import weakref
 from collections import deque
@@ -110,6 +111,8 @@ class Guardian:
 
     def _leave_if_idle(self) -> None:
         if self._retired and not self._workers and self._handles.notes >= 0:
+            if not self.pid:  # it is being started, or has said its pid since the loop's last look
+                self._listen(REAP_FOR)
             self._note(guardian.BYE)
             self._unwatch()
             self._handles.close()
@@ -151,6 +154,14 @@ class Guardian:
         self._is_another = True
         if not self._retired:
             self._died()
+
+    def _listen(self, seconds: float) -> None:
+        """Read its pid, waiting at most `seconds` for that."""
+        if self._handles.alive >= 0:
+            poll = select.poll()
+            poll.register(self._handles.alive, select.POLLIN)
+            if poll.poll(seconds * 1000):
+                self._heard()
 
     def _unwatch(self) -> None:
         if self._loop is not None and self._handles.alive >= 0:
