@@ -177,7 +177,7 @@ def test_without_proc_nothing_is_seen(monkeypatch):
         raise FileNotFoundError
 
     monkeypatch.setattr(os, "listdir", refuse)
-    monkeypatch.setitem(procs.__dict__, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert all_processes() == []
     assert procs.in_group_or_session(os.getpid()) == []
     assert procs.look_at(os.getpid()) is None
