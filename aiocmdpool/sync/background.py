@@ -19,7 +19,7 @@ import anyio
 from anyio.from_thread import BlockingPortal
 
 from aiocmdpool.backends.single_commands import SingleCommands
-from aiocmdpool.commands.errors import ExecuteError, IoError
+from aiocmdpool.commands.errors import ExecuteError, IoError, PoolClosed
 from aiocmdpool.loops.gate import Gate
 from aiocmdpool.loops.interruptions import wait_or_end
 
@@ -225,7 +225,12 @@ class Background:
             self._thread.join()  # not before: up to 3.12, a join that is interrupted takes a living thread for gone
 
 
-def _no_thread(why: BaseException | None) -> IoError:
+def _no_thread(why: BaseException | None) -> ExecuteError:
+    if "shutdown" in str(why):
+        return PoolClosed(
+            "the main thread has ended, and this interpreter starts no threads any more (CPython 3.12): have the "
+            "main thread wait, or use aiocmdpool.sync once before it ends"
+        )
     message = f"aiocmdpool.sync could not start its thread ({why}): allow more processes (ulimit -u), or try later"
     return IoError(message, errno=errno.EAGAIN)
 

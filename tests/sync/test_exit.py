@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 from contract.support import HOST_DEADLINE, is_gone, returns_before_programs_end
@@ -68,6 +69,14 @@ def test_a_thread_that_is_no_daemon_comes_to_its_end(host, ready, release):
     ready.wait_blocking()
     release.send()
     assert leaves(process) == "go\n"
+
+
+def test_a_first_use_without_main_thread_works_or_says_why_not(host):
+    said = leaves(host("exit", "first_use_without_main_thread"))
+    if sys.version_info[:2] == (3, 12):
+        assert said.startswith("PoolClosed the main thread has ended, and this interpreter starts no threads any more")
+    else:
+        assert said == "went on\n"
 
 
 def test_other_exit_handlers_may_use_it_as_long_as_it_is_there(host):

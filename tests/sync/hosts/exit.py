@@ -112,7 +112,21 @@ def loop_blocked():
 def thread_goes_on(ready, release):
     """A thread that is no daemon keeps the interpreter until its command has ended, as any blocking call does."""
     command = waits(ready, release)
+    sync.run("true")  # from when the main thread has ended, CPython 3.12 starts no threads
     threading.Thread(target=lambda: say(sync.execute(command).text().strip())).start()
+
+
+def first_use_without_main_thread():
+    """A thread uses the facade for the first time when the main thread has ended."""
+
+    def run():
+        threading.main_thread().join()
+        try:
+            say(sync.run("echo", "went on").text().strip())
+        except Exception as error:
+            say(type(error).__name__, error)
+
+    threading.Thread(target=run).start()
 
 
 def used_at_exit():
