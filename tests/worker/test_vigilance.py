@@ -22,6 +22,7 @@ from aiocmdpool.backends.workers.pending import WorkerUnfit
 from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError, WorkerLost
+from aiocmdpool.standalone.kernel.processes import Process, vfork_child_of
 
 from .support import PATIENCE
 from .test_worker import COMMAND, Workers, assert_lost, greeted
@@ -98,6 +99,43 @@ async def test_a_worker_that_gets_no_cpu_is_waited_for(workers, monkeypatch):
     assert not done
     state = "S"
     assert_lost(await asyncio.wait_for(running, PATIENCE), "hung")
+
+
+def vforks(path: str) -> str:
+    """The script of a worker that stands still until the program it starts can open a FIFO, as in a slow `exec`."""
+    return f"""
+        hello()
+        start()
+        files = [(os.POSIX_SPAWN_OPEN, 0, {path!r}, os.O_RDONLY, 0)]
+        os.waitpid(os.posix_spawn("/bin/true", ["true"], {{}}, file_actions=files), 0)
+        be_silent()
+    """
+
+
+@pytest.mark.parametrize(("state", "is_starved"), [(b"R", True), (b"S", False), (b"D", False)])
+async def test_a_worker_whose_new_program_gets_no_cpu_is_waited_for(workers, tmp_path, monkeypatch, state, is_starved):
+    """In vfork(2) it is held by the kernel until the child has come to its `exec`; that may be starved, or hang."""
+
+    def child_of(pid: int) -> Process | None:
+        child = vfork_child_of(pid)
+        if child is not None:
+            assert child.state == b"S"  # in open(2)
+            child.state = state
+        return child
+
+    monkeypatch.setattr(heartbeat, "vfork_child_of", child_of)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    worker = workers(vforks(str(fifo)), hang_after=0.2)
+    running = asyncio.ensure_future(outcome(worker.execute(COMMAND)))
+    await greeted(worker)
+    done, _ = await asyncio.wait([running], timeout=1.0 if is_starved else PATIENCE)
+    assert bool(done) is not is_starved
+    if is_starved:
+        with open(fifo, "wb"):  # that lets it go on
+            assert_lost(await asyncio.wait_for(running, PATIENCE), "hung")
+    else:
+        assert_lost(running.result(), "hung, held by the kernel (state D)")
 
 
 async def test_a_worker_that_gets_no_cpu_is_not_blamed_for_a_deadline(workers, monkeypatch):

@@ -12,14 +12,18 @@ from collections.abc import Callable, Mapping
 from aiocmdpool.backends.workers.fitness import Fitness, fitness_of, what_was_taken
 from aiocmdpool.backends.workers.pending import Pending
 from aiocmdpool.commands.errors import WorkerLost
-from aiocmdpool.standalone.kernel.processes import state_of
+from aiocmdpool.standalone.kernel.processes import state_of, vfork_child_of
 from aiocmdpool.standalone.wire import frames, messages
 
 HEARTBEAT = 1.0  # seconds between looks at a busy worker; an idle one is left alone
 STARVED_TIMES = 10  # times `hang_after`, after which a worker that gets no CPU counts as hung as well
 
-RUNNABLE = "R"
-_STATES = {"T": "stopped by a signal", "t": "stopped by a process that traces it", "D": "held by the kernel (state D)"}
+RUNNABLE, WAITS = "R", "D"
+_STATES = {
+    "T": "stopped by a signal",
+    "t": "stopped by a process that traces it",
+    WAITS: "held by the kernel (state D)",
+}
 
 
 class Heartbeat:
@@ -101,6 +105,8 @@ class Heartbeat:
             self._starved = False
             return ""
         self.silent_beats += 1
+        if state == WAITS and waits_for_cpu_of_child(self._pid):
+            state = RUNNABLE
         self._starved = state == RUNNABLE
         return hung_because(state, cpu - self._cpu_before, self.silent_beats * HEARTBEAT, self._hang_after)
 
@@ -148,6 +154,12 @@ def _lost_reply(entry: Pending, pid: int) -> WorkerLost:
         "somebody else reads the worker's pipes; the command may have run",
         command=entry.command,
     )
+
+
+def waits_for_cpu_of_child(pid: int) -> bool:
+    """Return whether a worker stands still because the program that it is starting gets no CPU."""
+    child = vfork_child_of(pid)
+    return child is not None and child.state == RUNNABLE.encode()
 
 
 def hung_because(state: str, cpu: float, silent: float, hang_after: float) -> str:

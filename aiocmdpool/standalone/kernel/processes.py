@@ -212,6 +212,28 @@ def state_of(pid: int) -> "tuple[str, float, int] | None":
     return fields[0].decode(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(fields[19])
 
 
+def vfork_child_of(pid: int) -> "Process | None":
+    """Return the child that a process has started with vfork(2) and that has not come to its `exec`.
+
+    Until then the two share their memory, and the parent stands still, in state D (wait_for_vfork_done in the kernel's
+    kernel/fork.c). `None` if there is none, or it is not to be seen.
+    """
+    try:
+        memory = _memory_of(pid)
+        for child in _children_of(pid):
+            if _memory_of(child) == memory:
+                return look_at(child)
+    except OSError:  # one of them is gone
+        return None
+    return None
+
+
+def _memory_of(pid: int) -> "list[bytes]":
+    """Return how much address space, code and data a process has: proc_pid_statm(5), but for what each access changes."""
+    fields = _read_once(f"/proc/{pid}/statm").split()
+    return [fields[0], fields[3], fields[5]]
+
+
 def tracer_of(pid: int) -> int:
     """The pid of the process that traces this one, dead or alive; 0 if there is none, or it is not to be seen."""
     try:
