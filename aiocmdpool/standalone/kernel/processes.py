@@ -229,7 +229,7 @@ def vfork_child_of(pid: int) -> "Process | None":
 
 
 def _memory_of(pid: int) -> "list[bytes]":
-    """Return how much address space, code and data a process has: proc_pid_statm(5), but for what each access changes."""
+    """Return how much address space, code and data a process has (proc_pid_statm(5)): what no access changes."""
     fields = _read_once(f"/proc/{pid}/statm").split()
     return [fields[0], fields[3], fields[5]]
 
