@@ -52,8 +52,9 @@ class AsyncioSubprocesses:
         """As `asyncio.create_subprocess_exec`, started by a worker.
 
         Example:
-            >>> process = await pool.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
-            >>> await process.communicate(b"hello")
+            >>> async with ProcessPool() as pool:
+            ...     process = await pool.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+            ...     await process.communicate(b"hello")
             (b'hello', None)
 
         Cancellation: while it starts, it is killed, and dead and reaped before `CancelledError` leaves.

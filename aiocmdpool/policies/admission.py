@@ -56,6 +56,7 @@ class Admission(Wrapper):
 
     Example:
         >>> async with CommandPool(executor=Admission(backend, min_memory=2 << 30, max_cpu_pressure=60)) as pool:
+        ...     result = await pool.execute(CommandConfig("ffmpeg", ["-i", "in.mkv", "out.mp4"]))
     """
 
     def __init__(

@@ -1,0 +1,22 @@
+"""Where the guides are read: a folder with the files that they name, and the programs on PATH."""
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+@pytest.fixture(autouse=True)
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Go to a folder with the files that the guides read, where the stand-ins are found first."""
+    (tmp_path / "in.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "in.pdf").write_bytes(b"%PDF-1.7\n")
+    (tmp_path / "names.txt").write_text("eve\nadam\neve\n")
+    (tmp_path / "urls.txt").write_text("http://example.org/a\nhttp://example.com/b\n")
+    (tmp_path / "log.gz").write_bytes(gzip.compress(b"error: one\nfine\nerror: two\n"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
