@@ -16,12 +16,7 @@ def _name(path: Path) -> str:
 DOCSTRINGS = list(docstrings())
 
 
-_BEING_REWRITTEN = pytest.mark.xfail(strict=True, reason="the blocks of the README are being completed")
-
-
-@pytest.mark.parametrize(
-    "path", [pytest.param(path, marks=[_BEING_REWRITTEN] * (path.parent == ROOT)) for path in guides()], ids=_name
-)
+@pytest.mark.parametrize("path", guides(), ids=_name)
 def test_guide(path: Path) -> None:
     with Reading(path) as reading:
         for step in steps_of_guide(path):
