@@ -1,1 +1,1 @@
-"""What to run, what came of it, and what whoever runs it promises. Data only: no asyncio, no I/O."""
+"""Commands, pipelines, their results and errors, and the contract of an executor. Data only: no asyncio, no I/O."""

@@ -1,4 +1,4 @@
-"""What to run: `CommandConfig`, frozen and validated when it is made.
+"""`CommandConfig`: the description of one command, frozen, and validated when it is made.
 
 This room knows data only. It starts nothing, opens nothing and imports no asyncio, so that a command can be
 built anywhere, compared, hashed, pickled and sent to another process.
@@ -61,11 +61,11 @@ class CommandOptions(TypedDict, total=False):
 
 
 class _Said:
-    """Holds the names of options that were set to what is their default anyway; no field, hence a class of its own."""
+    """Base class with the names of the options that were set to their default value explicitly; not a field."""
 
     __slots__ = ("_said",)
     _said: frozenset[str]
-    """Not set where it would be empty, as it is for most commands."""
+    """Names of these options; the attribute is not set at all where there are none, as for most commands."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -86,42 +86,45 @@ class CommandConfig(_Said):
     """
 
     program: str
-    """Name looked up in the command's own PATH, or a path (one with a slash is relative to `cwd`)."""
+    """Name to look up in the command's own PATH, or a path (one with a slash is relative to `cwd`)."""
     args: tuple[str, ...] = ()
     """Arguments after the program. `bytes` and `PathLike` are accepted and kept as `os.fsdecode` gives them."""
     _: dataclasses.KW_ONLY
     cwd: str | None = None
-    """Working directory; a relative one is made absolute now. `None`: that of this process."""
+    """Working directory; a relative path is made absolute at once. `None`: the working directory of this process."""
     env: Mapping[str, str | None] = dataclasses.field(default_factory=lambda: validate.EMPTY)
-    """Variables to set, or to remove where the value is `None`."""
+    """Variables to set, or to remove where the value is `None`, on top of the inherited environment."""
     inherit_env: bool = True
-    """Start from this process's environment; `False` starts from an empty one."""
+    """Whether to start from the environment of this process; `False` starts from an empty one."""
     stdin: bytes | pathlib.Path | Stdio | int = Stdio.NULL
-    """`bytes` to feed, a `pathlib.Path` to read, an open descriptor, `Stdio.NULL` or `Stdio.INHERIT`."""
+    """Source of standard input: `bytes`, a `pathlib.Path` to read, an open descriptor, `Stdio.NULL` or
+    `Stdio.INHERIT`."""
     stdout: pathlib.Path | Stdio | int = Stdio.CAPTURE
-    """`Stdio.CAPTURE`, `NULL`, `INHERIT`, a path that is created or truncated, or an open descriptor."""
+    """Standard output: `Stdio.CAPTURE`, `NULL`, `INHERIT`, a path that is created or truncated, or an open
+    descriptor.
+    """
     stderr: pathlib.Path | Stdio | int = Stdio.CAPTURE
-    """As `stdout`, and `Stdio.MERGED`."""
+    """Standard error: the same choices as for `stdout`, and `Stdio.MERGED`, which sends it where stdout goes."""
     timeout: float | None = None
     """Seconds the program may run, counted from its start. `None`: no deadline."""
     stop_signal: signal.Signals = signal.SIGTERM
-    """What asks the program, and all of its process group, to end."""
+    """Signal that asks the program, and all of its process group, to end."""
     grace: float = DEFAULT_GRACE
-    """Seconds between that and KILL, for the whole of the group."""
+    """Seconds between `stop_signal` and SIGKILL, for the whole process group."""
     leftover_grace: float = DEFAULT_LEFTOVER_GRACE
-    """Seconds between `stop_signal` and KILL for what the program leaves running when it exits by itself."""
+    """Seconds between `stop_signal` and SIGKILL for processes that the program still leaves when it exits by itself."""
     idle_timeout: float | None = None
-    """Seconds the program may go without writing to a captured stream. `None`: no such deadline."""
+    """Seconds the program may go without writing to a captured stream. `None`: no limit on silence."""
     max_output: int | None = DEFAULT_MAX_OUTPUT
-    """Bytes kept of each captured stream; applied while reading. `None`: no limit."""
+    """Bytes to keep of each captured stream; applied while reading. `None`: no limit."""
     output_policy: OutputPolicy = OutputPolicy.FAIL
-    """What happens at `max_output`."""
+    """What to do when a captured stream reaches `max_output`: end the command, or keep a part of the output."""
     check: bool = False
-    """Raise `NonZeroExit` unless the program exits with 0."""
+    """Whether to raise `NonZeroExit` unless the program exits with status 0."""
     niceness: int = 0
-    """Added to the niceness of whoever starts the program, -40 to 40; below 0 takes a privilege."""
+    """Number from -40 to 40 to add to the niceness of the starting process; below 0 takes a privilege."""
     limits: ResourceLimits = NO_LIMITS
-    """Resource limits applied before the program runs."""
+    """Resource limits (`setrlimit(2)`) to apply before the program runs."""
     user: str | int | None = None
     """User (name or uid) to run as; takes a privilege. Its group and supplementary groups come along."""
     group: str | int | None = None
@@ -129,27 +132,28 @@ class CommandConfig(_Said):
     umask: int | None = None
     """File mode creation mask, 0 to 0o777."""
     no_new_privs: bool = False
-    """Whether set-user-ID programs and file capabilities are powerless in it (PR_SET_NO_NEW_PRIVS; Linux)."""
+    """Whether set-user-ID bits and file capabilities have no effect in the program (PR_SET_NO_NEW_PRIVS; Linux)."""
     detach: bool = False
-    """Whether what it leaves running after its own exit, such as a daemon, is left alone. Ended for a reason, it is
-    ended with all of it."""
+    """Whether processes that the program leaves running after its own exit, such as a daemon, are left alone. A command
+    that is ended for another reason is always ended with all of its processes.
+    """
     encoding: str = "utf-8"
-    """Used by `CommandResult.text()`; the result itself is always bytes."""
+    """Encoding that `CommandResult.text()` decodes with; the result itself is always bytes."""
     label: str | None = None
-    """A name for people: shown in messages instead of the command line."""
+    """Name for people, shown in messages instead of the command line."""
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=lambda: validate.EMPTY, compare=False)
-    """Whatever the caller wants to find again in the result; not looked at, not compared."""
+    """Anything that the caller wants to find again in the result; neither looked at nor compared."""
     idempotent: bool = False
-    """Whether it does no harm to run it again when the worker that ran it was lost."""
+    """Whether the command may safely be run a second time when the worker that ran it was lost."""
 
     if TYPE_CHECKING:
-        # What callers may pass is wider than what is kept: the cleaners below narrow it.
+        # Callers may pass more types than are kept: `_CLEANERS` below convert them.
         def __init__(
             self, program: StrOrBytesPath, args: Iterable[StrOrBytesPath] = (), **options: Unpack[CommandOptions]
         ) -> None: ...
 
     def __new__(cls, *args: object, **options: object) -> "CommandConfig":
-        # A mistyped option is an error that says which one was meant, and one that was set to its default is noted.
+        # Refuse a mistyped option, with a hint which one was meant, and note the options that are set to their default.
         self = object.__new__(cls)
         said: list[str] | None = None
         for name, value in options.items():
@@ -158,7 +162,7 @@ class CommandConfig(_Said):
             default = _DEFAULTS[name]
             if value is default or (type(value) is type(default) and value == default):
                 said = [name] if said is None else [*said, name]
-        if said is not None and len(options) < len(_DEFAULTS):  # else `dataclasses.replace` names each field
+        if said is not None and len(options) < len(_DEFAULTS):  # `dataclasses.replace` passes every field
             object.__setattr__(self, "_said", frozenset(said))
         return self
 
@@ -172,7 +176,7 @@ class CommandConfig(_Said):
     def shell(
         cls, script: str, args: Iterable[StrOrBytesPath] = (), **options: Unpack[CommandOptions]
     ) -> "CommandConfig":
-        """Run a script with `/bin/sh -c`; `args` are its `$1`, `$2`, … and need no quoting.
+        """Return a command that runs `script` with `/bin/sh -c`; `args` become its `$1`, `$2`, … and need no quoting.
 
         Example:
             >>> CommandConfig.shell('sort "$1" | uniq -c', ["names.txt"]).program
@@ -183,7 +187,7 @@ class CommandConfig(_Said):
         return cls("/bin/sh", ("-c", script, "sh", *rest) if rest else ("-c", script), **options)
 
     def with_options(self, **changes: Any) -> "CommandConfig":
-        """A copy with these fields changed; validated like a new one."""
+        """Return a copy with the fields in `changes` replaced; the copy is validated like a new command."""
         validate.known_options("a command", changes, _DEFAULTS)
         changed = dataclasses.replace(self, **changes)
         said = getattr(self, "_said", frozenset()) | changes.keys()
@@ -192,13 +196,13 @@ class CommandConfig(_Said):
         return changed
 
     def with_defaults(self, options: "CommandOptions") -> "CommandConfig":
-        """Return a copy that has these options where this command does not set them itself.
+        """Return a copy that takes each option of `options` that this command does not set itself.
 
-        To set an option to what it is anyway, as in `CommandConfig("sleep", ["9"], timeout=None)`, is to set it. In
-        `env` and `metadata`, each entry is an option of its own.
+        Setting an option to its default value explicitly, as in `CommandConfig("sleep", ["9"], timeout=None)`, counts as
+        setting it. In `env` and `metadata`, each entry counts as an option of its own.
 
         Args:
-            options: Checked before, as `ExecutionConfig.defaults` are.
+            options: Options that have been checked before, as `ExecutionConfig.defaults` are.
         """
         said: frozenset[str] = getattr(self, "_said", frozenset())
         fields = {name: getattr(self, name) for name in _DEFAULTS}
@@ -210,46 +214,46 @@ class CommandConfig(_Said):
         return _restore(fields, said | options.keys())
 
     def with_args(self, *args: StrOrBytesPath) -> "CommandConfig":
-        """A copy with these arguments instead."""
+        """Return a copy with `args` as its arguments, in place of the present ones."""
         return self.with_options(args=args)
 
     def with_env(self, **variables: str | None) -> "CommandConfig":
-        """A copy with these variables set (or removed, where `None`) on top of those already there."""
+        """Return a copy that also sets `variables` in its environment (or removes those that are `None`)."""
         return self.with_options(env={**self.env, **variables})
 
     def with_timeout(self, timeout: float | None) -> "CommandConfig":
-        """A copy with this run deadline in seconds."""
+        """Return a copy that may run for `timeout` seconds; `None` for no deadline."""
         return self.with_options(timeout=timeout)
 
     def with_cwd(self, cwd: StrOrBytesPath | None) -> "CommandConfig":
-        """A copy with this working directory."""
+        """Return a copy that runs in the directory `cwd`; `None` for the working directory of this process."""
         return self.with_options(cwd=cwd)
 
     def with_stdin(self, stdin: "bytes | os.PathLike[str] | Stdio | int") -> "CommandConfig":
-        """A copy fed from elsewhere."""
+        """Return a copy that reads its standard input from `stdin`."""
         return self.with_options(stdin=stdin)
 
     def __or__(self, other: "CommandConfig") -> "Pipeline":
-        """A pipeline: the stdout of this one is the stdin of the other."""
-        from aiocmdpool.commands.pipeline import Pipeline  # it is made of commands
+        """Return a pipeline that feeds the stdout of this command to the stdin of `other`."""
+        from aiocmdpool.commands.pipeline import Pipeline  # imported late: pipelines are made of commands
 
         if not isinstance(other, CommandConfig):
-            return NotImplemented  # a pipeline takes it from there
+            return NotImplemented  # `Pipeline.__ror__` handles a pipeline
         return Pipeline((self, other))
 
     @property
     def argv(self) -> list[str]:
-        """The program and its arguments."""
+        """Return the program and its arguments as one list."""
         return [self.program, *self.args]
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """The whole environment of the program, given the one that it would inherit."""
+        """Return the complete environment of the program, where `base` is the one that it would inherit."""
         merged: dict[str, str | None] = {**(base if self.inherit_env else {}), **self.env}
         return {name: value for name, value in merged.items() if value is not None}
 
     @property
     def needs_preparing(self) -> bool:
-        """Whether the new process has to be changed before the program runs: identity, limits and the like."""
+        """Return whether the child process needs settings before it can exec: identity, limits, niceness, umask, …."""
         return bool(
             self.niceness
             or self.limits is not _DEFAULTS["limits"]
@@ -260,7 +264,7 @@ class CommandConfig(_Said):
         )
 
     def display(self, limit: int = 120) -> str:
-        """The label, or the command line quoted for people and cut to `limit` characters."""
+        """Return the label, or the command line quoted for people, cut to `limit` characters."""
         text = self.label or shlex.join(self.argv).encode("utf-8", "backslashreplace").decode()
         return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -276,7 +280,7 @@ class CommandConfig(_Said):
         return hash((self.program, self.args, self.cwd, self.timeout, frozenset(self.env.items())))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A mapping proxy cannot be pickled, so travel as the options that differ from the defaults.
+        # Pickle only the options that differ from the defaults; `env` and `metadata` travel as plain mappings.
         changed = {name: getattr(self, name) for name in _DEFAULTS if getattr(self, name) != _DEFAULTS[name]}
         for name in _MAPPINGS:
             if name in changed:
@@ -285,7 +289,7 @@ class CommandConfig(_Said):
 
 
 def _restore(fields: dict[str, Any], said: frozenset[str] = frozenset()) -> CommandConfig:
-    """Make a command of fields that were checked before, and the defaults."""
+    """Make a command from `fields` that have been checked before; fields that are missing get their defaults."""
     command = object.__new__(CommandConfig)
     for name, default in _DEFAULTS.items():
         object.__setattr__(command, name, fields.get(name, default))
@@ -295,7 +299,7 @@ def _restore(fields: dict[str, Any], said: frozenset[str] = frozenset()) -> Comm
 
 
 def shown_option(name: str, value: Any) -> str:
-    """Show an option; values of variables and data on stdin are secrets until proven otherwise."""
+    """Return the option `name` as text for `repr`, without environment values and stdin data, which may be secrets."""
     if name == "env":
         return f"<{', '.join(value)}>"
     if name == "stdin" and isinstance(value, bytes):

@@ -1,7 +1,7 @@
-"""Everything that can go wrong, as a tree under `ExecuteError`.
+"""All errors of this package, as a tree under `ExecuteError`.
 
-An error names the command, the cause and, where there is one, the cure. Raised after the program started, it
-carries the `CommandResult` with the output so far. `asyncio.CancelledError` is never wrapped and never invented.
+Each message names the command, the cause and, where there is one, the cure. An error after the program's start
+carries a `CommandResult` with the output so far. `asyncio.CancelledError` is never wrapped and never invented.
 """
 
 import os
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class ExecuteError(Exception):
-    """Root of all errors of this package.
+    """Base class of all errors of this package.
 
     Attributes:
-        command: The command concerned, where there is one.
-        result: What the run gave, where the program started.
-        end_reason: Why the run, or the wait for it, ended; `None` where it never was to be.
-        task_id: The id of the task of a pool that ended with it; `None` without a pool.
+        command: The command that failed; `None` if the error is not about one.
+        result: The result with the output so far; `None` if the program did not start.
+        end_reason: Why the run ended, or why it never started; `None` if this error is not about a run.
+        task_id: Id of the pool's task that ended with this error; `None` without a pool.
         started_at: When that task, or the program, was started, in seconds since the epoch; `None` if it was not.
     """
 
@@ -48,25 +48,25 @@ class ExecuteError(Exception):
         return str(self.args[0])
 
     def _state(self) -> dict[str, Any]:
-        """All that it carries, notes among it; `BaseException.__setstate__` puts that back."""
+        """Return all attributes, with a copy of the notes, for `BaseException.__setstate__` to restore."""
         state = dict(vars(self))
         if "__notes__" in state:
             state["__notes__"] = list(state["__notes__"])
         return state
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Not through `__init__`, whose arguments in a class of somebody else are nobody's business here.
+        # Restored without `__init__`, because subclasses of users may have other required arguments.
         return _restore, (type(self), self.args), self._state()
 
 
 def _restore(kind: type[ExecuteError], args: tuple[object, ...]) -> ExecuteError:
     error = kind.__new__(kind, *args)
-    error.args = args  # an `OSError` leaves that to its `__init__`
+    error.args = args  # `OSError` sets its `args` only in `__init__`
     return error
 
 
 class IoError(ExecuteError, OSError):
-    """The program could not be started, or its streams could not be opened. Also an `OSError`."""
+    """The program could not be started, or one of its streams could not be opened. Also an `OSError`."""
 
     def __init__(self, message: str, *, errno: int | None = None, filename: str | None = None, **details: Any) -> None:
         super().__init__(message, **details)
@@ -74,35 +74,35 @@ class IoError(ExecuteError, OSError):
         self.strerror = os.strerror(errno) if errno else None
         self.filename = filename
 
-    def _state(self) -> dict[str, Any]:  # these three `OSError` keeps in places of its own
+    def _state(self) -> dict[str, Any]:  # `OSError` keeps these three outside of `__dict__`
         return {**super()._state(), "errno": self.errno, "strerror": self.strerror, "filename": self.filename}
 
 
 class CommandTimeout(ExecuteError, TimeoutError):
-    """A deadline passed: of the run, of its silence, or of its wait in the queue. Also a `TimeoutError`."""
+    """A deadline passed: `timeout`, `idle_timeout`, or the queue deadline of the task. Also a `TimeoutError`."""
 
 
 class ChildError(ExecuteError):
-    """The program, or the worker that ran it, failed."""
+    """The program failed, or the worker that ran it did."""
 
 
 class NonZeroExit(ChildError):
-    """The program ended with something else than 0 and its command said `check=True`."""
+    """The program did not exit with status 0, and its command was made with `check=True`."""
 
 
 class OutputLimitExceeded(ChildError):
-    """The program wrote more than `max_output`, or than was left of its pool's `max_output_total`.
+    """The program wrote more than its `max_output`, or more than was left of its pool's `max_output_total`.
 
-    It was ended, and the result holds the head of its output.
+    The program has been ended, and the result holds the beginning of its output.
     """
 
 
 class WorkerLost(ChildError):
-    """The worker process that ran the command died or hung, or none can be started.
+    """The worker process that ran the command died or hung, or no worker could be started.
 
     Attributes:
-        killed_by: What it took to end what the worker had started; `None` where nothing of it was left.
-        may_have_run: Whether the command may have run; not if there was no worker.
+        killed_by: How the worker's remaining processes had to be ended; `None` if there were none.
+        may_have_run: Whether the command may have run; `False` if no worker was there to run it.
     """
 
     def __init__(
@@ -114,19 +114,19 @@ class WorkerLost(ChildError):
 
 
 class TaskCancelled(ExecuteError):
-    """Somebody else cancelled the task, or closed what ran it."""
+    """The task was cancelled by somebody other than its awaiter, or the pool or backend that ran it was closed."""
 
 
 class QueueFull(ExecuteError):
-    """There is no room in the pool's queue now."""
+    """The pool's queue has no room for the command at this moment."""
 
 
 class CircuitOpen(ExecuteError):
-    """A circuit breaker did not let the command start: others like it have failed in a row.
+    """A circuit breaker did not let the command start, because similar commands have failed in a row.
 
     Attributes:
-        key: Which circuit: what the breaker's `key` gave for the command.
-        retry_after: Seconds until a command is let through to try; `None` while one is trying.
+        key: The circuit, as the breaker's `key` function named it for the command.
+        retry_after: Seconds until one command is let through as a trial; `None` while a trial is running.
     """
 
     def __init__(
@@ -138,19 +138,19 @@ class CircuitOpen(ExecuteError):
 
 
 class StdinClosed(IoError, BrokenPipeError):
-    """A live process reads its stdin no more, or it was closed here. Also a `BrokenPipeError`."""
+    """The stdin of a live process is closed, by the program or by the caller. Also a `BrokenPipeError`."""
 
 
 class LineTooLong(ExecuteError, ValueError):
-    """A live process wrote a longer line than its reader takes; it is still to be read. Also a `ValueError`."""
+    """A live process wrote a line longer than its reader's limit; it can still be read. Also a `ValueError`."""
 
 
 class PoolClosed(ExecuteError):
-    """The pool or backend takes no commands: it is stopped, or was never started."""
+    """The pool or backend takes no commands, because it is stopped or was never started."""
 
 
 class ConfigError(ExecuteError, ValueError):
-    """A setting is wrong. Raised when the object is made; also a `ValueError`.
+    """A setting is wrong; raised when the object is made. Also a `ValueError`.
 
     Attributes:
         field: The name of the setting.

@@ -1,4 +1,4 @@
-"""How a finished run reaches its caller: as a result, or as the error that its end reason calls for."""
+"""Decide how a finished run reaches its caller: as a result, or as the error that its end reason calls for."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def settle(result: CommandResult) -> CommandResult:
-    """Return the result of a run that ended well, raise the error of one that did not.
+    """Return the result of a run that ended well; raise the error of one that did not.
 
     Raises:
         CommandTimeout: `timeout` or `idle_timeout` passed.
-        OutputLimitExceeded: `max_output`, or `max_output_total` of the pool, was reached under `OutputPolicy.FAIL`.
-        TaskCancelled: Somebody else ended it.
-        NonZeroExit: It failed and its command said `check`.
+        OutputLimitExceeded: `max_output`, or `max_output_total` of the pool, was exceeded under `OutputPolicy.FAIL`.
+        TaskCancelled: The run was cancelled, or the backend was closed.
+        NonZeroExit: The program did not exit with status 0 and its command has `check`.
     """
     if result.end_reason is EndReason.EXITED and not (result.command.check and result.returncode != 0):
         return result
@@ -53,12 +53,12 @@ def _error(result: CommandResult) -> ExecuteError:
 def unkillable(
     command: "CommandConfig", reason: EndReason | None, alive: Iterable[tuple[int, str]], *, returned: bool
 ) -> ChildError:
-    """Return the error for a run of which something is alive after SIGKILL.
+    """Return the error for a run that still has living processes after SIGKILL.
 
     Args:
-        command: What was run.
-        reason: Why it was ended.
-        alive: Pid and name of what is alive.
+        command: The command that was run.
+        reason: Why the run was ended.
+        alive: Pid and name of each living process.
         returned: Whether the program itself has exited.
     """
     names = ", ".join(f"{pid} ({name})" if name else str(pid) for pid, name in alive)
@@ -69,7 +69,11 @@ def unkillable(
 
 
 def _too_much(result: CommandResult) -> str:
-    """Which limit on output was passed, and the cure. At its own limit, that much of a stream has been kept."""
+    """Return the text about the limit on output that was exceeded, and its cure.
+
+    It was the command's own limit if that many bytes of a stream have been kept.
+
+    """
     limit, how = result.command.max_output, f"; ended with {result.status_text()}"
     if limit is not None and max(len(result.stdout or b""), len(result.stderr or b"")) >= limit:
         return (
@@ -83,6 +87,6 @@ def _too_much(result: CommandResult) -> str:
 
 
 def _last_words(result: CommandResult) -> str:
-    """The last line on stderr: most programs say there what is wrong."""
+    """Return the last line of stderr, for a message: most programs say there what went wrong."""
     lines = (result.stderr or b"").decode(result.command.encoding, "replace").strip().splitlines()
     return f": {lines[-1].strip()[:300]}" if lines else ""

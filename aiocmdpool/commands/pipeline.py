@@ -1,4 +1,4 @@
-"""Commands joined by pipes: `Pipeline`, what it gave: `PipelineResult`. Data only."""
+"""`Pipeline`: commands joined by pipes, and `PipelineResult`: their results. Data only."""
 
 import dataclasses
 from typing import Any, cast
@@ -11,7 +11,7 @@ from aiocmdpool.commands.result import CommandResult, EndReason
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Two commands or more, the stdout of each the stdin of the next.
+    """Two commands or more, joined so that the stdout of each is the stdin of the next.
 
     Example:
         >>> pipeline = CommandConfig("zcat", ["log.gz"]) | CommandConfig("grep", ["-c", "error"])
@@ -19,20 +19,22 @@ class Pipeline:
         'zcat log.gz | grep -c error'
 
     Raises:
-        ConfigError: A stage has other plans for a stream that is to be a pipe, or an option is wrong.
+        ConfigError: A stage redirects a stream that has to be a pipe, or an option is wrong.
     """
 
     stages: tuple[CommandConfig, ...]
-    """The first reads its own stdin, the last writes to its own stdout; stderr is each one's own. Each may have a
-    `timeout`; `Stdio.MERGED` sends stderr along."""
+    """Commands in order. The first reads its own stdin, the last writes to its own stdout, and each has a stderr of its
+    own. Each may have a `timeout`; `Stdio.MERGED` sends stderr down the pipe.
+    """
     _: dataclasses.KW_ONLY
     pipefail: bool = False
-    """Whether it fails when any stage does; otherwise only the last one counts, as in a shell. A stage that dies of
-    SIGPIPE, because the next one has read enough, is one that fails."""
+    """Whether the pipeline fails when any stage does; otherwise only the last stage counts, as in a shell. A stage that
+    dies of SIGPIPE, because the next one has read enough, counts as failed.
+    """
     timeout: float | None = None
-    """Seconds that all of it may run, counted from the first start. `None`: no deadline."""
+    """Seconds that the whole pipeline may run, counted from the first start. `None`: no deadline."""
     check: bool = False
-    """Raise `NonZeroExit` where a stage that counts fails, whether its command says `check` or not."""
+    """Whether to raise `NonZeroExit` if a stage that counts fails, whether its command has `check` or not."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
@@ -62,13 +64,13 @@ class Pipeline:
         return self.with_options(stages=(other, *self.stages))
 
     def with_options(self, **changes: Any) -> "Pipeline":
-        """A copy with these fields changed."""
+        """Return a copy with the fields in `changes` replaced."""
         return dataclasses.replace(self, **changes)
 
     def with_defaults(self, options: CommandOptions) -> "Pipeline":
         """Return a copy whose stages have these options where they do not set them; see `CommandConfig.with_defaults`.
 
-        What is a pipe between two stages remains one.
+        Options that would replace a pipe between two stages are left out.
         """
         stages, last = [], len(self.stages) - 1
         for number, stage in enumerate(self.stages):
@@ -80,15 +82,15 @@ class Pipeline:
         return self.with_options(stages=tuple(stages))
 
     def display(self) -> str:
-        """For people."""
+        """Return the pipeline as a command line for people."""
         return " | ".join(stage.display() for stage in self.stages)
 
 
 def check_command(value: object) -> None:
-    """Refuse what is no command.
+    """Raise `ConfigError` unless `value` is a `CommandConfig`.
 
     Raises:
-        ConfigError: It is something else; the message says what to use for it.
+        ConfigError: It is something else; the message says what to use instead.
     """
     if not isinstance(value, CommandConfig):
         kind, instead = type(value).__name__, "use run(program, *args), or give a CommandConfig"
@@ -102,10 +104,10 @@ def check_command(value: object) -> None:
 
 
 def check_pipeline(value: object) -> None:
-    """Refuse what is no pipeline.
+    """Raise `ConfigError` unless `value` is a `Pipeline`.
 
     Raises:
-        ConfigError: It is something else; the message says what to use for it.
+        ConfigError: It is something else; the message says what to use instead.
     """
     if not isinstance(value, Pipeline):
         instead = "join commands: CommandConfig(…) | CommandConfig(…)"
@@ -125,43 +127,43 @@ def _must_be(stage: CommandConfig, name: str, value: object, instead: str) -> No
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PipelineResult:
-    """The outcome of one run of a pipeline."""
+    """The result of one finished run of a pipeline."""
 
     pipeline: Pipeline
     results: tuple[CommandResult, ...]
-    """Of each stage, in order; `stdout` is `None` for all but the last."""
+    """Results of the stages, in order; `stdout` is `None` for all but the last."""
     duration: float
     """Seconds from the first start to the last exit."""
 
     @property
     def stdout(self) -> bytes | None:
-        """Of the last stage."""
+        """Return the captured stdout of the last stage."""
         return self.results[-1].stdout
 
     @property
     def stderr(self) -> tuple[bytes | None, ...]:
-        """Of each stage."""
+        """Return the captured stderr of each stage."""
         return tuple(result.stderr for result in self.results)
 
     @property
     def failures(self) -> tuple[CommandResult, ...]:
-        """Of the stages that count, those which failed, the last one first."""
+        """Return the results of the stages that count and failed, the last stage first."""
         counting = self.results if self.pipeline.pipefail else self.results[-1:]
         return tuple(result for result in reversed(counting) if result.returncode != 0)
 
     @property
     def returncode(self) -> int:
-        """0, or that of the last stage that counts and failed."""
+        """Return 0, or the exit status of the last stage that counts and failed."""
         return self.failures[0].returncode if self.failures else 0
 
     @property
     def ok(self) -> bool:
-        """Whether no stage that counts failed."""
+        """Return whether every stage that counts succeeded and every stage ended by itself."""
         return not self.failures and all(result.end_reason is EndReason.EXITED for result in self.results)
 
     def _repr_html_(self) -> str:
         return "".join(result._repr_html_() for result in self.results)
 
     def text(self, *, errors: str = "strict") -> str:
-        """`stdout`, decoded; as `CommandResult.text`."""
+        """Return `stdout` decoded with the encoding of the last stage; see `CommandResult.text`."""
         return self.results[-1].text(errors=errors)

@@ -1,4 +1,4 @@
-"""What a finished run gave: `CommandResult`, and why it ended: `EndReason`. Data only."""
+"""`CommandResult`: the result of a finished run, and `EndReason`: why it ended. Data only."""
 
 import dataclasses
 import enum
@@ -13,87 +13,88 @@ class EndReason(enum.Enum):
     """Why a run ended. The first reason wins: a program that exits while it is being ended for a timeout timed out."""
 
     EXITED = "exited"
-    """The program ended by itself (or by a signal from elsewhere)."""
+    """The program ended by itself, or by a signal from elsewhere."""
     TIMEOUT = "timeout"
-    """It ran longer than `timeout`."""
+    """The program ran longer than `timeout`."""
     IDLE_TIMEOUT = "idle_timeout"
-    """It wrote nothing for `idle_timeout`."""
+    """The program wrote nothing for `idle_timeout` seconds."""
     QUEUE_TIMEOUT = "queue_timeout"
-    """It waited in a queue past its queue deadline and never started."""
+    """The command waited in a queue past its queue deadline and never started."""
     OUTPUT_LIMIT = "output_limit"
-    """It wrote more than `max_output`, or than was left of its pool's `max_output_total`, under `OutputPolicy.FAIL`."""
+    """The program exceeded `max_output`, or the rest of its pool's `max_output_total`, under `OutputPolicy.FAIL`."""
     CANCELLED = "cancelled"
-    """Its task, or the await of it, was cancelled."""
+    """The task, or the await of it, was cancelled."""
     CLOSED = "closed"
-    """Its pool or backend was closed."""
+    """The pool or backend was closed."""
     WORKER_LOST = "worker_lost"
-    """The worker that ran it died or hung."""
+    """The worker that ran the command died or hung."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Usage:
-    """Resources the program used, with the children it waited for, as `wait4(2)` reports them."""
+    """Resources used by the program and by the children it waited for, as `wait4(2)` reports them."""
 
     user: float
     """CPU seconds in user mode."""
     system: float
     """CPU seconds in the kernel."""
     max_rss: int | None
-    """Peak resident memory in bytes; `None` where the kernel's figure is that of the process which started the
-    program (it is inherited across `exec`), so that only a larger peak can be told from it."""
+    """Peak resident memory in bytes; `None` if the kernel's figure may be that of the process that started the program:
+    it is inherited across `exec`, so only a larger peak is certain to be the program's own.
+    """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LeakedProcess:
-    """A process that the command left running after its own exit."""
+    """A process that was still running after the command's own exit."""
 
     pid: int
     name: str
 
 
 class KillTier(enum.Enum):
-    """How far one had to go to end a command, or what it left behind."""
+    """The strongest means that was needed to end a command, or the processes it left behind."""
 
     GROUP = "group"
-    """Signals to its process group were enough."""
+    """Signals to the process group were enough."""
     DESCENDANTS = "descendants"
-    """Processes had left the group; they were found as orphans, or by the mark in their environment."""
+    """Processes had left the group and were found as orphans, or by the mark in their environment."""
     CGROUP = "cgroup"
-    """The control group of the worker was killed."""
+    """The whole control group of the worker was killed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CommandResult:
-    """The outcome of one run. Errors raised after the program started carry one too."""
+    """The result of one finished run. Errors raised after the program started carry one, too."""
 
     command: "CommandConfig"
     returncode: int
-    """Exit status, or `-N` where signal N ended the program."""
+    """Exit status, or `-N` if signal N ended the program."""
     stdout: bytes | None
-    """Captured output; `None` where it went elsewhere."""
+    """Captured output; `None` if stdout was not captured."""
     stderr: bytes | None
     pid: int
     duration: float
     """Seconds from the start of the program to its exit."""
     end_reason: EndReason = EndReason.EXITED
     queued: float = 0.0
-    """Seconds it waited in a pool's queue before."""
+    """Seconds that the command waited in a pool's queue before."""
     usage: Usage | None = None
-    """`None` where it cannot be known exactly; never an estimate."""
+    """Resources used; `None` if they are not known exactly. Never an estimate."""
     truncated: bool = False
-    """Whether `max_output`, or the pool's `max_output_total`, cut a captured stream."""
+    """Whether a captured stream was cut by `max_output` or by the pool's `max_output_total`."""
     leaked: tuple[LeakedProcess, ...] = ()
-    """Processes it left behind, which have been killed; true in a condition where there were any."""
+    """Processes that the command left behind, all of which have been killed; empty if there were none."""
     killed_by: KillTier | None = None
-    """What it took to end the command, or what it left behind; `None` where nothing had to be ended."""
+    """Strongest means needed to end the command or its leftovers; `None` if nothing had to be ended."""
     started_at: float | None = dataclasses.field(default=None, compare=False)
-    """When the program was started, in seconds since the epoch, as `time.time` tells; `None` where it is not known."""
+    """Start of the program in seconds since the epoch, as `time.time` counts; `None` if it is not known."""
     task_id: int | None = dataclasses.field(default=None, compare=False)
-    """The id of the task of a pool that it was; `None` without a pool."""
+    """Id of the pool's task that ran the command; `None` without a pool."""
 
     @property
     def signal(self) -> signals.Signals | int | None:
-        """The signal that ended the program, or `None`."""
+        """Return the signal that ended the program; `None` if it exited."""
         if self.returncode >= 0:
             return None
         try:
@@ -103,12 +104,12 @@ class CommandResult:
 
     @property
     def ok(self) -> bool:
-        """Whether the program exited by itself with status 0."""
+        """Return whether the program exited by itself with status 0."""
         return self.returncode == 0 and self.end_reason is EndReason.EXITED
 
     def with_queued(self, seconds: float, task_id: int | None = None) -> "CommandResult":
-        """A copy that says how long the command waited in a queue, and as which task."""
-        return CommandResult(  # written out: `dataclasses.replace` takes three times as long, once for every command
+        """Return a copy that records `seconds` spent in a queue, and the id of the task."""
+        return CommandResult(  # written out: `dataclasses.replace` takes three times as long, once per command
             self.command,
             self.returncode,
             self.stdout,
@@ -129,11 +130,11 @@ class CommandResult:
         """Decode a captured stream with the command's `encoding`.
 
         Args:
-            stream: Which one.
+            stream: The stream to decode.
             errors: As for `bytes.decode`; `"replace"` never fails.
 
         Raises:
-            ValueError: The stream was not captured, or (as `UnicodeDecodeError`) holds what is no text in that
+            ValueError: The stream was not captured, or (as `UnicodeDecodeError`) is not valid text in that
                 encoding; the bytes are still in `stdout` and `stderr`.
         """
         data = self.stdout if stream == "stdout" else self.stderr
@@ -142,7 +143,7 @@ class CommandResult:
         return data.decode(self.command.encoding, errors)
 
     def _repr_html_(self) -> str:
-        from aiocmdpool.commands.html import table  # for notebooks alone
+        from aiocmdpool.commands.html import table  # imported late: only notebooks need it
 
         rows: dict[str, object] = {
             "ended": f"{self.end_reason.value}, {self.status_text()}",
@@ -155,7 +156,7 @@ class CommandResult:
         return table(self.command.display(), rows)
 
     def status_text(self) -> str:
-        """The exit for people: `exit status 1`, `killed by SIGTERM`."""
+        """Return the exit for people, such as `exit status 1` or `killed by SIGTERM`."""
         number = self.signal
         if number is None:
             return f"exit status {self.returncode}"

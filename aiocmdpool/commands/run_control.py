@@ -1,25 +1,25 @@
-"""A hand on a run in progress, for those who talk to the program: `live/` and pipelines."""
+"""`RunControl`: access to a run in progress, for live processes and pipelines."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 
 class ChildSetup(NamedTuple):
-    """How the process of a program is set up, beyond what a `CommandConfig` says."""
+    """Settings of the child process beyond those of a `CommandConfig`."""
 
     executable: str | None = None
-    """What is run instead of the program, which remains its `argv[0]`."""
+    """Path of the file to execute instead of the program, which remains its `argv[0]`; `None` for the program."""
     pass_fds: tuple[int, ...] = ()
-    """Descriptors of this process that the program has under the same numbers."""
+    """Descriptors of this process that the program gets under the same numbers."""
     extra_groups: tuple[int, ...] | None = None
-    """Its supplementary groups, in place of those that come with its user."""
+    """Supplementary groups of the program, in place of its user's; `None` for those."""
     new_session: bool = False
-    """Whether it leads a session of its own."""
+    """Whether the program becomes the leader of a new session."""
     terminal: int | None = None
-    """The standard stream whose terminal controls that session."""
+    """Number of the standard stream whose terminal controls that session; `None` for none."""
 
     def settings(self) -> dict[str, str]:
-        """What has to be prepared in the new process; see `standalone/kernel/launcher.py`."""
+        """Return the settings for the launcher to apply in the new process; see `standalone/kernel/launcher.py`."""
         settings = {}
         if self.new_session:
             settings["new_session"] = ""
@@ -35,13 +35,13 @@ class ChildSetup(NamedTuple):
 
 
 class Place:
-    """Shared by runs that are to be started in one place.
+    """A token shared by runs that are to be started by the same worker.
 
     Stages of a pipeline on two workers are in two sessions, which the kernel schedules apart (sched(7), "The autogroup
     feature"): what goes from one to the other takes a fifth longer.
 
     Attributes:
-        chosen: What an executor has chosen for the first of them.
+        chosen: The executor's choice for the first of these runs.
     """
 
     __slots__ = ("chosen",)
@@ -51,13 +51,13 @@ class Place:
 
 
 class RunControl:
-    """Given to a backend's `execute` together with a command; one for each run.
+    """Access to one run in progress, passed to a backend's `execute` together with the command; one for each run.
 
     Args:
-        on_start: Called, once, when the program runs. From then on the descriptors that the command named belong to the
+        on_start: Called once, when the program runs. From then on the descriptors that the command named belong to the
             program as well, and can be closed here.
-        setup: How its process is set up.
-        place: Shared with other runs.
+        setup: Settings of the child process.
+        place: Shared with other runs that are to go to the same worker.
     """
 
     __slots__ = ("_on_start", "_send_signal", "here", "pid", "place", "setup")
@@ -68,26 +68,27 @@ class RunControl:
         self.setup = setup
         self.place = place
         self.pid: int | None = None
-        """Of the program; `None` before its start."""
+        """Process id of the program; `None` before its start."""
         self.here: frozenset[str] = frozenset()
-        """The streams whose files only this process can open, as a worker has found: their paths lead to the process
-        that opens them."""
+        """Names of the streams whose files only this process can open, as a worker has found out: their paths lead
+        to the process that opens them (such as /dev/fd).
+        """
         self._on_start = on_start
         self._send_signal: Callable[[int], None] | None = None
 
     def send_signal(self, number: int) -> None:
-        """Signal the program, and it alone; harmless before its start and after its end."""
+        """Send a signal to the program alone, not to its group; does nothing before its start and after its end."""
         if self._send_signal is not None:
             self._send_signal(number)
 
     # -- for the backend --------------------------------------------------------------------------------------------
 
     def started(self, pid: int, send_signal: Callable[[int], None]) -> None:
-        """The program runs."""
+        """Note that the program runs as `pid`, and call `on_start`; called by the backend."""
         self.pid = pid
         self._send_signal = send_signal
         self._on_start()
 
     def ended(self) -> None:
-        """It has been reaped: the number may be somebody else's from now on."""
+        """Note that the program has been reaped: its pid may be given to another process from now on."""
         self._send_signal = None

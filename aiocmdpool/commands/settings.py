@@ -1,4 +1,4 @@
-"""Values that options of a command take: `Stdio`, `OutputPolicy`, `ResourceLimits`. Data only."""
+"""`Stdio`, `OutputPolicy`, `ResourceLimits`: values of a command's options. Data only."""
 
 import dataclasses
 import enum
@@ -8,34 +8,34 @@ from aiocmdpool.commands.errors import ConfigError
 
 
 class Stdio(enum.Enum):
-    """Where a standard stream of a command leads, when it is neither data nor a file."""
+    """Target of a standard stream that is neither data nor a file."""
 
     CAPTURE = "capture"
-    """Into the result (stdout and stderr)."""
+    """Capture the stream (stdout or stderr) into the result."""
     NULL = "null"
-    """The null device."""
+    """Connect the stream to the null device, `/dev/null`."""
     INHERIT = "inherit"
-    """The stream of this process."""
+    """Share the stream of this process."""
     MERGED = "merged"
-    """stderr only: the same place as stdout, in the order of the writes."""
+    """Send stderr to the same place as stdout, in the order of the writes; for stderr only."""
 
-    __hash__ = object.__hash__  # members are single objects; that of `Enum` hashes their name, in Python
+    __hash__ = object.__hash__  # members are singletons; `Enum.__hash__` hashes their name, in Python code
 
     def __repr__(self) -> str:
         return f"Stdio.{self.name}"
 
 
 class OutputPolicy(enum.Enum):
-    """What happens to a captured stream that reaches `max_output`."""
+    """What to do with a captured stream that reaches `max_output`."""
 
     FAIL = "fail"
     """End the command and raise `OutputLimitExceeded`; the error's result holds the head."""
     KEEP_HEAD = "keep_head"
     """Keep the first `max_output` bytes, read on and drop the rest."""
     KEEP_TAIL = "keep_tail"
-    """Keep the last `max_output` bytes."""
+    """Keep the last `max_output` bytes and drop what came before."""
 
-    __hash__ = object.__hash__  # as that of `Stdio`
+    __hash__ = object.__hash__  # see `Stdio`
 
     def __repr__(self) -> str:
         return f"OutputPolicy.{self.name}"
@@ -43,7 +43,7 @@ class OutputPolicy(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceLimits:
-    """Limits the kernel holds the program to (`setrlimit(2)`), soft and hard alike. `None` leaves a limit alone."""
+    """Limits that the kernel enforces on the program (`setrlimit(2)`), soft and hard alike. `None` changes nothing."""
 
     cpu_seconds: int | None = None
     """CPU time in seconds; past it the kernel sends SIGXCPU, then SIGKILL (RLIMIT_CPU)."""
@@ -55,9 +55,9 @@ class ResourceLimits:
     """Size in bytes of any file the program writes (RLIMIT_FSIZE)."""
 
     def __new__(cls, *args: object, **options: object) -> "ResourceLimits":
-        # Only to turn a name that is unknown, or was once known, into an error that says which one is meant.
+        # Refuse an unknown or former name of a limit with an error that names the right one.
         if "memory" in options:
-            # No alias: the name is kept free for a limit on memory that is in use, which address space is not.
+            # Not an alias: the name is reserved for a limit on memory in use, which address space is not.
             message = "limits.memory: is called address_space, which is what RLIMIT_AS limits"
             raise ConfigError(message, field="limits.memory")
         validate.known_options("ResourceLimits", options, cls.__slots__)
@@ -66,9 +66,7 @@ class ResourceLimits:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if value is not None and (
-                type(value) is not int or not 0 <= value < 2**63
-            ):  # rlim_t, with a sign in Python
+            if value is not None and (type(value) is not int or not 0 <= value < 2**63):  # rlim_t is signed in Python
                 message = f"limits.{name}: {validate.shown(value)} is not a whole number >= 0 and < 2**63"
                 raise ConfigError(message, field=f"limits.{name}")
 

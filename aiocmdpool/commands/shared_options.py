@@ -1,4 +1,4 @@
-"""Options that many commands share, checked once: `ExecutionConfig.defaults`."""
+"""Options shared by many commands, checked once; see `ExecutionConfig.defaults`."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -9,10 +9,10 @@ from aiocmdpool.commands.errors import ConfigError
 
 
 def checked_options(field: str, options: object) -> CommandOptions:
-    """Check options for many commands; they are kept as a command keeps them.
+    """Return `options` checked and converted as a `CommandConfig` would keep them.
 
     Raises:
-        ConfigError: One of them is wrong, or none that commands can share.
+        ConfigError: An option is wrong, or is not one that commands can share.
     """
     if not isinstance(options, Mapping):
         message = f"{field}: {type(options).__name__} is not a mapping of options of CommandConfig"
@@ -30,7 +30,7 @@ def checked_options(field: str, options: object) -> CommandOptions:
 
 
 class _SharedOptions(validate.FrozenMapping):
-    """Options that were checked; shown without secrets."""
+    """Options that have been checked; their `repr` shows no secrets."""
 
     __slots__ = ()
 

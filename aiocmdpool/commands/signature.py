@@ -1,4 +1,4 @@
-"""What `inspect.signature` and `help()` show of a class whose `__new__` takes anything, to name what is mistyped."""
+"""Signature and help text for classes whose `__new__` takes anything so that it can name mistyped options."""
 
 import ast
 import contextlib
@@ -9,18 +9,18 @@ from collections.abc import Iterator
 
 
 class SignatureOfInit:
-    """For `__signature__` of a class: that of its `__init__`. Made when somebody asks."""
+    """A descriptor for `__signature__` of a class: computes the signature of its `__init__` on access."""
 
     def __get__(self, instance: object, owner: type) -> inspect.Signature:
-        signature = inspect.signature(owner.__init__)  # type: ignore[misc]  # it is that of this very class
+        signature = inspect.signature(owner.__init__)  # type: ignore[misc]  # of this very class, not of a subclass
         _, *parameters = signature.parameters.values()
         return signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
 
 
 class DocWithOptions(str):
-    """For `__doc__` of a dataclass: its docstring, then each option with the text below it in the source.
+    """A descriptor for `__doc__` of a dataclass: its docstring, then each option with its description from the source.
 
-    Made when somebody asks, from the source of the class; where there is none, the docstring stands alone.
+    Computed on access, from the source of the class; where there is no source, the docstring stands alone.
     """
 
     _whole: str | None = None

@@ -16,19 +16,22 @@ from typing import Any, Literal
 from aiocmdpool.commands.errors import ConfigError
 
 ByteBudget = int | None | Literal["auto"]
-"""Bytes; `None` is no bound, "auto" what the memory of the system suggests."""
+"""Number of bytes; `None` for no limit, "auto" for what the memory of the system suggests."""
 
 
-MOST_DESCRIPTOR = 2**31 - 1  # what a C int holds
-MOST_IDENTITY = 2**32 - 2  # the last uid and gid: one more is the -1 of setreuid(2), "as it is"
+MOST_DESCRIPTOR = 2**31 - 1  # the largest C int
+MOST_IDENTITY = 2**32 - 2  # the last uid and gid: the next number is -1, which setreuid(2) takes for "unchanged"
 
 
 class FrozenMapping(Mapping[str, Any]):
-    """A mapping that nobody changes. Other than `types.MappingProxyType` it can be pickled, and `dataclasses.asdict`
-    and `copy.deepcopy` make a plain `dict` of it.
+    """A mapping that cannot be changed.
+
+    Unlike `types.MappingProxyType` it can be pickled, and `dataclasses.asdict` and `copy.deepcopy` make a plain `dict`
+    of it.
 
     Args:
-        data: Owned from here on.
+        data: The entries; this mapping owns them from here on.
+
     """
 
     __slots__ = ("_data",)
@@ -65,7 +68,7 @@ EMPTY: Mapping[str, Any] = FrozenMapping({})
 
 
 def known_options(owner: str, options: Iterable[str], known: Collection[str]) -> None:
-    """Refuse an option that `owner` does not have, and say which one may have been meant."""
+    """Refuse the first of `options` that is not `known` to `owner`, and suggest the one that may have been meant."""
     for name in options:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
@@ -74,7 +77,7 @@ def known_options(owner: str, options: Iterable[str], known: Collection[str]) ->
 
 
 def text(name: str, value: object) -> str:
-    """A `str` the kernel can take: from `str`, `bytes` or a path, without a NUL."""
+    """Return `value` (`str`, `bytes` or a path) as a `str` that can be passed to the kernel, without a NUL."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, bytes):
@@ -124,7 +127,7 @@ def directory(name: str, value: object) -> str | None:
 
 
 def absolute(name: str, path: str) -> str:
-    """Make a path absolute and normal."""
+    """Return `path` as an absolute, normalized path."""
     try:
         return os.path.abspath(path)
     except OSError as error:
@@ -147,7 +150,7 @@ def variables(name: str, value: object) -> Mapping[str, str | None]:
             raise ConfigError(f"{name}: {shown(variable)} cannot name a variable", field=name)
         try:
             clean[variable] = None if content is None else text(f"{name}[{variable!r}]", content)
-        except ConfigError:  # do not print what may be a secret
+        except ConfigError:  # the value may be a secret: do not print it
             raise ConfigError(
                 f"{name}[{variable!r}]: not a str without NUL, or None to remove it", field=name
             ) from None
@@ -170,18 +173,18 @@ def seconds(name: str, value: object) -> float | None:
 def _float(value: float) -> float:
     try:
         return float(value)
-    except OverflowError:  # a whole number that none can hold
+    except OverflowError:  # an int too large for a float
         return math.inf if value > 0 else -math.inf
 
 
 def shown(value: object) -> str:
-    """Show a value in a message: a whole number can be too long for `repr` (sys.set_int_max_str_digits)."""
+    """Return `value` as text for a message, cut to about 100 characters."""
     text = representation(value)
     return text if len(text) <= 200 else f"{text[:100]}…"
 
 
 def representation(value: object) -> str:
-    """Return `repr(value)`, all of it, but for numbers that are too long for that."""
+    """Return `repr(value)` in full; or a placeholder for an int too long for `repr` (sys.set_int_max_str_digits)."""
     try:
         return repr(value)
     except ValueError:
@@ -189,7 +192,7 @@ def representation(value: object) -> str:
 
 
 def whole_number(low: int, high: int | None = None, *, optional: bool = False) -> Callable[[str, object], Any]:
-    """A cleaner for integers from `low` to `high`."""
+    """Return a cleaner that accepts integers from `low` to `high`."""
 
     def clean(name: str, value: object) -> int | None:
         if value is None and optional:
@@ -203,14 +206,14 @@ def whole_number(low: int, high: int | None = None, *, optional: bool = False) -
 
 
 def byte_budget(name: str, value: object) -> ByteBudget:
-    """Check a number of bytes, `None` for no bound, or "auto"."""
+    """Return `value` if it is a number of bytes, `None` for no limit, or "auto"."""
     if value is None or value == "auto" or (type(value) is int and value >= 0):
         return value
     raise ConfigError(f'{name}: {shown(value)} is no number of bytes >= 0, None for no bound, or "auto"', field=name)
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False, optional: bool = False) -> Callable[..., Any]:
-    """A cleaner for numbers from `low` (or `above` it) to `high`; never infinite."""
+    """Return a cleaner that accepts finite numbers from `low` (greater than it if `above`) to `high`."""
 
     def clean(name: str, value: object) -> float | None:
         if value is None and optional:
@@ -225,7 +228,7 @@ def number(low: float, high: float = math.inf, *, above: bool = False, optional:
 
 
 def function(name: str, value: object) -> Any:
-    """Something to call that answers at once."""
+    """Return `value` if it is a plain callable, not a coroutine function."""
     if not callable(value) or inspect.iscoroutinefunction(value):
         kind = "a coroutine function, and nobody would await it" if callable(value) else type(value).__name__
         raise ConfigError(f"{name}: {shown(value)} is {kind}; give a plain function", field=name)
@@ -233,7 +236,7 @@ def function(name: str, value: object) -> Any:
 
 
 def instance_of(kind: type) -> Callable[[str, object], Any]:
-    """A cleaner for values of one type."""
+    """Return a cleaner that accepts instances of `kind`."""
 
     def clean(name: str, value: object) -> object:
         if not isinstance(value, kind):
@@ -268,14 +271,14 @@ def identity(name: str, value: object) -> str | int | None:
     if type(value) is int and 0 <= value <= MOST_IDENTITY:
         return value
     if isinstance(value, str) and value and not _is_number_above(value, MOST_IDENTITY):
-        if "\n" in value:  # no database of users can hold it
+        if "\n" in value:  # a newline ends an entry of the user database
             raise ConfigError(f"{name}: {shown(value)} contains a newline, which no name can have", field=name)
         return text(name, value)
     raise ConfigError(f"{name}: {shown(value)} is neither a name nor a number from 0 to {MOST_IDENTITY}", field=name)
 
 
 def _is_number_above(text: str, most: int) -> bool:
-    """Whether a name is a number, as `id -u` prints it, and above `most`."""
+    """Return whether `text` is a decimal number, as `id -u` prints it, greater than `most`."""
     if not (text.isascii() and text.isdigit()):
         return False
     digits = text.lstrip("0") or "0"
