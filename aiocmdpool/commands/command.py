@@ -198,8 +198,8 @@ class CommandConfig(_Said):
     def with_defaults(self, options: "CommandOptions") -> "CommandConfig":
         """Return a copy that takes each option of `options` that this command does not set itself.
 
-        Setting an option to its default value explicitly, as in `CommandConfig("sleep", ["9"], timeout=None)`, counts as
-        setting it. In `env` and `metadata`, each entry counts as an option of its own.
+        Setting an option to its default value explicitly, as in `CommandConfig("sleep", ["9"], timeout=None)`, counts
+        as setting it. In `env` and `metadata`, each entry counts as an option of its own.
 
         Args:
             options: Options that have been checked before, as `ExecutionConfig.defaults` are.

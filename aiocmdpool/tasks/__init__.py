@@ -1,1 +1,1 @@
-"""One task as its caller sees it."""
+"""Handles of tasks, as the callers of a pool see them, and their statuses."""

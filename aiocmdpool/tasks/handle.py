@@ -1,4 +1,4 @@
-"""`TaskHandle`: one command that a pool has accepted, as its caller sees it."""
+"""`TaskHandle`: the handle of one command that a pool has accepted."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import contextvars
 import dataclasses
 import itertools
 from collections.abc import Callable, Generator
-from time import monotonic  # `loop.time()` of uvloop counts milliseconds
+from time import monotonic  # not `loop.time()`, which has a resolution of 1 ms in uvloop
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiocmdpool.commands.command import CommandConfig
@@ -25,16 +25,16 @@ _log = SafeLog("aiocmdpool")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cancellation:
-    """Why a task was cancelled, for any number of tasks: the error of each is made when somebody asks for it.
+    """The reason why any number of tasks were cancelled; the error of each is made on demand.
 
-    A million errors at once would have the garbage collector stop the loop for longer than all the rest.
+    Making a million errors at once would make the garbage collector stop the loop for a long time.
     """
 
     why: str
     reason: EndReason = EndReason.CANCELLED
 
     def error_of(self, command: CommandConfig) -> TaskCancelled:
-        """Make the error of one task."""
+        """Return the `TaskCancelled` error of the task that ran `command`."""
         return TaskCancelled(f"{command.display()}: {self.why}", command=command, end_reason=self.reason)
 
 
@@ -42,21 +42,21 @@ _DoneCallback = tuple[Callable[["TaskHandle"], object], contextvars.Context]
 
 
 class TaskOwner(Protocol):
-    """What a handle asks of the pool that made it."""
+    """The interface of a pool that its task handles use."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Where its tasks belong."""
+        """Return the event loop that the tasks belong to."""
 
     def cancel_task(self, handle: "TaskHandle") -> None:
-        """Withdraw a pending task, or end a running one."""
+        """Withdraw the task of `handle` if it is pending, or end it if it is running."""
 
 
 class TaskHandle:
-    """A task: its id, its status, and its outcome once there is one. Await it for the result.
+    """Handle of one task: its id, its status, and its outcome once there is one. Await it for the result.
 
     Awaiting it twice, or from several places, is fine. Cancelling an await of it leaves the task alone: use `cancel`.
-    An outcome that nobody asks for is dropped silently; the statistics of the pool still count it.
+    An outcome that nobody reads is dropped silently; the statistics of the pool still count it.
 
     Concurrency: belongs to the loop of its pool, like an `asyncio.Future`.
     """
@@ -80,16 +80,16 @@ class TaskHandle:
 
     def __init__(self, command: CommandConfig, owner: TaskOwner, priority: int = 0) -> None:
         self.id: int = next(_ids)
-        """Unique in this process, growing."""
+        """Number of the task, unique and growing in this process."""
         self.command = command
         self.priority = priority
         self.status = TaskStatus.PENDING
         self.pushed_at = monotonic()
         self.started_at: float | None = None
         self.cancellation: TaskCancelled | None = None
-        """What it will end with, once its run is being ended by `cancel`."""
+        """Error that the task will end with, set while its run is being ended by `cancel`."""
         self.control: RunControl | None = None
-        """A hand on its run, for `open`."""
+        """Access to the run in progress, for `open`; `None` otherwise."""
         self._owner = owner
         self._withdrawn_at: float | None = None
         self._result: CommandResult | None = None
@@ -99,28 +99,28 @@ class TaskHandle:
 
     @property
     def queued(self) -> float:
-        """Seconds it waited in the queue, or has waited so far."""
+        """Return the seconds that the task has waited in the queue, until its start, its withdrawal, or now."""
         for left_at in (self.started_at, self._withdrawn_at):
             if left_at is not None:
                 return left_at - self.pushed_at
         return monotonic() - self.pushed_at
 
     def done(self) -> bool:
-        """Whether the task is settled."""
+        """Return whether the task is settled, that is, has an outcome."""
         return self.status.finished
 
     def cancelled(self) -> bool:
-        """Whether the task was cancelled."""
+        """Return whether the task was cancelled."""
         return self.status is TaskStatus.CANCELLED
 
     def cancel(self) -> bool:
-        """Withdraw the task if it is pending, end its command if it runs.
+        """Withdraw the task if it is pending, or end its command if it is running.
 
         A pending task is settled at once and gives its place in the queue back; a running one is settled when its
         command is dead, with a `TaskCancelled` that carries the output so far.
 
         Returns:
-            Whether there was anything to cancel.
+            `True` if the task was not settled yet.
         """
         if self.done():
             return False
@@ -128,7 +128,7 @@ class TaskHandle:
         return True
 
     def result(self) -> CommandResult:
-        """The result, or the error, of a settled task.
+        """Return the result of a settled task, or raise its error.
 
         Raises:
             asyncio.InvalidStateError: It is not settled yet.
@@ -138,13 +138,13 @@ class TaskHandle:
         if error is not None:
             try:
                 raise error
-            finally:  # no cycle of the error, its traceback and this frame: the error may hold much output
+            finally:  # break the cycle of error, traceback and frame: the error may hold much output
                 del error, self
         assert self._result is not None
         return self._result
 
     def exception(self) -> BaseException | None:
-        """The error of a settled task, or `None` if it has a result.
+        """Return the error of a settled task, or `None` if it has a result.
 
         Raises:
             asyncio.InvalidStateError: It is not settled yet.
@@ -160,13 +160,13 @@ class TaskHandle:
     def add_done_callback(
         self, callback: "Callable[[TaskHandle], object]", *, context: contextvars.Context | None = None
     ) -> None:
-        """Call `callback(handle)` from the loop once the task is settled; soon, if it already is.
+        """Call `callback(handle)` from the loop once the task is settled, or soon if it already is.
 
-        Once that loop is closed, it is called by whoever settles the task.
+        Once that loop is closed, the thread that settles the task makes the call.
 
         Args:
-            callback: What it raises goes to the exception handler of the loop.
-            context: What it runs in; by default a copy of the caller's, as with `asyncio.Future`.
+            callback: The function to call; its exceptions go to the exception handler of the loop.
+            context: The context to run it in; by default a copy of the caller's, as with `asyncio.Future`.
         """
         entry = callback, context or contextvars.copy_context()
         if self.done():
@@ -177,7 +177,7 @@ class TaskHandle:
             self._callbacks.append(entry)
 
     def remove_done_callback(self, callback: "Callable[[TaskHandle], object]") -> int:
-        """Take a callback back; returns how often it was registered."""
+        """Remove all registrations of `callback`, and return how many there were."""
         before = self._callbacks or []
         self._callbacks = [entry for entry in before if entry[0] != callback]
         return len(before) - len(self._callbacks)
@@ -195,21 +195,21 @@ class TaskHandle:
             del self  # see `result`
 
     async def result_or_cancel(self) -> CommandResult:
-        """Await it on behalf of a caller to whom the task belongs.
+        """Await the result, and cancel the task if this await is cancelled.
 
-        Cancellation: the task is cancelled, and settled before `CancelledError` leaves.
+        Cancellation: the task is cancelled and settled before `CancelledError` is raised.
         """
         try:
             return await self
         except asyncio.CancelledError as cancellation:
             self.cancel()
             await self.wait_settled()
-            raise cancellation from self.exception()  # which has the output so far
+            raise cancellation from self.exception()  # the cause carries the output so far
         finally:
             del self  # see `result`
 
     async def wait_settled(self) -> asyncio.CancelledError | None:
-        """Wait until the task is settled, through cancellations; see `waiting.wait_through`."""
+        """Wait until the task is settled, whatever cancels this wait; return that cancellation, or `None`."""
         return None if self.done() else await wait_through(self._waiter())
 
     def _waiter(self) -> "asyncio.Future[None]":
@@ -224,7 +224,7 @@ class TaskHandle:
         return waiter
 
     def _drop(self, waiter: "asyncio.Future[None]") -> None:
-        if self._waiters is not None:  # its caller was cancelled; the task goes on
+        if self._waiters is not None:  # still set: the waiter's coroutine was cancelled while the task goes on
             self._waiters.remove(waiter)
 
     # -- for the pool -----------------------------------------------------------------------------------------------
@@ -235,16 +235,16 @@ class TaskHandle:
         result: CommandResult | None = None,
         error: BaseException | Cancellation | None = None,
     ) -> None:
-        """Give the task its outcome. The pool does this exactly once."""
+        """Set the outcome of the task. The pool calls this exactly once."""
         assert not self.done(), f"{self!r} was settled twice"
         if self.started_at is None:
             self._withdrawn_at = monotonic()
         self._result, self._error = result, error
-        self.status = status  # last: threads that see it settled take the outcome for granted
+        self.status = status  # last, because a thread that sees it settled reads the outcome at once
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             if not waiter.done():
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits on it any more
+                with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits there any more
                     waiter.set_result(None)
         callbacks, self._callbacks = self._callbacks, None
         for callback, context in callbacks or ():
@@ -257,7 +257,7 @@ class TaskHandle:
             return
         try:
             context.run(callback, self)
-        except BaseException:  # there is no loop to raise it, and others are still to be told
+        except BaseException:  # without a loop nobody would handle it, and further callbacks have to run
             _log.exception("error in a callback of %r", self)
 
     def __repr__(self) -> str:

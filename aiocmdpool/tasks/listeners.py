@@ -1,4 +1,4 @@
-"""Who is to be told when a task is settled, for any number of threads and without a lock."""
+"""`Listeners`: callbacks for the end of tasks, for any number of threads and without a lock."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,15 +8,15 @@ Listener = Callable[[], object]
 
 
 class Listeners:
-    """Those who wait for the tasks of one pool, by task id.
+    """The callbacks of all who wait for tasks of one pool, by task id.
 
-    There is no lock that a thread could hold while a signal handler in it waits for the loop, which would wait for that
-    lock. What is shared is a dict with numbers for keys, and lists whose members are compared by their identity or by
-    that of what they are bound to: `setdefault`, `append`, `remove` and `pop` of these are atomic. Nobody is missed:
-    who listens adds itself first and looks after that whether the task is settled; who settles does it the other way
-    round. Each listener is called by whoever takes it off its list, so once.
+    A lock would be unsafe: a thread could hold it while a signal handler in the same thread waits for the loop, and the
+    loop would wait for that lock. All shared state is a dict with integer keys, and lists whose members are compared by
+    identity (their own, or that of the object they are bound to): `setdefault`, `append`, `remove` and `pop` of these
+    are atomic. No listener is missed: a listener first adds itself and then checks whether the task is settled;
+    settling does the two in the opposite order. Whoever takes a listener off its list calls it, so each is called once.
 
-    Kept with the pool and not with its handles, of which there may be a million that nobody waits for.
+    The lists live in the pool and not in the handles: there may be a million handles that nobody waits for.
     """
 
     __slots__ = ("_lists",)
@@ -25,7 +25,7 @@ class Listeners:
         self._lists: dict[int, list[Listener]] = {}
 
     def add(self, handle: TaskHandle, listener: Listener) -> None:
-        """Have something called once a task is settled; now, if it is."""
+        """Call `listener` once the task of `handle` is settled; call it now if it already is."""
         if handle.done():
             listener()
             return
@@ -35,21 +35,21 @@ class Listeners:
             listener()
 
     def remove(self, handle: TaskHandle, listener: Listener) -> bool:
-        """Take that back; return whether it was still there."""
+        """Remove `listener` from the task of `handle`; return whether it had not been called yet."""
         listeners = self._lists.get(handle.id)
         return listeners is not None and _remove(listeners, listener)
 
     def of(self, handle: TaskHandle) -> list[Listener] | None:
-        """Return those of a task, in the order in which they came; `None` if there never were any."""
+        """Return the listeners of a task in the order in which they were added; `None` if there are none."""
         return self._lists.get(handle.id)
 
     def take(self, handle: TaskHandle) -> Iterator[Listener]:
-        """Take those of a settled task off, one by one."""
+        """Yield the listeners of a settled task, and remove each one before it is yielded."""
         listeners = self._lists.pop(handle.id, None) if self._lists else None
         while listeners:
             try:
                 listener = listeners.pop(0)
-            except IndexError:  # another thread took the last one back
+            except IndexError:  # another thread has just removed the last one
                 return
             yield listener
 

@@ -1,38 +1,38 @@
-"""Where a task is in its life, and the tracker that remembers it for many."""
+"""`TaskStatus`: the state of a task, and `TaskStatusTracker`, which remembers the states of many."""
 
 import enum
 from collections import Counter, deque
 
 
 class TaskStatus(enum.Enum):
-    """The life of a task: PENDING, RUNNING, then one of the three ends, once and for all."""
+    """State of a task: PENDING, RUNNING, then one of three final states."""
 
     PENDING = "pending"
-    """Accepted, waiting in the queue or for a permit."""
+    """The task is accepted and waits in the queue or for a permit."""
     RUNNING = "running"
-    """Handed to the executor."""
+    """The command has been handed to the executor."""
     COMPLETED = "completed"
-    """The executor returned a result (whatever its exit status, unless the command says `check`)."""
+    """The executor returned a result (with any exit status, unless the command has `check`)."""
     FAILED = "failed"
-    """The executor raised an error."""
+    """The executor raised an error, or the queue deadline passed."""
     CANCELLED = "cancelled"
-    """Cancelled before or while it ran."""
+    """The task was cancelled before or while it ran."""
 
     def __init__(self, _: str) -> None:
         self.finished: bool = self.name in ("COMPLETED", "FAILED", "CANCELLED")
-        """Whether the task has been settled."""
+        """Whether the status is final."""
 
     def __repr__(self) -> str:
         return f"TaskStatus.{self.name}"
 
 
 class TaskStatusTracker:
-    """Statuses by task id. Finished tasks are forgotten oldest first once there are more than `history` of them.
+    """Statuses by task id; the oldest finished tasks are forgotten when there are more than `history` of them.
 
     Only the status is kept, never the task or its output: memory is bounded by the unfinished tasks and `history`.
 
     Args:
-        history: How many finished tasks to remember; 0 remembers none.
+        history: Number of finished tasks to remember; 0 for none.
     """
 
     def __init__(self, history: int = 1000) -> None:
@@ -41,7 +41,7 @@ class TaskStatusTracker:
         self._finished: deque[int] = deque()
 
     def register(self, task_id: int, status: TaskStatus = TaskStatus.PENDING) -> None:
-        """Note the status of a task, new or known."""
+        """Record `status` as the status of the task `task_id`, new or known."""
         known = self._statuses.get(task_id)
         if known is not None and known.finished:
             self._finished.remove(task_id)
@@ -52,27 +52,27 @@ class TaskStatusTracker:
             self._statuses.pop(self._finished.popleft(), None)
 
     def get(self, task_id: int) -> TaskStatus | None:
-        """The status of a task; `None` if it is unknown or forgotten."""
+        """Return the status of the task `task_id`; `None` if it is unknown or forgotten."""
         return self._statuses.get(task_id)
 
     def remove(self, task_id: int) -> TaskStatus | None:
-        """Forget one task and return its last status."""
+        """Forget the task `task_id` and return its last status; `None` if it was unknown."""
         status = self._statuses.pop(task_id, None)
         if status is not None and status.finished:
             self._finished.remove(task_id)
         return status
 
     def all(self) -> dict[int, TaskStatus]:
-        """A copy of everything remembered."""
+        """Return a copy of all remembered statuses, by task id."""
         return dict(self._statuses)
 
     def counts(self) -> dict[TaskStatus, int]:
-        """How many remembered tasks there are in each status."""
+        """Return the number of remembered tasks in each status."""
         counts = Counter(self._statuses.values())
         return {status: counts[status] for status in TaskStatus}
 
     def clear(self) -> None:
-        """Forget the finished tasks."""
+        """Forget all finished tasks; unfinished ones stay."""
         while self._finished:
             self._statuses.pop(self._finished.popleft(), None)
 

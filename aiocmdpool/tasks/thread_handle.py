@@ -21,38 +21,38 @@ _log = SafeLog("aiocmdpool")
 
 
 class ThreadOwner(TaskOwner, Protocol):
-    """What a handle asks of the pool that made it. Nothing here may wait for a lock that the loop takes."""
+    """The interface of a pool that its thread handles use. No method may wait for a lock that the loop takes."""
 
     @property
     def listeners(self) -> Listeners:
-        """Those who wait for its tasks."""
+        """Return the callbacks of those who wait for tasks of the pool."""
 
     def call_on_loop(self, callback: Callable[[], object], /) -> bool:
-        """Have something called by the loop of the pool. `False` if there is no loop, or no more."""
+        """Schedule `callback` on the loop of the pool; return `False` if there is no loop, or it is closed."""
         ...
 
     def tell(self, listener: Listener, /) -> None:
-        """Let a thread go whose task has just been settled."""
+        """Call `listener`, which waits in a thread for a task that has just been settled."""
 
     def begin_wait(self, handle: TaskHandle, /) -> None:
         """See to it that the task will be settled, before a thread waits for that; what this raises ends the task."""
 
     def look(self) -> None:
-        """Called now and then by a thread that waits, and when it has waited. What this raises ends its task."""
+        """Check on the pool, now and then while a thread waits and once after; an error raised here ends the task."""
 
     def cancel_soon(self, handle: TaskHandle, /) -> None:
-        """Have the task cancelled, from any thread; raises nothing."""
+        """Request the cancellation of the task of `handle` from any thread; raises nothing."""
 
     def is_served(self) -> bool:
-        """Whether there is anybody who settles tasks."""
+        """Return whether there is a loop running that settles tasks."""
         ...
 
 
 class ThreadTaskHandle(TaskHandle):
-    """A task of a `CommandPoolSeg`, or of a pool of `aiocmdpool.sync`.
+    """Handle of a task of a `CommandPoolSeg`, or of a pool of `aiocmdpool.sync`; any thread may use it.
 
-    Await it from any loop, or ask for its `result` from a thread without one, which blocks. Making it is cheap: nothing
-    is made to wait with until somebody waits.
+    Await it from any loop, or call `result` in a thread without one, which blocks. Creating it is cheap: locks and
+    futures are only created when somebody waits.
 
     Concurrency: any thread may use it, several at once.
     """
@@ -62,14 +62,14 @@ class ThreadTaskHandle(TaskHandle):
     _traceback: TracebackType | None
 
     def result(self, timeout: float | None = None) -> CommandResult:
-        """Wait for the result.
+        """Wait up to `timeout` seconds for the result and return it, or raise the error of the task.
 
         Args:
-            timeout: Seconds to wait, 0 for what is there by now; the task is left alone when they are over. `None`: as
-                long as it takes. A task of a `CommandPoolSeg` that nobody starts takes until that is stopped.
+            timeout: Seconds to wait, 0 to take only what is there by now; the task goes on when they are over. `None`:
+                no limit. A task of a `CommandPoolSeg` that nobody starts is settled only when the pool is stopped.
 
-        Interruption: what a signal handler raises here (KeyboardInterrupt, SystemExit, …), or another thread sends,
-        leaves when the command is dead and reaped.
+        Interruption: an exception that a signal handler raises here (KeyboardInterrupt, SystemExit, …), or that another
+            thread sends, is raised when the command is dead and reaped.
 
         Raises:
             ExecuteError: What went wrong; `TaskCancelled` if the task was cancelled, or its pool stopped.
@@ -79,14 +79,14 @@ class ThreadTaskHandle(TaskHandle):
         error = self.exception(timeout)
         if error is not None:
             try:
-                raise error.with_traceback(self._traceback)  # without the frames of those who raised it before
+                raise error.with_traceback(self._traceback)  # without frames of earlier raises
             finally:
                 del error, self  # see `TaskHandle.result`
         assert self._result is not None
         return self._result
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the error, or `None` if there is a result; otherwise as `result`."""
+        """Wait up to `timeout` seconds and return the error, or `None` if there is a result; see `result`."""
         validate.seconds("timeout", timeout)
         if not self.done():
             self._wait(timeout)
@@ -95,14 +95,14 @@ class ThreadTaskHandle(TaskHandle):
     def add_done_callback(
         self, callback: Callable[[TaskHandle], object], *, context: contextvars.Context | None = None
     ) -> None:
-        """Call `callback(handle)` from the loop of the pool once the task is settled; soon, if it already is.
+        """Call `callback(handle)` from the loop of the pool once the task is settled, or soon if it already is.
 
-        Where there is no loop, before the start or after its end, it is called by whoever settles the task.
+        Without a loop, before the start or after its end, the thread that settles the task makes the call.
         """
         self._listen(_Callback(self, callback, context or contextvars.copy_context()))
 
     def remove_done_callback(self, callback: Callable[[TaskHandle], object]) -> int:
-        """Take a callback back; returns how often it was registered."""
+        """Remove all registrations of `callback`, and return how many there were."""
         mine = [each for each in self._listeners or () if isinstance(each, _Callback) and each.function == callback]
         return sum(self._forget(each) for each in mine)
 
@@ -112,7 +112,7 @@ class ThreadTaskHandle(TaskHandle):
         result: CommandResult | None = None,
         error: BaseException | Cancellation | None = None,
     ) -> None:
-        """Give the task its outcome. The pool does this exactly once."""
+        """Set the outcome of the task and call its listeners. The pool calls this exactly once."""
         self._traceback = error.__traceback__ if isinstance(error, BaseException) else None
         super().settle(status, result, error)
         for listener in self._owner.listeners.take(self):
@@ -124,13 +124,13 @@ class ThreadTaskHandle(TaskHandle):
     # -- waiting ----------------------------------------------------------------------------------------------------
 
     def _wait(self, seconds: float | None) -> None:
-        """Block this thread until it is settled."""
+        """Block this thread until the task is settled, or for `seconds`; `None` for no limit."""
         if running_loop() is not None:
             raise asyncio.InvalidStateError(f"{self!r} is not settled yet; await it first")
         owner, gate = self._owner, Gate()
 
         def look() -> None:
-            if self.done():  # whatever has become of the word about it
+            if self.done():  # even if the notification was lost
                 gate.open()
             owner.look()
 
@@ -141,7 +141,7 @@ class ThreadTaskHandle(TaskHandle):
 
         def end() -> None:
             owner.cancel_soon(self)
-            self._listen(gate.open)  # once more: this may have been interrupted before the other one
+            self._listen(gate.open)  # again, because the interruption may have come before the first time
             while owner.is_served() and not gate.wait(LOOK_AGAIN):
                 pass
 
@@ -169,16 +169,16 @@ class ThreadTaskHandle(TaskHandle):
         return self._owner.listeners.of(self)
 
     def _listen(self, listener: Listener) -> None:
-        """Have something called once the task is settled; now, if it is."""
+        """Call `listener` once the task is settled; call it now if it already is."""
         self._owner.listeners.add(self, listener)
 
     def _forget(self, listener: Listener) -> bool:
-        """Take that back; whether it was still there."""
+        """Remove `listener`; return whether it had not been called yet."""
         return self._owner.listeners.remove(self, listener)
 
 
 class _OnLoop(abc.ABC):
-    """What tells somebody on a loop by itself, rather than a thread. Compared by its identity: see `Listeners`."""
+    """Base class of listeners that notify a loop rather than a thread. Compared by identity: see `Listeners`."""
 
     __slots__ = ()
 
@@ -187,7 +187,7 @@ class _OnLoop(abc.ABC):
 
 
 class _Resolve(_OnLoop):
-    """Tells a coroutine that waits on some loop."""
+    """A listener that wakes a coroutine on some loop by resolving its future `waiter`."""
 
     __slots__ = ("waiter",)
 
@@ -199,7 +199,7 @@ class _Resolve(_OnLoop):
         if loop is running_loop():
             self._resolve()
             return
-        with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits on it any more
+        with contextlib.suppress(RuntimeError):  # that loop is closed, so nobody waits there any more
             loop.call_soon_threadsafe(self._resolve)
 
     def _resolve(self) -> None:
@@ -208,7 +208,7 @@ class _Resolve(_OnLoop):
 
 
 class _Callback(_OnLoop):
-    """Calls a function with the handle, on the loop of the pool if there is one."""
+    """A listener that calls a function with the handle, on the loop of the pool if there is one."""
 
     __slots__ = ("context", "function", "handle")
 
@@ -223,7 +223,7 @@ class _Callback(_OnLoop):
         if not self.handle._owner.call_on_loop(self._call):
             try:
                 self._call()
-            except BaseException:  # there is no loop to raise it, and others are still to be told
+            except BaseException:  # without a loop nobody would handle it, and further listeners have to be called
                 _log.exception("error in a callback of %r", self.handle)
 
     def _call(self) -> None:
@@ -231,5 +231,5 @@ class _Callback(_OnLoop):
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop that runs in this thread."""
+    """Return the event loop that runs in this thread; `None` if there is none."""
     return asyncio._get_running_loop()
