@@ -1,1 +1,1 @@
-"""The bounded queue in front of an executor."""
+"""Pools: a bounded queue of commands in front of an executor, its runners and its lifecycle."""

@@ -1,4 +1,4 @@
-"""`Clearing`: cancels any number of tasks, a slice of them in each turn of the loop."""
+"""`Clearing`: cancels any number of tasks, a limited number in each iteration of the event loop."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -9,15 +9,15 @@ from time import perf_counter
 from aiocmdpool.tasks.handle import Cancellation, TaskHandle
 from aiocmdpool.tasks.thread_handle import running_loop
 
-SLICE = 0.001  # seconds of a turn; those who wait for the tasks of a slice need a few times as much in the next one
-BATCH = 16  # tasks between two looks at the clock
+SLICE = 0.001  # seconds per iteration; the waiters woken by a slice need a few times as much in the next one
+BATCH = 16  # tasks between two readings of the clock
 
 
 class Clearing:
-    """Tasks that have left the queue to be cancelled; a small number of them is, at once.
+    """Tasks that have left the queue and are still to be cancelled; a small number is cancelled at once.
 
     Args:
-        settle: Called with each. Raises nothing.
+        settle: Called with each task and its cancellation. Must not raise.
     """
 
     __slots__ = ("_backlogs", "_is_scheduled", "_settle", "_works")
@@ -28,7 +28,7 @@ class Clearing:
         self._is_scheduled = self._works = False
 
     def add(self, handles: Iterator[TaskHandle], cancellation: Cancellation) -> None:
-        """Cancel tasks, from the loop, or from anywhere if it does not run."""
+        """Cancel the tasks of `handles`; on a running loop in slices, without one all at once."""
         self._backlogs.append((handles, cancellation))
         if running_loop() is None:
             self.finish()
@@ -36,7 +36,7 @@ class Clearing:
             self._cancel_slice()
 
     def finish(self) -> None:
-        """Cancel all that are left, now."""
+        """Cancel all tasks that are left, now."""
         self._work(inf)
 
     def _cancel_slice(self) -> None:
@@ -48,7 +48,7 @@ class Clearing:
             loop.call_soon(self._cancel_slice)
 
     def _work(self, until: float) -> None:
-        if self._works:  # a hook that was told of one of them clears, too
+        if self._works:  # a hook that was told of one of them clears the queue, too
             return
         self._works = True
         try:

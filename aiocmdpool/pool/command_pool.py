@@ -1,9 +1,9 @@
-"""`CommandPool`: a bounded queue in front of an executor.
+"""`CommandPool`: a bounded queue of commands in front of an executor.
 
     push_task ── queue ── permit ── executor.execute ── handle
 
-`concurrency` runner coroutines take tasks off the queue; each owns the run of its task from the moment it starts until
-it is settled. Nothing polls: runners sleep in `get`, pushers in `wait_for_room`, callers in their handles.
+`concurrency` runner coroutines take tasks off the queue; each owns the run of its task from its start until it is
+settled. Nothing polls: runners wait in `get`, pushers in `wait_for_room`, callers on their handles.
 """
 
 import asyncio
@@ -36,24 +36,24 @@ from aiocmdpool.tasks.status import TaskStatusTracker
 
 
 class CommandPool(PoolView):
-    """Runs commands with bounded concurrency from a bounded queue.
+    """A pool that runs commands with bounded concurrency from a bounded queue.
 
     A pool is an executor: `execute` pushes a command and awaits it. Tasks may be pushed before `start_executor`; they
     wait. Leaving `async with` normally drains the pool; leaving it by an exception ends everything at once.
 
     Args:
-        config: How to execute, and how many at once.
-        executor: Anything with `async execute(command)`, instead of the backend that `config` names. The pool uses it
+        config: The backend to use, and how many commands run at once.
+        executor: Any object with `async execute(command)`, instead of the backend that `config` names. The pool uses it
             and does not close it. Whatever it raises is the outcome of the task; one that goes on although its task was
-            cancelled is given up after `grace`, `leftover_grace` and six seconds.
-        max_size: How many tasks the queue holds; `None` for no bound.
+            cancelled is abandoned after `grace`, `leftover_grace` and six seconds.
+        max_size: Most tasks that the queue holds; `None` for no limit.
         permits: A semaphore to share among several pools, or with other code: one permit is held for each command
-            that runs. `None`: one of its own, with `config.concurrency` permits.
-        history: How many finished tasks `tracker` remembers.
+            that runs. `None`: a new one, with `config.concurrency` permits.
+        history: Number of finished tasks that `tracker` remembers.
         hooks: Called with every event of every task; see `aiocmdpool.observability.events`.
 
     Concurrency: belongs to the loop on which it is first used; on another one, its methods raise an `ExecuteError` that
-    says so. They are not for other threads. When that loop ends before the pool is stopped, every task is settled.
+    says so. Other threads must not call them. When that loop ends before the pool is stopped, every task is settled.
 
     Example:
         >>> async with CommandPool(ExecutionConfig(concurrency_limit=8), max_size=1000) as pool:
@@ -92,20 +92,20 @@ class CommandPool(PoolView):
     async def push_task(
         self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
     ) -> TaskHandle:
-        """Add a command to the queue, waiting for room.
+        """Add `command` to the queue, waiting for room if it is full.
 
         Args:
-            command: What to run.
-            priority: Higher goes first; equal ones in the order of their pushes.
-            queue_timeout: Seconds it may wait in the queue. Past that it never runs and ends with `CommandTimeout`.
-                Apart from the command's own `timeout`, which counts from its start.
+            command: The command to run.
+            priority: Higher numbers run first; equal ones in the order of their pushes.
+            queue_timeout: Seconds the task may wait in the queue. Past that it never runs and ends with
+                `CommandTimeout`. Independent of the command's own `timeout`, which counts from its start.
 
         Raises:
             PoolClosed: The pool is stopped, or was stopped while this waited.
         """
         self._check_push(command, priority, queue_timeout)
         await self._queue.wait_for_room()
-        if self._life.stopped:  # in the turn in which the place was handed over
+        if self._life.stopped:  # stopped in the same loop iteration in which the place was handed over
             self._queue.give_back()
             raise self._life.closed_error(command)
         return self._tasks.accept(command, priority, queue_timeout)
@@ -113,10 +113,10 @@ class CommandPool(PoolView):
     def try_push_task(
         self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
     ) -> TaskHandle:
-        """Add a command to the queue now.
+        """Add `command` to the queue if there is room now.
 
         Raises:
-            QueueFull: There is no room, or others wait for it already.
+            QueueFull: There is no room, or other pushers wait for it already.
             PoolClosed: The pool is stopped.
         """
         self._check_push(command, priority, queue_timeout)
@@ -126,14 +126,14 @@ class CommandPool(PoolView):
     async def push_tasks(
         self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
     ) -> list[TaskHandle]:
-        """Add commands in order, waiting for room for each. Cancelled in between, it leaves those added so far."""
+        """Add `commands` in order, waiting for room for each. If cancelled, those added so far stay in the queue."""
         self._life.check_push()
         return [await self.push_task(c, priority=priority, queue_timeout=queue_timeout) for c in commands]
 
     def try_push_tasks(
         self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
     ) -> list[TaskHandle]:
-        """Add all commands now, or none.
+        """Add all of `commands` to the queue now, or none of them.
 
         Raises:
             QueueFull: There is not enough room for all of them; nothing was added.
@@ -154,13 +154,13 @@ class CommandPool(PoolView):
         queue_timeout: float | None = None,
         control: RunControl | None = None,
     ) -> CommandResult:
-        """Push a command and await it.
+        """Push `command` to the queue and await its result.
 
         Args:
             command, priority, queue_timeout: As for `push_task`.
-            control: Of the run, for live processes and pipelines.
+            control: Access to the run, for live processes and pipelines.
 
-        Cancellation: the command is withdrawn or dead before `CancelledError` leaves.
+        Cancellation: the command is withdrawn or dead before `CancelledError` is raised.
 
         Raises:
             ExecuteError: As `CommandExecutor.execute`; `TaskCancelled` if the pool was stopped meanwhile.
@@ -169,7 +169,7 @@ class CommandPool(PoolView):
         if isinstance(control, WholeRun) and self.config.defaults:
             control.take_defaults(self.config.defaults)
         handle = await self.push_task(command, priority=priority, queue_timeout=queue_timeout)
-        handle.control = control  # no runner has had a turn since it was put into the queue
+        handle.control = control  # in time: no runner has had a turn since the push
         waiting = handle.result_or_cancel()
         del handle  # see `TaskHandle.result`
         return await waiting
@@ -184,23 +184,22 @@ class CommandPool(PoolView):
         priority: int = 0,
         queue_timeout: float | None = None,
     ) -> AbstractAsyncContextManager[LiveProcess]:
-        """Start a program when its turn comes, and talk to it; see `live.process.open_process`.
+        """Start a program when its task's turn comes, and talk to it; see `live.process.open_process`.
 
         It is a task like any other: the block is entered when it has come through the queue and runs; it holds a permit
         until the block is left; `stop` ends it.
 
         Args:
-            command, streams, pty: See there.
-            wait: For room in the queue. `False`: `QueueFull` on entering, if there is none.
-            priority, queue_timeout: As for `push_task`.
+            command, streams, pty: As for `open_process`.
+            wait: Whether to wait for room in the queue; `False` raises `QueueFull` on entering if there is none.
 
         Raises:
             PoolClosed: The pool is not started, or stopped.
-            ExecuteError: Its executor only runs commands to their end; backends have `open`.
+            ExecuteError: The executor has no `open`: it can only run commands to their end.
         """
         self._life.check_started(command)
         check_controlled(self, command)
-        command = self.config.complete(command)  # what its handle shows, and `result` looks at
+        command = self.config.complete(command)  # in full, because the handle shows it and `result` looks at it
 
         async def push(command: CommandConfig) -> TaskHandle:
             if wait:
@@ -240,13 +239,13 @@ class CommandPool(PoolView):
         """Run many commands and iterate over their results.
 
         Args:
-            commands: Taken one by one as there is room, so it may be endless; an async iterable may be slow.
-            ordered: Results in the order of the commands, or as they complete.
-            in_flight: How many commands may be pushed and not yet yielded. `None`: twice the concurrency.
-            return_errors: Yield an `ExecuteError` in place of the result it stands for, instead of raising it.
+            commands: Taken one by one when there is room, so it may be endless; an async iterable may be slow.
+            ordered: Whether results come in the order of the commands, or as they complete.
+            in_flight: Most commands that are pushed and not yet yielded. `None`: twice the concurrency.
+            return_errors: Whether to yield an `ExecuteError` in place of the result instead of raising it.
 
         Raises:
-            ExecuteError: The first one met; what is still in flight is cancelled.
+            ExecuteError: The first error met; commands still in flight are cancelled.
 
         Ownership: leaving the iteration cancels what is in flight. After a `break`, that happens when the iterator is
         closed: use `contextlib.aclosing` to have it at once.
@@ -258,27 +257,27 @@ class CommandPool(PoolView):
     # -- the queue --------------------------------------------------------------------------------------------------
 
     def pop_task(self) -> CommandConfig | None:
-        """Take the next command off the queue, to run it elsewhere; `None` if there is none.
+        """Take the next command off the queue, to run it elsewhere, and return it; `None` if the queue is empty.
 
         Its task ends as cancelled: the pool will not run it.
         """
         return self._tasks.take()
 
     def clear(self) -> int:
-        """Cancel everything that waits in the queue; returns how many tasks that were.
+        """Cancel every task in the queue, and return how many there were.
 
-        The queue is empty at once. Of many tasks, some are settled in later turns of the loop, so that none takes long.
+        The queue is empty at once. Many tasks are settled over several iterations of the loop, to keep each short.
         """
         return self._tasks.clear()
 
     # -- lifecycle --------------------------------------------------------------------------------------------------
 
     async def start_executor(self, workers: int | None = None) -> None:
-        """Begin to run what is in the queue. Harmless when repeated.
+        """Start to run the tasks in the queue. Harmless when repeated.
 
         Args:
-            workers: How many tasks are taken off the queue at once. `None`: `config.concurrency`. Repeated with a
-                larger number, those that are missing are started.
+            workers: Number of runners, that is, of tasks off the queue at once. `None`: `config.concurrency`. If
+                repeated with a larger number, the missing ones are started.
 
         Raises:
             PoolClosed: The pool was stopped; a stopped pool does not start again.
@@ -287,13 +286,13 @@ class CommandPool(PoolView):
         await self._life.start(workers or self.config.concurrency, more=workers is not None)
 
     async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # not a limit on the call: past it, the rest is cancelled
-        """Take no more tasks, and return when every task is settled and nothing of the pool is left.
+        """Accept no more tasks, and return when every task is settled and no process of the pool is left.
 
         Args:
-            drain: Run what is in the queue to its end, or cancel it and end what is running.
-            timeout: Seconds the draining may take; what is left then is cancelled. `None`: as long as it takes.
+            drain: Whether to run all tasks to their end; `False` cancels queued and running ones.
+            timeout: Seconds the draining may take; tasks left after that are cancelled. `None`: no limit.
 
-        Cancellation: ends everything at once, and leaves when that is done.
+        Cancellation: everything is ended at once, and `CancelledError` is raised when that is done.
         """
         validate.seconds("timeout", timeout)
         await self._life.stop(drain, timeout)

@@ -1,12 +1,12 @@
-"""`Disturbances`: what executors and hooks do to a pool that they must not; for `health`."""
+"""`Disturbances`: a record, for `health`, of what executors and hooks did to a pool against their contract."""
 
 from time import monotonic
 
-RECENT = 600.0  # seconds for which the last one is told of; pretty arbitrary
+RECENT = 600.0  # seconds for which the last one is reported; pretty arbitrary
 
 
 class Disturbances:
-    """Counts them, and remembers the last."""
+    """Count of such events, and a description of the last one."""
 
     __slots__ = ("_at", "_last", "count")
 
@@ -16,11 +16,11 @@ class Disturbances:
         self._at = 0.0
 
     def note(self, what: str, failure: BaseException | None = None) -> None:
-        """Note one more.
+        """Count one more event and remember it as the last.
 
         Args:
-            what: Was done, for people.
-            failure: What was raised, told behind that; its `repr` is other people's as well.
+            what: Description of the event, for people.
+            failure: The exception, if any, shown after it; its `repr` may itself raise.
         """
         self.count += 1
         if failure is not None:
@@ -31,7 +31,7 @@ class Disturbances:
         self._last, self._at = what, monotonic()
 
     def recent(self) -> str | None:
-        """What to tell of them, if the last is not long ago."""
+        """Return a report of all events if the last one is recent; `None` otherwise."""
         if not self.count or monotonic() - self._at > RECENT:
             return None
         return f"executors or hooks have disturbed the pool {self.count} times; the last time, {self._last}"

@@ -1,7 +1,8 @@
-"""The tasks of a pool as its callers see them: accepted, counted, withdrawn, settled.
+"""`TaskLedger`: the tasks of a pool as they are accepted, counted, withdrawn and settled.
 
-Executors, hooks and logs are other people's. Whatever they raise, each task gets its one outcome, and is counted; only
-then is anybody told, and only after that does what is no `Exception` go on, to where it can end the program.
+Executors, hooks and logs are code of users. Whatever they raise, each task is settled exactly once and counted; only
+then are its waiters notified, and only after that is an exception that is no `Exception` passed on, to where it can end
+the program.
 """
 
 import abc
@@ -29,12 +30,12 @@ _log = SafeLog("aiocmdpool.pool")
 
 
 class TaskLedger(abc.ABC):
-    """Accepts, withdraws and settles tasks; every task is settled exactly once. What is to run them derives from it.
+    """Base class that accepts, withdraws and settles tasks, each exactly once; a subclass runs them.
 
     Args:
-        queue: Where accepted tasks wait.
-        tracker: Told every status.
-        observer: Told of every task when it is accepted, started and settled.
+        queue: The queue in which accepted tasks wait.
+        tracker: Records the status of every task.
+        observer: Notified of every task when it is accepted, started and settled.
     """
 
     def __init__(self, queue: PoolQueue, tracker: TaskStatusTracker, observer: PoolObserver | None) -> None:
@@ -44,33 +45,33 @@ class TaskLedger(abc.ABC):
         self._active: dict[TaskHandle, asyncio.Task[None]] = {}  # off the queue: waiting for a permit, or running
         self._timers: dict[TaskHandle, asyncio.TimerHandle] = {}  # queue deadlines; then, the patience with executors
         self._clearing = Clearing(self._cancel_cleared)
-        self._killing = ""  # why, once everything is being ended
+        self._killing = ""  # the reason, once all tasks are being cancelled
         self._all_settled: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.counters = PoolCounters(queue.unheard)
         self.disturbances = Disturbances()
         self.defaults: CommandOptions | None = None
-        """Options of every command; `None` if there are none."""
+        """Options that every command gets if it does not set them; `None` if there are none."""
         self.make_handle: Callable[[CommandConfig, int], TaskHandle] | None = None
-        """Makes the handles, if they are not to be those of the loop alone."""
+        """Function that makes the handles, if they are not to be plain `TaskHandle`s of the loop."""
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Where they belong."""
+        """Return the event loop that the tasks belong to."""
         assert self._loop is not None
         return self._loop
 
     def belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Note where they belong, before the first of them is accepted or run."""
+        """Set the event loop that the tasks belong to, before the first of them is accepted or run."""
         self._loop = loop
 
     def check_loop(self, command: CommandConfig | None = None) -> None:
-        """Refuse what must not be done beside the loop of the pool, on another one.
+        """Raise `ExecuteError` if another event loop than that of the pool runs in this thread.
 
         Raises:
-            ExecuteError: Another loop runs here.
+            ExecuteError: Another loop runs in this thread.
         """
         here = running_loop()
         if here is not self._loop and here is not None and self._loop is not None and not self._loop.is_closed():
@@ -79,7 +80,7 @@ class TaskLedger(abc.ABC):
     # -- accepted ---------------------------------------------------------------------------------------------------
 
     def accept(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> TaskHandle:
-        """Make the task for a place in the queue that the caller has taken. No await: it cannot be left half done."""
+        """Make the task for a place that the caller has taken in the queue. No await: it is never half done."""
         if self.defaults is not None:
             command = command.with_defaults(self.defaults)
         make = self.make_handle
@@ -87,7 +88,7 @@ class TaskLedger(abc.ABC):
         if self._observer.has_hooks:
             self._observer.pushed(handle)
         if queue_timeout is not None:
-            # An idle runner needs a turn of the loop to take the task, even where it may not wait at all.
+            # An idle runner needs one iteration of the loop to take the task, even if it may not wait at all.
             self._timers[handle] = self.loop.call_later(max(queue_timeout, 0.001), self._expire, handle, queue_timeout)
         self._queue.put(handle)
         self._count_in(handle)
@@ -102,14 +103,14 @@ class TaskLedger(abc.ABC):
         return handle
 
     def adopt(self, handle: TaskHandle) -> None:
-        """Count a task among those of the pool, and tell of it, as it leaves the queue."""
+        """Count a task that leaves a queue which threads fill, and notify the observer of it."""
         self._count_in(handle)
         try:
             self._observer.queued(handle)
         except BaseException as failure:
             self.disturbances.note("a hook raised", failure)
             if isinstance(failure, KeyboardInterrupt | SystemExit):
-                self._pass_on(failure)  # first: then those who wait for the task are not woken before the loop ends
+                self._pass_on(failure)  # first, so that waiters of the task are not woken before the loop ends
             if not handle.done():
                 self._settle(handle, TaskStatus.FAILED, error=failure)
 
@@ -121,10 +122,10 @@ class TaskLedger(abc.ABC):
 
     @abc.abstractmethod
     def cancel_task(self, handle: TaskHandle) -> None:
-        """Cancel a task of this pool; `TaskHandle.cancel` is the public way."""
+        """Cancel the task of `handle`; `TaskHandle.cancel` is the public way."""
 
     def clear(self) -> int:
-        """Cancel everything in the queue, a slice in each turn of the loop; returns how many tasks that are."""
+        """Cancel every task in the queue, in slices over iterations of the loop; return how many there are."""
         self.check_loop()
         cleared, handles = self._queue.take_all()
         self._clearing.add(handles, self._cancellation("cleared from the queue"))
@@ -134,7 +135,7 @@ class TaskLedger(abc.ABC):
         self._settle(handle, TaskStatus.CANCELLED, error=cancellation)
 
     def take(self) -> CommandConfig | None:
-        """Take the next command off the queue; its task ends as cancelled."""
+        """Take the next command off the queue and return it, or `None`; its task ends as cancelled."""
         self.check_loop()
         handle = self._queue.get_nowait()
         if handle is None:
@@ -144,7 +145,7 @@ class TaskLedger(abc.ABC):
         return handle.command
 
     def _expire(self, handle: TaskHandle, queue_timeout: float) -> None:
-        """The queue deadline of a task has passed."""
+        """Fail a task whose queue deadline has passed."""
         message = (
             f"{handle.command.display()}: waited in the queue longer than its queue_timeout of {queue_timeout:g} s"
         )
@@ -154,7 +155,7 @@ class TaskLedger(abc.ABC):
     def _withdraw(self, handle: TaskHandle, status: TaskStatus, error: BaseException | Cancellation) -> None:
         if handle not in self._active:
             self._queue.withdrawn(handle)
-        if not handle.done():  # else a hook that was told of it first has ended it
+        if not handle.done():  # else a hook that was notified of it first has ended it
             self._settle(handle, status, error=error)
 
     def _cancellation(self, why: str) -> Cancellation:
@@ -172,7 +173,7 @@ class TaskLedger(abc.ABC):
         result: CommandResult | None = None,
         error: BaseException | Cancellation | None = None,
     ) -> None:
-        """Give a task its one and only outcome, and count it. Raises nothing."""
+        """Set the one and only outcome of a task, and count it. Raises nothing."""
         self._drop_timer(handle)
         if result is not None:
             result = result.with_queued(handle.queued, handle.id)
@@ -185,7 +186,7 @@ class TaskLedger(abc.ABC):
             self._all_settled.set_result(None)
         try:
             self._observer.finished(handle, result, error)
-        except BaseException as failure:  # others may still have to be settled
+        except BaseException as failure:  # other tasks may still have to be settled
             self.disturbances.note("a hook raised", failure)
             self._pass_on(failure)
 
@@ -194,14 +195,14 @@ class TaskLedger(abc.ABC):
             timer.cancel()
 
     def settled(self) -> "asyncio.Future[None]":
-        """A future for the moment when no task is unsettled; asked for once, when no more are accepted."""
+        """Return a future that resolves when no task is unsettled; called once, when no more are accepted."""
         self._all_settled = asyncio.get_running_loop().create_future()
         if not self.counters.unsettled:
             self._all_settled.set_result(None)
         return self._all_settled
 
     def _pass_on(self, failure: BaseException) -> None:
-        """Have the loop raise what a hook has raised, or tell its exception handler."""
+        """Schedule the exception of a hook to be raised by the loop; log it if no loop runs."""
         loop = running_loop()
         if loop is None:
             _log.warning("a hook raised %r while no loop ran", failure, exc_info=failure)
@@ -210,7 +211,7 @@ class TaskLedger(abc.ABC):
 
 
 def _name_task(error: ExecuteError, handle: TaskHandle) -> None:
-    """Tell an error, and its result, of which task it is the end."""
+    """Set the task id, and the times of the task, on `error` and its result."""
     error.task_id = handle.id
     if error.result is not None:
         error.result = error.result.with_queued(handle.queued, handle.id)

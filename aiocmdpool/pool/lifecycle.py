@@ -1,7 +1,7 @@
-"""The life of a pool: new, running, stopped, once and in this order; with its loop, the runners, and the backend.
+"""`PoolLife`: the lifecycle of a pool (new, running, stopped, in this order), its loop, runners and backend.
 
-There are always as many runners as wanted. One that an executor or a hook has ended, cancelled, or does not give back,
-is replaced; only the end of the pool and the end of its loop are final.
+There are always as many runners as wanted. One that an executor or a hook has ended, cancelled or does not return to is
+replaced; only the end of the pool and the end of its loop are final.
 """
 
 import asyncio
@@ -22,20 +22,20 @@ from aiocmdpool.system.safe_log import SafeLog
 
 _log = SafeLog("aiocmdpool.pool")
 
-IDLE_TIMEOUT = 5.0  # seconds an idle runner has to end; only a semaphore of somebody else's could keep it
-CLOSE_TIMEOUT = 10.0  # seconds for a backend whose loop is closed: what watched its programs is gone
+IDLE_TIMEOUT = 5.0  # seconds for an idle runner to end; only a semaphore of the user's could keep it longer
+CLOSE_TIMEOUT = 10.0  # seconds to close a backend whose loop is closed: nothing watches its programs any more
 
 
 class PoolLife:
-    """Starts and stops what takes tasks off a queue. `CommandPool` is the door; its methods say what is promised.
+    """Starts and stops the runners and the backend of a pool. `CommandPool` has the public methods with their promises.
 
     Args:
-        config: Names the backend that is made if there is no `executor`.
-        executor: Used, and not closed.
-        queue: Whose pushers are refused when it stops.
-        tasks: Run until it stops.
-        on_loop_end: Called at the end of the loop, from the loop when its tasks are cancelled, from any thread when it
-            is closed. `None`: every task is cancelled, and no more are taken.
+        config: Configuration of the backend that is made if there is no `executor`.
+        executor: Executor to use and not to close; `None` to make a backend.
+        queue: The queue; its pushers are refused when the pool stops.
+        tasks: The tasks, run until the pool stops.
+        on_loop_end: Called at the end of the loop: from the loop when its tasks are cancelled, from any thread when it
+            is closed. `None`: every task is cancelled, and no more are accepted.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class PoolLife:
     ) -> None:
         self._config = config
         self.executor = executor
-        """What runs the commands; `None` until there is something."""
+        """Executor of the commands; `None` until the backend is made."""
         self._queue = queue
         self._tasks = tasks
         self._on_loop_end = on_loop_end or self._loop_ended
@@ -63,24 +63,24 @@ class PoolLife:
         self._closed: LoopClosed | None = None
         self._end: LoopEnd | None = None
         self.loop_ended = False
-        """Whether its loop has come to its end, and nothing runs any more."""
+        """Whether the loop of the pool has ended, so that nothing runs any more."""
         self.started = False
         tasks.is_ending = self._is_ending
         tasks.on_lost = self._lose
 
     @property
     def stopped(self) -> bool:
-        """Whether it has stopped, or is about to."""
+        """Return whether the pool has stopped, or is stopping."""
         return self._stopped is not None
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
     def belong_here(self, command: CommandConfig | None = None) -> None:
-        """Belong to the loop that runs, as of now or before.
+        """Bind the pool to the running event loop, unless it is bound to it already.
 
         Raises:
-            ExecuteError: It belongs to another one.
-            PoolClosed: To another one, which is closed.
+            ExecuteError: The pool belongs to another loop.
+            PoolClosed: The pool belongs to another loop, which is closed.
         """
         loop = asyncio.get_running_loop()
         if loop is self._loop:
@@ -88,7 +88,7 @@ class PoolLife:
         if self._loop is None:
             self._loop, self._pid = loop, os.getpid()
             self._tasks.belong_to(loop)
-            # Weak: a pool that nobody has started may be forgotten.
+            # Weak, so that a pool that nobody has started can be collected.
             on_end = weakref.WeakMethod(self._notice_loop_end)
             self._closed = LoopClosed(loop, lambda: (call := on_end()) and call())
         elif self._loop.is_closed():
@@ -103,7 +103,7 @@ class PoolLife:
             self._on_loop_end()
 
     def _loop_ended(self) -> None:
-        """Nobody comes for the tasks any more."""
+        """Cancel all tasks and refuse pushers, because the loop has ended and nothing will run them."""
         self.loop_ended = True
         self._queue.refuse_pushers(self.closed_error)
         if self._loop is None or self._loop.is_closed():
@@ -114,11 +114,11 @@ class PoolLife:
     # -- runners ----------------------------------------------------------------------------------------------------
 
     async def start(self, runners: int, *, more: bool = False) -> None:
-        """Start so many runners, and the backend before them. Harmless when repeated.
+        """Start the backend, then `runners` runners. Harmless when repeated.
 
         Args:
-            runners: How many.
-            more: Start those that are missing, where fewer were started before.
+            runners: Number of runners.
+            more: Whether to start the missing ones if fewer were started before.
         """
         self.belong_here()
         self.check_open()
@@ -135,7 +135,7 @@ class PoolLife:
                 self.started = False
                 raise
             self._backend = backend
-            if self._stopped is not None:  # stopped while the backend started
+            if self._stopped is not None:  # stopped while the backend was starting
                 await backend.aclose()
                 raise self.closed_error()
         self._end = LoopEnd(asyncio.get_running_loop(), self._notice_loop_end)
@@ -147,7 +147,7 @@ class PoolLife:
             self._start_runner()
 
     def _start_runner(self) -> None:
-        """Start one, in the context of the start: what an executor has done to that of another one is not for it."""
+        """Start one runner in the context of `start`, free of what an executor did to the context of another runner."""
         if not self._is_ending():
             name = f"aiocmdpool-runner-{self._started_runners}"
             self._started_runners += 1
@@ -157,18 +157,18 @@ class PoolLife:
                 self._runners.add(runner)
 
     async def _run_tasks(self) -> None:
-        """A runner; see to it that another takes its place when it ends before the pool does."""
+        """Run tasks as one runner, and have it replaced if it ends before the pool does."""
         assert self.executor is not None
         runner = asyncio.current_task()
         assert runner is not None
-        self._runners.add(runner)  # with an eager task factory, nobody else could before it may end
+        self._runners.add(runner)  # an eager task factory runs it, to its end even, before the caller could add it
         try:
             await self._tasks.run_tasks(self.executor)
         except BaseException as failure:
             if self._is_ending():
                 raise
             if isinstance(failure, KeyboardInterrupt | SystemExit):  # ends the loop, from here and at once
-                self._lose(runner)  # so that who runs it again finds the pool as it was
+                self._lose(runner)  # so that the pool is intact if the loop is run again
                 raise
             if isinstance(failure, asyncio.CancelledError) and runner in self._runners:
                 self._tasks.disturbances.note("a runner was cancelled, as an executor may do to the task it runs in")
@@ -178,13 +178,13 @@ class PoolLife:
         self._lose(runner)
 
     def _lose(self, runner: "asyncio.Task[None]") -> None:
-        """Replace a runner, once: one that was given up ends later, or never."""
+        """Replace a runner, once: one that was given up may end later, or never."""
         if runner in self._runners:
             self._runners.remove(runner)
             asyncio.get_running_loop().call_soon(self._start_runner)
 
     def _is_ending(self) -> bool:
-        """Whether the pool ends its runners, or the loop all of its tasks."""
+        """Return whether the pool is ending its runners, or the loop is cancelling all of its tasks."""
         return self._ending or self.loop_ended or (self._end is not None and self._end.has_come)
 
     # -- the stop ---------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ class PoolLife:
             raise cancelled
 
     async def _stop_too(self, drain: bool, seconds: float | None) -> None:
-        """Another call stops the pool already: wait for that, or hurry it."""
+        """Wait for a stop that another call has begun, or speed it up if `drain` is false."""
         assert self._stopped is not None
         cancelled = None
         if drain:
@@ -228,7 +228,7 @@ class PoolLife:
             raise cancelled
 
     async def _end_runners(self) -> asyncio.CancelledError | None:
-        """End the runners, idle by now, the watch over the loop, and the backend."""
+        """End the idle runners, the watch over the loop, and the backend; return a cancellation that came meanwhile."""
         self._ending = True
         for runner in self._runners:
             runner.cancel()
@@ -245,7 +245,7 @@ class PoolLife:
         return cancelled
 
     async def _stop_after_loop(self) -> None:
-        """The loop was closed before the pool was stopped: settle what is left, and close the backend from here."""
+        """Settle all tasks and close the backend from here, because the loop was closed before the pool was stopped."""
         if not self.loop_ended:
             self._on_loop_end()
         self._ending = True
@@ -268,43 +268,43 @@ class PoolLife:
     # -- checks -----------------------------------------------------------------------------------------------------
 
     def check_push(self, command: CommandConfig | None = None) -> None:
-        """Refuse what comes after the stop, or from another loop.
+        """Raise an error if the pool is stopped, or belongs to another loop than the running one.
 
         Raises:
-            PoolClosed: It has stopped.
-            ExecuteError: It belongs to another loop.
+            PoolClosed: The pool is stopped.
+            ExecuteError: The pool belongs to another loop.
         """
         if asyncio.get_running_loop() is not self._loop:
             self.belong_here(command)
         self.check_open(command)
 
     def check_open(self, command: CommandConfig | None = None) -> None:
-        """Refuse what comes after the stop.
+        """Raise `PoolClosed` if the pool is stopped or its loop has ended.
 
         Raises:
-            PoolClosed: It has stopped.
+            PoolClosed: The pool is stopped.
         """
         if self._stopped is not None or self.loop_ended:
             raise self.closed_error(command)
 
     def check_started(self, command: CommandConfig | None = None) -> None:
-        """Refuse what would wait for ever.
+        """Raise `PoolClosed` if the pool was not started: the task would wait forever.
 
         Raises:
-            PoolClosed: It was not started.
+            PoolClosed: The pool was not started.
         """
         if not self.started:
             message = "the pool is not started: use 'async with CommandPool()', or await start_executor() first"
             raise PoolClosed(message, command=command)
 
     def closed_error(self, command: CommandConfig | None = None) -> PoolClosed:
-        """What a push after the stop gets."""
+        """Return the error for a push to a pool that is stopped, or whose loop has ended."""
         if self._stopped is None:
             return PoolClosed("the event loop of the pool has ended; make a new pool on another one", command=command)
         return PoolClosed("the pool is stopped and takes no tasks; make a new one", command=command)
 
 
 def _look_at(runner: "asyncio.Task[None]") -> None:
-    """What it raised is known already: asyncio need not complain that nobody has seen it."""
+    """Retrieve the exception of a runner, handled elsewhere, so that asyncio does not log it as never retrieved."""
     if not runner.cancelled():
         runner.exception()

@@ -1,4 +1,4 @@
-"""Live processes as tasks of a pool: each waits for its turn, holds a permit, is counted, and ends with the pool."""
+"""`QueuedRuns`: runs live processes as tasks of a pool, with a permit, counted, and ended together with the pool."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,17 +9,17 @@ from aiocmdpool.tasks.handle import TaskHandle
 
 
 class QueuedRuns:
-    """An executor for `open_process` that lets the runners of a pool do it.
+    """An executor for `open_process` that pushes commands to a pool, whose runners then run them.
 
     Args:
-        push: Adds a command to the queue.
+        push: Function that adds a command to the queue.
     """
 
     def __init__(self, push: Callable[[CommandConfig], Awaitable[TaskHandle]]) -> None:
         self._push = push
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Push a command and await it; see `CommandPool.execute`."""
+        """Push `command` to the queue and await its result; see `CommandPool.execute`."""
         handle = await self._push(command)
-        handle.control = control  # no runner has had a turn since it was put into the queue
+        handle.control = control  # in time: no runner has had a turn since the push
         return await handle.result_or_cancel()

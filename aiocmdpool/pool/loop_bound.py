@@ -1,4 +1,4 @@
-"""What a pool that any thread feeds has to do with its loop, and with those who wait for its tasks."""
+"""`LoopBound`: the relation of a pool that any thread feeds to its event loop and to its waiters."""
 
 import asyncio
 import os
@@ -22,28 +22,28 @@ _pools: "weakref.WeakSet[LoopBound]" = weakref.WeakSet()
 
 
 class LoopBound:
-    """A pool that is made anywhere, and belongs to the loop that starts it. It is the `ThreadOwner` of its handles."""
+    """Base class of a pool that is made anywhere, and belongs to the loop that starts it; a `ThreadOwner`."""
 
     _queue: SegQueue
     _tasks: PoolTasks
     _life: PoolLife
 
     def _belong_to_no_loop(self) -> None:
-        """Begin; the loop comes later, or never."""
+        """Initialize without a loop, which comes later, or never."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = False
         self._inherited = False
-        # Held by who settles tasks where no loop keeps order: never by those who push or wait. Reentrant, because the
-        # garbage collector may come by in the middle and close the loop.
+        # Held while tasks are settled without a loop to serialize that; never by a thread that pushes or waits.
+        # Reentrant, because the garbage collector may run in the middle and close the loop.
         self._settling = threading.RLock()
         self.listeners = Listeners()
-        """Those who wait for its tasks."""
+        """Callbacks of those who wait for the tasks of this pool."""
         _pools.add(self)
 
     def _bind(self) -> None:
-        """Belong to the loop that runs."""
+        """Bind the pool to the running event loop; raise `ExecuteError` if it is bound to another one."""
         loop = asyncio.get_running_loop()
-        with self._settling:  # a task that is cancelled without a loop is settled before, or by the loop
+        with self._settling:  # a task cancelled without a loop is settled before this, or else by the loop
             if self._loop is None:
                 self._loop = loop
         if self._loop is not loop:
@@ -53,10 +53,10 @@ class LoopBound:
         self._life.belong_here()
 
     def _in_order(self, work: Callable[[], T]) -> T:
-        """Do what is for the loop alone; for anybody, where there is no loop to do it: before the start, after its end.
+        """Call `work` on the loop of the pool; in any thread if there is no loop, before the start or after its end.
 
         Raises:
-            ExecuteError: The loop of the pool is another one.
+            ExecuteError: The loop of the pool is another one than this thread's.
         """
         if self._inherited:
             raise _foreign()
@@ -73,7 +73,7 @@ class LoopBound:
         )
 
     def _sweep(self) -> None:
-        """Settle what got into the queue as the pool was stopped."""
+        """Settle tasks that got into the queue while the pool was stopped."""
         if self._over:
             self._tasks.cancel_all()
 
@@ -81,12 +81,12 @@ class LoopBound:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Where it belongs, once it was started."""
+        """Return the event loop that the pool belongs to; only after its start."""
         assert self._loop is not None
         return self._loop
 
     def call_on_loop(self, callback: Callable[[], object]) -> bool:
-        """Have something called by the loop. `False` if there is no loop yet, or no more."""
+        """Schedule `callback` on the loop; return `False` if there is no loop yet, or it is closed."""
         if self._loop is None:
             return False
         try:
@@ -96,37 +96,37 @@ class LoopBound:
         return True
 
     def tell(self, listener: Listener) -> None:
-        """Call a listener of a task that has just been settled."""
+        """Call the listener of a task that has just been settled."""
         listener()
 
     def begin_wait(self, handle: TaskHandle) -> None:
-        """Check that a thread which waits for the task will be told.
+        """Check that a thread which waits for the task will be notified.
 
         Raises:
-            ExecuteError: It is a task of the parent of this process.
+            ExecuteError: The task belongs to the parent of this forked process.
         """
         if self._inherited:
             raise _foreign()
 
     def look(self) -> None:
-        """There is nothing that a waiting thread has to look after."""
+        """Do nothing: a waiting thread has nothing to check here."""
 
     def is_served(self) -> bool:
-        """Whether its loop runs."""
+        """Return whether the loop of the pool is running."""
         return self._loop is not None and self._loop.is_running()
 
     def cancel_soon(self, handle: TaskHandle) -> None:
-        """Have a task cancelled, from any thread."""
+        """Request the cancellation of the task of `handle`, from any thread."""
         if not self._inherited:
             self.cancel_task(handle)
 
     def cancel_task(self, handle: TaskHandle) -> None:
-        """Cancel a task of this pool; `TaskHandle.cancel` is the public way."""
+        """Cancel the task of `handle`; `TaskHandle.cancel` is the public way."""
         if self._inherited:
             raise _foreign()
         if self._loop is None:
             with self._settling:
-                if self._loop is None:  # nobody else can do anything to it
+                if self._loop is None:  # before the start, nothing else can end the task
                     if handle.status is TaskStatus.PENDING:
                         self._tasks.cancel_task(handle)
                     return
@@ -136,7 +136,7 @@ class LoopBound:
             self._loop_ended()
 
     def _loop_ended(self) -> None:
-        """Nobody comes any more: settle everything, for the threads that wait. For any thread, any number of times."""
+        """Settle all tasks for the waiting threads, because the loop has ended. For any thread, repeatedly."""
         self._queue.refuse_pushers(_ended)
         self._over = self._life.loop_ended = True
         with self._settling:
@@ -157,7 +157,7 @@ def _foreign() -> ExecuteError:
 def _in_fork() -> None:
     for pool in tuple(_pools):
         pool._inherited = True
-        pool._settling = threading.RLock()  # another thread may have held it
+        pool._settling = threading.RLock()  # another thread of the parent may have held it
         pool._queue.refuse_pushers(_foreign)
 
 

@@ -1,7 +1,7 @@
-"""`CommandPool.map`: many commands in, results out, bounded in flight.
+"""`map_commands`: the implementation of `CommandPool.map`, with a bounded number of commands in flight.
 
-A feeder task takes commands from the source and pushes them, so that a slow source does not hold back results, nor slow
-results the source beyond the bound. It also closes the source, in the task that has iterated over it.
+A feeder task takes commands from the source and pushes them, so that a slow source does not delay results, and slow
+consumption bounds the source. It also closes the source, in the same task that has iterated over it.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from aiocmdpool.tasks.handle import TaskHandle
 
 Commands = Iterable[CommandConfig] | AsyncIterable[CommandConfig]
 
-SOURCE_TIMEOUT = 2.0  # seconds that a source has to end when the iteration is left; one that goes on is left behind
-SLICE = 0.001  # seconds of a turn of the loop that are spent on cancelling what is in flight
+SOURCE_TIMEOUT = 2.0  # seconds for a source to end after the iteration is left; one that goes on is abandoned
+SLICE = 0.001  # seconds per loop iteration that are spent on cancelling commands in flight
 
 _log = SafeLog("aiocmdpool.pool")
 
@@ -31,7 +31,7 @@ async def map_commands(
     in_flight: int,
     return_errors: bool,
 ) -> AsyncIterator[CommandResult | ExecuteError]:
-    """The iteration behind `CommandPool.map`; see there."""
+    """Implement `CommandPool.map`; see there."""
     flight = _Flight(push, ordered, in_flight)
     feeder = asyncio.create_task(flight.feed(commands), name="aiocmdpool-map")
     feeder.add_done_callback(lambda _: flight.arrivals.put_nowait(None))
@@ -52,13 +52,13 @@ async def map_commands(
             yield outcome
         if feeder.cancelled():  # not by the caller, who must not take it for a cancellation of its own
             raise TaskCancelled(f"map: its source, {commands!r}, raised CancelledError, or its task was cancelled")
-        feeder.result()  # raises what the source raised
+        feeder.result()  # raises the error of the source
     finally:
         await flight.abandon(feeder, commands)
 
 
 class _Flight:
-    """What is pushed and not yet yielded."""
+    """The commands that are pushed and not yet yielded."""
 
     def __init__(self, push: Callable[[CommandConfig], Awaitable[TaskHandle]], ordered: bool, in_flight: int) -> None:
         self._push = push
@@ -69,7 +69,7 @@ class _Flight:
         self.arrivals: asyncio.Queue[TaskHandle | None] = asyncio.Queue()  # bounded by the places
 
     async def feed(self, commands: Commands) -> None:
-        """Push commands as there are places, and close an async generator in the end."""
+        """Push `commands` as places become free, and close an async generator in the end."""
         if not isinstance(commands, AsyncIterable):
             for command in commands:
                 await self._launch(command)
@@ -77,7 +77,7 @@ class _Flight:
         source = aiter(commands)
         try:
             async for command in source:
-                if self._is_left:  # and the source has swallowed the cancellation that was to tell it
+                if self._is_left:  # the source has swallowed the cancellation that should have ended it
                     break
                 await self._launch(command)
         finally:
@@ -94,18 +94,18 @@ class _Flight:
             handle.add_done_callback(self.arrivals.put_nowait)
 
     def landed(self, handle: TaskHandle) -> None:
-        """A result is about to be yielded: its place is free."""
+        """Free the place of a command whose result is about to be yielded."""
         self.handles.discard(handle)
         self._places.release()
 
     async def abandon(self, feeder: "asyncio.Task[None]", commands: Commands) -> None:
-        """Stop feeding, cancel what is in flight, and wait until it is settled, and the source closed."""
+        """Stop feeding, cancel all commands in flight, and wait until they are settled and the source is closed."""
         self._is_left = True
         was_feeding = not feeder.done()
         feeder.cancel()
         cancelled = await self._cancel_all()
         cancelled = await wait_through(feeder, SOURCE_TIMEOUT) or cancelled
-        cancelled = await self._cancel_all() or cancelled  # what was just being pushed
+        cancelled = await self._cancel_all() or cancelled  # a command that was just being pushed
         for handle in self.handles:
             cancelled = await handle.wait_settled() or cancelled
         if not feeder.done():
@@ -117,7 +117,7 @@ class _Flight:
             raise cancelled
 
     async def _cancel_all(self) -> asyncio.CancelledError | None:
-        """Cancel what is in flight, however much that is, without holding the loop for long."""
+        """Cancel all commands in flight, however many, without blocking the loop for long."""
         cancelled, until = None, perf_counter() + SLICE
         for handle in tuple(self.handles):
             handle.cancel()

@@ -1,4 +1,4 @@
-"""The bounded queue of a pool: by priority, first come first served within one."""
+"""The bounded queue of a pool: by priority, and first come first served within one priority."""
 
 import asyncio
 import contextlib
@@ -10,47 +10,47 @@ from typing import Protocol
 from aiocmdpool.commands.errors import ExecuteError, QueueFull
 from aiocmdpool.tasks.handle import TaskHandle
 
-_COMPACT_AT = 64  # withdrawn entries before it can pay to sweep them out
-_REFUSED_AT_ONCE = 100  # pushers in one turn of the loop; the next one has them all go on
+_COMPACT_AT = 64  # withdrawn entries from which on removing them can pay off
+_REFUSED_AT_ONCE = 100  # pushers per loop iteration; the rest follow in the next ones
 
 
 class PoolQueue(Protocol):
-    """What the rest of a pool asks of its queue."""
+    """The interface of a queue that the rest of a pool uses."""
 
     @property
     def max_size(self) -> int | None:
-        """Bound; `None` for none."""
+        """Return the most tasks that the queue may hold; `None` for no limit."""
 
     def __len__(self) -> int: ...
 
     def unheard(self) -> int:
-        """Tasks in it that the pool has not been told of."""
+        """Return the number of queued tasks that the pool has not counted yet."""
 
     def put(self, handle: TaskHandle, /) -> None:
-        """Put a task into it."""
+        """Put the task of `handle` into the queue."""
 
     async def get(self) -> TaskHandle:
-        """Wait for the next wanted task and remove it."""
+        """Wait for the next wanted task, remove it and return it."""
         ...
 
     def get_nowait(self) -> TaskHandle | None:
-        """The next wanted task, removed; `None` if there is none."""
+        """Remove and return the next wanted task; `None` if there is none."""
 
     def withdrawn(self, handle: TaskHandle, /) -> None:
-        """Take note that a task in the queue is not wanted any more."""
+        """Record that a task in the queue is not wanted any more."""
 
     def take_all(self) -> tuple[int, Iterator[TaskHandle]]:
-        """Empty it at once, however long it is; how many tasks that were, and those of them that are wanted."""
+        """Empty the queue at once, however long it is; return how many tasks were in it, and the wanted ones."""
 
     def refuse_pushers(self, error: Callable[[], ExecuteError], /) -> None:
-        """From now on nobody may push."""
+        """Refuse all pushes from now on, each with an error made by `error`."""
 
 
 _Entry = tuple[int, int, TaskHandle]
 
 
 class _Entries(asyncio.PriorityQueue[_Entry]):
-    """That of asyncio, by what it lets a subclass replace, with two ways to remove many entries at once."""
+    """The priority queue of asyncio with two ways to remove many entries at once, by its hooks for subclasses."""
 
     _queue: list[_Entry]
 
@@ -63,7 +63,7 @@ class _Entries(asyncio.PriorityQueue[_Entry]):
         return taken
 
     def sweep(self, leaving: TaskHandle) -> None:
-        """Remove what is settled, and one that is next. Written for speed: it is one turn of the loop."""
+        """Remove settled tasks, and `leaving`, which is settled next. Fast, because it blocks the loop."""
         self._queue = [entry for entry in self._queue if not entry[2].status.finished and entry[2] is not leaving]
         heapq.heapify(self._queue)
 
@@ -72,29 +72,29 @@ class TaskQueue:
     """An `asyncio.PriorityQueue` with a bound that counts only the tasks that are still wanted.
 
     A withdrawn task gives its place back at once (p-queue#219, p-queue#241); its entry stays in the heap, where it is
-    skipped when its turn comes, or swept out when such entries outnumber the others. A place that becomes free is
-    handed to the pusher who has waited longest, so nobody can be overtaken.
+    skipped when it is reached, or removed when such entries outnumber the others. A place that becomes free goes to the
+    pusher who has waited longest, so nobody is overtaken.
 
     Args:
-        max_size: Bound; `None` for none.
+        max_size: Most tasks that the queue holds; `None` for no limit.
     """
 
     def __init__(self, max_size: int | None) -> None:
         self.max_size = max_size
         self._entries = _Entries()
-        self._wanted = 0  # entries that are
-        self._last_id = self._cleared_id = 0  # of the tasks put into it; up to which they were all taken out of it
-        self._places = 0  # taken: by tasks in the queue, or by pushers about to put one
-        # In the order in which they came, and any of them leaves at no cost: thousands may, when their server stops.
+        self._wanted = 0  # number of entries that are still wanted
+        self._last_id = self._cleared_id = 0  # id of the last task put in; id up to which all tasks were taken out
+        self._places = 0  # places taken, by tasks in the queue or by pushers about to put one
+        # In order of arrival, and any of them leaves in O(1): thousands may, when their server stops.
         self._pushers: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     def __len__(self) -> int:
         return self._places
 
     async def wait_for_room(self) -> None:
-        """Take a place, waiting for one if need be; `put` fills it.
+        """Take a place, waiting for one if the queue is full; `put` fills it.
 
-        Cancellation: a place that arrives together with the cancellation goes to the next in line.
+        Cancellation: a place that is handed over together with the cancellation goes to the next pusher.
         """
         if self._has_room(1):
             self._places += 1
@@ -111,10 +111,10 @@ class TaskQueue:
             raise
 
     def take_room(self, places: int = 1) -> None:
-        """Take places at once; `put` fills them.
+        """Take `places` places at once, without waiting; `put` fills them.
 
         Raises:
-            QueueFull: There are fewer, or others wait for them already.
+            QueueFull: Fewer are free, or other pushers wait for them already.
         """
         if not self._has_room(places):
             raise QueueFull(
@@ -127,13 +127,13 @@ class TaskQueue:
         return not places or self.max_size is None or (not self._pushers and self._places + places <= self.max_size)
 
     def put(self, handle: TaskHandle) -> None:
-        """Put a task into a place taken before."""
+        """Put the task of `handle` into a place taken before."""
         self._wanted += 1
         self._last_id = handle.id
         self._entries.put_nowait((-handle.priority, handle.id, handle))
 
     async def get(self) -> TaskHandle:
-        """Wait for the next wanted task and remove it."""
+        """Wait for the next wanted task, remove it and return it."""
         while True:
             handle = (await self._entries.get())[2]
             if not handle.done():
@@ -142,7 +142,7 @@ class TaskQueue:
                 return handle
 
     def get_nowait(self) -> TaskHandle | None:
-        """The next wanted task, removed; `None` if there is none."""
+        """Remove and return the next wanted task; `None` if there is none."""
         while not self._entries.empty():
             handle = self._entries.get_nowait()[2]
             if not handle.done():
@@ -152,7 +152,7 @@ class TaskQueue:
         return None
 
     def take_all(self) -> tuple[int, Iterator[TaskHandle]]:
-        """Empty it; how many tasks that were, and those of them that are still wanted when they are asked for."""
+        """Empty the queue; return the number of its tasks, and an iterator over those still wanted when reached."""
         cleared, self._wanted = self._wanted, 0
         self._cleared_id = self._last_id
         left = cleared
@@ -163,12 +163,12 @@ class TaskQueue:
         return cleared, _wanted_of(self._entries.take_all())
 
     def unheard(self) -> int:
-        """None: whoever puts a task into it has told the pool."""
+        """Return 0, because whoever puts a task into this queue has counted it."""
         return 0
 
     def withdrawn(self, handle: TaskHandle) -> None:
-        """Take note that a task in the queue is settled next: its place is free."""
-        if handle.id <= self._cleared_id:  # it is not in here any more
+        """Free the place of a task in the queue that is about to be settled."""
+        if handle.id <= self._cleared_id:  # the queue was emptied since
             return
         self._wanted -= 1
         self.give_back()
@@ -176,13 +176,13 @@ class TaskQueue:
             self._entries.sweep(handle)
 
     def refuse_pushers(self, error: Callable[[], ExecuteError]) -> None:
-        """Fail everyone who waits for room, each with an error of its own; of many, some in later turns of the loop."""
+        """Fail all who wait for room, each with an error of its own; of many, some in later iterations of the loop."""
         refused = 0
         while self._pushers and refused < _REFUSED_AT_ONCE:
             turn, _ = self._pushers.popitem(last=False)
             refused += 1
             if not turn.done():
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits on it any more
+                with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits there any more
                     turn.set_exception(error())
         if self._pushers:
             loop = next(iter(self._pushers)).get_loop()
@@ -190,17 +190,17 @@ class TaskQueue:
                 loop.call_soon(self.refuse_pushers, error)
 
     def give_back(self) -> None:
-        """Free a place: it goes to whoever has waited longest."""
+        """Free a place, for the pusher who has waited longest."""
         while self._pushers:
             turn, _ = self._pushers.popitem(last=False)
-            if not turn.done():  # not cancelled meanwhile
+            if not turn.done():  # not cancelled in the meantime
                 turn.set_result(None)
                 return
         self._places -= 1
 
 
 def _wanted_of(entries: list[_Entry]) -> Iterator[TaskHandle]:
-    """Hand out the tasks of a heap that are wanted, and forget each entry: to do that for all at once takes long."""
+    """Yield the wanted tasks of a heap, and drop each entry at once: dropping all of them together takes long."""
     entries.reverse()
     while entries:
         handle = entries.pop()[2]

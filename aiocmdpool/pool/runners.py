@@ -1,4 +1,4 @@
-"""The runs of a pool's tasks: taken off the queue, given a permit and to the executor, ended."""
+"""`PoolTasks`: runs the tasks of a pool, from the queue over a permit to the executor and to the end."""
 
 import asyncio
 import dataclasses
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 _log = SafeLog("aiocmdpool.pool")
 
-# Seconds that an executor gets to end a cancelled command, beside the graces of that. What cannot be killed ends its
-# call five seconds after KILL.
+# Seconds that an executor has for ending a cancelled command, in addition to the command's graces. A backend gives up
+# on a process that cannot be killed five seconds after SIGKILL.
 OVERTIME = 6.0
-BEAT = 0.5  # seconds between two looks at a cancelled run
+BEAT = 0.5  # seconds between two checks on a cancelled run
 
 
 class PoolTasks(TaskLedger):
-    """Runs and cancels tasks, beside what the ledger does.
+    """A task ledger that also runs tasks and cancels their runs.
 
     Args:
-        queue: Where accepted tasks wait.
-        permits: One is held for each command that runs.
-        tracker: Told every status.
-        observer: Told of every task when it is accepted, started and settled.
+        queue: The queue in which accepted tasks wait.
+        permits: Semaphore of which one permit is held for each command that runs.
+        tracker: Records the status of every task.
+        observer: Notified of every task when it is accepted, started and settled.
 
     Attributes:
-        is_ending: Says whether a cancelled runner is to end, because the pool or the loop does.
-        on_lost: Called with a runner whose executor does not end what was cancelled.
+        is_ending: Function that tells whether a cancelled runner has to end, because the pool or the loop ends.
+        on_lost: Called with a runner whose executor does not end a cancelled command.
     """
 
     def __init__(
@@ -55,16 +55,17 @@ class PoolTasks(TaskLedger):
         self.on_lost: Callable[[asyncio.Task[None]], object] = lambda _: None
 
     async def run_tasks(self, executor: CommandExecutor) -> None:
-        """A runner: takes tasks off the queue, one at a time.
+        """Run as a runner: take tasks off the queue and run them, one at a time.
 
-        It returns when it is not to be used any more, because an executor has left it cancelled, or came back to it too
-        late. It raises what an executor or a hook raises and is no `Exception`; the task has got that as its error.
+        It returns when the runner must not be used any more, because an executor has left it cancelled, or came back
+        too late. It raises what an executor or a hook raises if that is no `Exception`; the task has it as its error,
+        too.
         """
         runner = asyncio.current_task()
         assert runner is not None
         while not runner.cancelling():
             handle = await self._queue.get()
-            if self._killing:  # what a thread has pushed just now; not too many in one turn
+            if self._killing:  # pushed by a thread during the stop: one per loop iteration
                 self._settle(handle, TaskStatus.CANCELLED, error=Cancellation(self._killing, EndReason.CLOSED))
                 await asyncio.sleep(0)
                 continue
@@ -78,9 +79,9 @@ class PoolTasks(TaskLedger):
                         raise
                     await self._acquire_again()
                 holds_permit = True
-                if not handle.done():  # cancelled or expired while it waited for the permit
+                if not handle.done():  # else cancelled or expired while it waited for the permit
                     await self._run(executor, handle, runner)
-            except Exception as failure:  # permits that are somebody else's, and belong to another loop
+            except Exception as failure:  # such as a semaphore of the user's that belongs to another loop
                 if not handle.done():
                     self._settle(handle, TaskStatus.FAILED, error=failure)
             finally:
@@ -89,12 +90,12 @@ class PoolTasks(TaskLedger):
                     self._permits.release()
                 if not handle.done():  # the runner itself was cancelled there
                     self._settle(handle, TaskStatus.CANCELLED, error=self._cancelled(handle, "its pool was abandoned"))
-            del handle  # it holds the result, and the next task may be long in coming
+            del handle  # it holds the result, and the next task may not come for long
             if was_given_up:
                 return
 
     async def _acquire_again(self) -> None:
-        """Wait on for a permit: the cancellation was meant for a run that is over, not for this task."""
+        """Acquire a permit despite cancellations, which were meant for a run that is over and not for this task."""
         while True:
             try:
                 await self._permits.acquire()
@@ -104,9 +105,9 @@ class PoolTasks(TaskLedger):
                     raise
 
     async def _run(self, executor: CommandExecutor, handle: TaskHandle, runner: "asyncio.Task[None]") -> None:
-        """Own one run, whatever the executor does."""
+        """Run one task and settle it, whatever the executor does."""
         now = self._start(handle)
-        cancelled_before = runner.cancelling()  # an executor may have left a count behind
+        cancelled_before = runner.cancelling()  # an executor may have left a cancellation count
         status, result = TaskStatus.FAILED, None
         error: BaseException | None = None
         try:
@@ -116,7 +117,7 @@ class PoolTasks(TaskLedger):
         except asyncio.CancelledError as cancellation:
             status, error = TaskStatus.CANCELLED, self._with_output(handle, cancellation)
             meant = handle.cancellation is not None
-            if runner.cancelling() - cancelled_before > meant:  # not (only) this task was meant, but the runner
+            if runner.cancelling() - cancelled_before > meant:  # not, or not only, this task was meant, but the runner
                 raise
         except Exception as failure:
             error = failure
@@ -127,10 +128,10 @@ class PoolTasks(TaskLedger):
         finally:
             if handle.cancellation is not None:
                 runner.uncancel()
-            if not handle.done():  # it was not abandoned
+            if not handle.done():  # else it was abandoned meanwhile
                 self.counters.running -= 1
                 self._settle(handle, status, result, error)
-            del handle, error, result  # the error's traceback refers to this frame, and the error may hold much output
+            del handle, error, result  # break the cycle with the error's traceback: the error may hold much output
 
     def _start(self, handle: TaskHandle) -> float:
         now = handle.started_at = monotonic()
@@ -141,13 +142,13 @@ class PoolTasks(TaskLedger):
         return now
 
     def running(self) -> tuple[TaskHandle, ...]:
-        """The tasks that run now; may be asked from any thread."""
+        """Return the handles of the tasks that run now; may be called from any thread."""
         return tuple(handle for handle in tuple(self._active) if handle.started_at is not None)
 
     # -- ends that come from outside --------------------------------------------------------------------------------
 
     def cancel_task(self, handle: TaskHandle) -> None:
-        """Cancel a task of this pool; `TaskHandle.cancel` is the public way."""
+        """Cancel the task of `handle`; `TaskHandle.cancel` is the public way."""
         self.check_loop(handle.command)
         if handle.done():
             return
@@ -162,10 +163,10 @@ class PoolTasks(TaskLedger):
             self._active[handle].cancel()
 
     def _watch(self, handle: TaskHandle, seconds: float, beats: int) -> None:
-        """Wait so many beats for the end of a cancelled run, then give it up.
+        """Wait `beats` beats for the end of a cancelled run, then give it up.
 
-        Beats, not seconds, are counted: where the process stood still (SIGSTOP, a blocked loop), what has happened
-        meanwhile is still to be heard of.
+        Beats are counted and not seconds: after the process stood still (SIGSTOP, a blocked loop), events that happened
+        meanwhile are still to be processed.
         """
         if beats:
             self._timers[handle] = self.loop.call_later(BEAT, self._watch, handle, seconds, beats - 1)
@@ -173,7 +174,7 @@ class PoolTasks(TaskLedger):
             self._give_up(handle, seconds)
 
     def _give_up(self, handle: TaskHandle, seconds: float) -> None:
-        """Settle a task whose executor swallows its cancellation; its permit comes back, and another runner."""
+        """Settle a task whose executor ignores its cancellation; release its permit and have its runner replaced."""
         runner, error = self._active.pop(handle), handle.cancellation
         why = f"{error}, but its executor goes on {seconds:g} s later and is left to itself"
         self.disturbances.note(why)
@@ -187,7 +188,7 @@ class PoolTasks(TaskLedger):
         _log.warning("%s", why)
 
     def cancel_all(self, why: str = "the pool was stopped") -> None:
-        """Cancel what waits and what runs, because the pool is closing."""
+        """Cancel all queued and running tasks, with `why` as the reason in their errors."""
         self._killing = why
         for handle in list(self._active):
             if not handle.done():
@@ -195,8 +196,8 @@ class PoolTasks(TaskLedger):
         self.clear()
 
     def abandon(self) -> None:
-        """Settle everything although nothing has ended: the loop is closed, and no run goes on."""
-        self._all_settled = None  # nobody on that loop waits for it any more
+        """Settle all tasks without waiting for their runs, because the loop is closed and no run goes on."""
+        self._all_settled = None  # its waiter was on the closed loop
         self._killing = "the loop of its pool was closed"
         self.clear()
         self._clearing.finish()
@@ -206,7 +207,7 @@ class PoolTasks(TaskLedger):
                 self._settle(handle, TaskStatus.CANCELLED, error=self._cancelled(handle, self._killing))
 
     def _with_output(self, handle: TaskHandle, cancellation: asyncio.CancelledError) -> TaskCancelled:
-        """The error for a run that was cancelled, with its result so far where the backend knows it."""
+        """Return the error for a run that was cancelled, with its result so far where the backend knows it."""
         error = handle.cancellation or self._cancelled(handle, "cancelled while it ran")
         cause = cancellation.__cause__
         if isinstance(cause, ExecuteError) and cause.result is not None:

@@ -2,7 +2,7 @@
 
     any thread: push_task ── SegQueue ══ loop: runner ── permit ── executor.execute ── handle ── any thread
 
-Behind the queue it is a `CommandPool`: the same tasks, runners and life.
+Behind the queue it is a `CommandPool`: the same tasks, runners and lifecycle.
 """
 
 import asyncio
@@ -28,22 +28,22 @@ from aiocmdpool.tasks.thread_handle import ThreadTaskHandle
 
 
 class CommandPoolSeg(PoolView, LoopBound):
-    """Runs commands with bounded concurrency from a queue that any thread may push to.
+    """A pool that runs commands with bounded concurrency from a queue that any thread may push to.
 
-    It may be made anywhere, and belongs to the loop that starts it. Tasks may be pushed before; they wait. In the order
-    of their pushes: there are no priorities and no queue deadlines, which need a queue that is kept in order.
+    It may be made anywhere, and belongs to the loop that starts it. Tasks may be pushed before; they wait. They run in
+    the order of their pushes: priorities and queue deadlines would need a sorted queue.
 
     Args:
-        config: How to execute, and how many at once.
-        executor: Anything with `async execute(command)`, instead of the backend that `config` names. The pool uses it
+        config: The backend to use, and how many commands run at once.
+        executor: Any object with `async execute(command)`, instead of the backend that `config` names. The pool uses it
             and does not close it.
-        max_size: How many tasks the queue holds; `None` for no bound. Not exact while threads race: each that pushes in
-            the same moment as another may exceed it by its one task, or its one batch, and by no more.
-        permits: A semaphore to share among pools of the same loop. `None`: one of its own, with `config.concurrency`
+        max_size: Most tasks that the queue holds; `None` for no limit. Not exact while threads race: each thread that
+            pushes in the same moment as another may exceed it by its own task or batch, and by no more.
+        permits: A semaphore to share among pools of the same loop. `None`: a new one, with `config.concurrency`
             permits.
-        history: How many finished tasks `tracker` remembers. It knows a task from when that leaves the queue; the
-            handle knows always.
-        hooks: Called on the loop with every event of every task; that it was queued is told when it leaves the queue.
+        history: Number of finished tasks `tracker` remembers. It records a task from when that leaves the queue on; the
+            handle shows its status at any time.
+        hooks: Called on the loop with every event of every task; the queued event comes when a task leaves the queue.
 
     Concurrency: `push_task`, `push_tasks`, `len`, `statistics`, `is_…` and all of a handle are for any thread;
     `execute` is for any loop; `start_executor` and `stop` are for the loop that the pool belongs to, as `pop_task` and
@@ -51,7 +51,7 @@ class CommandPoolSeg(PoolView, LoopBound):
 
     Example:
         >>> async with CommandPoolSeg(ExecutionConfig(concurrency_limit=8)) as pool:
-        ...     await asyncio.to_thread(serve, pool)  # whose threads do pool.push_task(command).result(timeout=60)
+        ...     await asyncio.to_thread(serve, pool)  # the threads do pool.push_task(command).result(timeout=60)
     """
 
     _queue: SegQueue
@@ -84,9 +84,9 @@ class CommandPoolSeg(PoolView, LoopBound):
     # -- any thread -------------------------------------------------------------------------------------------------
 
     def push_task(self, command: CommandConfig) -> ThreadTaskHandle:
-        """Add a command to the queue. Takes no lock and waits for nothing.
+        """Add `command` to the queue. Takes no lock and waits for nothing.
 
-        A push that races with a stop may be accepted: its task is run, or settled as cancelled, never forgotten.
+        A push that races with a stop may be accepted: its task is run, or settled as cancelled, never lost.
 
         Raises:
             QueueFull: There is no room.
@@ -104,12 +104,12 @@ class CommandPoolSeg(PoolView, LoopBound):
         if self._observer.has_hooks:
             self._observer.pushed(handle)
         queue.put(handle)
-        if queue.bell or queue.refusal is not None:  # both looked at behind the append: see `SegQueue`, and `_tell`
+        if queue.bell or queue.refusal is not None:  # both read after the append: see `SegQueue`, and `_tell`
             self._tell()
         return handle
 
     def push_tasks(self, commands: Iterable[CommandConfig]) -> list[ThreadTaskHandle]:
-        """Add all commands now, one behind the other, or none; otherwise as `push_task`.
+        """Add all of `commands` to the queue now, in order, or none of them; otherwise like `push_task`.
 
         Raises:
             QueueFull: There is not enough room for all of them; nothing was added.
@@ -128,7 +128,7 @@ class CommandPoolSeg(PoolView, LoopBound):
         return handles
 
     def is_stopped(self) -> bool:
-        """Whether the pool takes no more tasks."""
+        """Return whether the pool takes no more tasks."""
         return self._queue.refusal is not None
 
     def _refuse(self, command: CommandConfig) -> None:
@@ -140,21 +140,21 @@ class CommandPoolSeg(PoolView, LoopBound):
         raise error
 
     def _tell(self) -> None:
-        """See to it that somebody comes for what has been put into the queue."""
+        """Make sure that the loop will look at what has been put into the queue."""
         queue = self._queue
         if queue.takes_bell() and not self.call_on_loop(queue.rouse):
             self._loop_ended()
-        # The end of the pool first sets this, and empties the queue after that: whoever looks after the append is seen
-        # by it, or sees it.
+        # The end of the pool sets the refusal before it empties the queue: a push that reads it after its append either
+        # sees the refusal, or its task is found there.
         if queue.refusal is not None and not self.call_on_loop(self._sweep):
             self._loop_ended()
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
     async def execute(self, command: CommandConfig) -> CommandResult:
-        """Push a command and await it.
+        """Push `command` to the queue and await its result.
 
-        Cancellation: the command is withdrawn or dead before `CancelledError` leaves.
+        Cancellation: the command is withdrawn or dead before `CancelledError` is raised.
 
         Raises:
             QueueFull: There is no room.
@@ -164,7 +164,7 @@ class CommandPoolSeg(PoolView, LoopBound):
         return await self.push_task(command).result_or_cancel()
 
     def pop_task(self) -> CommandConfig | None:
-        """Take the next command off the queue, to run it elsewhere; `None` if there is none.
+        """Take the next command off the queue, to run it elsewhere, and return it; `None` if the queue is empty.
 
         Its task ends as cancelled: the pool will not run it.
 
@@ -174,9 +174,9 @@ class CommandPoolSeg(PoolView, LoopBound):
         return self._in_order(self._tasks.take)
 
     def clear(self) -> int:
-        """Cancel everything that waits in the queue; returns how many tasks that were.
+        """Cancel every task in the queue, and return how many there were.
 
-        The queue is empty at once. Of many tasks, some are settled in later turns of the loop, so that none takes long.
+        The queue is empty at once. Many tasks are settled over several iterations of the loop, to keep each short.
 
         Raises:
             ExecuteError: The pool is started, and this is not its loop.
@@ -184,14 +184,14 @@ class CommandPoolSeg(PoolView, LoopBound):
         return self._in_order(self._tasks.clear)
 
     async def start_executor(self, workers: int | None = None) -> None:
-        """Begin to run what is in the queue, on this loop. Harmless when repeated.
+        """Start to run the tasks in the queue, on the running loop. Harmless when repeated.
 
         Args:
-            workers: How many tasks are taken off the queue at once. `None`: `config.concurrency`.
+            workers: Number of runners, that is, of tasks off the queue at once. `None`: `config.concurrency`.
 
         Raises:
             PoolClosed: The pool was stopped; a stopped pool does not start again.
-            ExecuteError: It belongs to another loop.
+            ExecuteError: The pool belongs to another loop.
         """
         validate.whole_number(1, optional=True)("workers", workers)
         self._life.check_open()
@@ -199,18 +199,18 @@ class CommandPoolSeg(PoolView, LoopBound):
         await self._life.start(workers or self.config.concurrency)
 
     async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # not a limit on the call: past it, the rest is cancelled
-        """Take no more tasks, and return when every task is settled and nothing of the pool is left.
+        """Accept no more tasks, and return when every task is settled and no process of the pool is left.
 
         Threads that wait for a result get one, or `TaskCancelled`.
 
         Args:
-            drain: Run what is in the queue to its end, or cancel it and end what is running.
-            timeout: Seconds the draining may take; what is left then is cancelled. `None`: as long as it takes.
+            drain: Whether to run all tasks to their end; `False` cancels queued and running ones.
+            timeout: Seconds the draining may take; tasks left after that are cancelled. `None`: no limit.
 
-        Cancellation: ends everything at once, and leaves when that is done.
+        Cancellation: everything is ended at once, and `CancelledError` is raised when that is done.
 
         Raises:
-            ExecuteError: It belongs to another loop.
+            ExecuteError: The pool belongs to another loop.
         """
         validate.seconds("timeout", timeout)
         if self._loop is None or not self._loop.is_closed():
@@ -218,7 +218,7 @@ class CommandPoolSeg(PoolView, LoopBound):
         try:
             await self._life.stop(drain, timeout)
         finally:
-            self._over = self._over or self._life.stopped  # and not refused
+            self._over = self._over or self._life.stopped  # not if `stop` was refused
             self._sweep()
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The queue of `CommandPoolSeg`: any thread puts into it without a lock, the loop alone takes out of it.
+"""`SegQueue`: the queue of `CommandPoolSeg`, which any thread appends to without a lock and only the loop takes from.
 
 thread: append ── bell taken? ── call_soon_threadsafe(rouse)      loop: rouse ── wake runners ── popleft …
 """
@@ -10,31 +10,31 @@ from collections.abc import Callable, Iterator, Sequence
 from aiocmdpool.commands.errors import ExecuteError, QueueFull
 from aiocmdpool.tasks.handle import TaskHandle
 
-_COMPACT_AT = 64  # withdrawn entries before it can pay to sweep them out
+_COMPACT_AT = 64  # withdrawn entries from which on removing them can pay off
 
 
 class SegQueue:
-    """First come, first served. Nothing in it waits for a lock, and a push never waits for the loop.
+    """A first come, first served queue. No operation waits for a lock, and a push never waits for the loop.
 
-    What is shared between threads is two deques, whose `append`, `extend`, `popleft` and `pop` are atomic. `_entries`
-    holds the tasks. `bell` holds one token while the loop has to be told of the next push: while a runner sleeps and
-    nobody is about to wake it. Whoever takes the token rings, so a burst of pushes rings once, and one that finds the
-    loop at work does not ring at all.
+    Threads share two deques, whose `append`, `extend`, `popleft` and `pop` are atomic. `_entries` holds the tasks.
+    `bell` holds one token while the next push has to wake the loop: while a runner sleeps and nobody is about to wake
+    it. Whoever takes the token wakes the loop, so a burst of pushes wakes it once, and a push to a busy loop not at
+    all.
 
     Why no push is missed: a pusher first appends its entry, then looks for the token. A runner that goes to sleep first
-    puts the token there, then looks at the entries again. Each of the two writes before it reads what the other has
-    written, and all threads see those operations in one order (that of the interpreter lock; in an interpreter without
-    it, that of the locks of the deques). So at least one of the two sees the other: the pusher the token, and rings, or
-    the runner the entry, and stays awake. If both do, one of them gets the token.
+    puts the token there, then looks at the entries again. Each writes before it reads what the other has written, and
+    all threads see these operations in one order (that of the interpreter lock; in an interpreter without it, that of
+    the locks of the deques). So at least one sees the other: the pusher sees the token and wakes the loop, or the
+    runner sees the entry and stays awake. If both do, only one of them gets the token.
 
     Args:
-        max_size: How many tasks there may be; `None` for no bound. Looked at before a push and not held until after it,
+        max_size: Most tasks that the queue may hold; `None` for no limit. It is checked before a push, without a lock,
             so threads that push in the same moment may exceed it by what each of them pushes.
 
     Attributes:
-        refusal: Makes the error for those who push, once nobody may any more.
-        adopt: Told of each task when the loop first has to do with it.
-        bell: See above; a look at whether it is empty spares most pushers a call of `takes_bell`.
+        refusal: Function that makes the error for a push; `None` as long as pushes are allowed.
+        adopt: Called with each task when the loop first sees it, to count it.
+        bell: See above; checking whether it is empty saves most pushers the call of `takes_bell`.
     """
 
     def __init__(self, max_size: int | None) -> None:
@@ -43,10 +43,10 @@ class SegQueue:
         self.adopt: Callable[[TaskHandle], None] = lambda _: None
         self._entries: deque[TaskHandle] = deque()
         self.bell: deque[None] = deque()
-        # All else is the loop's own.
+        # Everything below belongs to the loop.
         self._sleepers: deque[asyncio.Future[None]] = deque()
-        self._leaving: set[TaskHandle] = set()  # those of which the pool is being told; a hook may cancel one just now
-        self._woken = 0  # runners that have been woken and have not come to look yet
+        self._leaving: set[TaskHandle] = set()  # being passed to `adopt`; a hook may cancel one meanwhile
+        self._woken = 0  # runners that have been woken and have not run yet
         self._withdrawn = 0  # entries that are not wanted any more
         self._frozen: int | None = None  # the length, while entries are taken out and put back
 
@@ -54,16 +54,16 @@ class SegQueue:
         return len(self._entries) - self._withdrawn if self._frozen is None else self._frozen
 
     def unheard(self) -> int:
-        """All of them: the pool is told when it takes them out."""
+        """Return the number of all queued tasks: the pool counts a task when it leaves the queue."""
         return len(self)
 
     # -- any thread -------------------------------------------------------------------------------------------------
 
     def check_room(self, places: int = 1) -> None:
-        """Refuse what does not fit in.
+        """Raise `QueueFull` unless there is room for `places` more tasks.
 
         Raises:
-            QueueFull: There are fewer places.
+            QueueFull: Fewer places are free.
         """
         if self.max_size is not None and len(self) + places > self.max_size:
             raise QueueFull(
@@ -72,31 +72,31 @@ class SegQueue:
             )
 
     def put(self, handle: TaskHandle) -> None:
-        """Put a task into it; then `takes_bell` says what else to do."""
+        """Append the task of `handle`; the caller then has to check `takes_bell`."""
         self._entries.append(handle)
 
     def put_all(self, handles: Sequence[TaskHandle]) -> None:
-        """Put tasks into it, one behind the other."""
+        """Append the tasks of `handles` in order; the caller then has to check `takes_bell`."""
         self._entries.extend(handles)
 
     def takes_bell(self) -> bool:
-        """Whether it is for the caller to have `rouse` called on the loop."""
+        """Take the token, if there is one; return whether the caller got it and must schedule `rouse` on the loop."""
         if not self.bell:
             return False
         try:
             self.bell.pop()
-        except IndexError:  # another thread was faster, and rings
+        except IndexError:  # another thread was faster, and wakes the loop
             return False
         return True
 
     def refuse_pushers(self, error: Callable[[], ExecuteError]) -> None:
-        """From now on nobody may push."""
+        """Refuse all pushes from now on, each with an error made by `error`."""
         self.refusal = error
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
     def rouse(self) -> None:
-        """Wake a sleeping runner for each task; if there is none, have the next push ring."""
+        """Wake one sleeping runner per task; if there is no task, put the token there for the next push."""
         if not self._entries:
             if self._sleepers:
                 self._hang_bell()
@@ -108,19 +108,19 @@ class SegQueue:
                 sleeper.set_result(None)
 
     def _hang_bell(self) -> None:
-        """Before anybody sleeps; in this order, see above."""
+        """Put the token there before a runner sleeps, then check the entries: the order matters, see the class."""
         if not self.bell:
             self.bell.append(None)
         if self._entries and self.takes_bell():
             self.rouse()
 
     async def get(self) -> TaskHandle:
-        """Wait for the next wanted task and remove it."""
+        """Wait for the next wanted task, remove it and return it."""
         while True:
             handle = self.get_nowait()
             if handle is not None:
                 if self._sleepers:
-                    self.rouse()  # for what came meanwhile; or else they sleep on, and the bell must hang
+                    self.rouse()  # for tasks that came meanwhile; without any, the sleepers need the token
                 return handle
             sleeper = asyncio.get_running_loop().create_future()
             self._sleepers.append(sleeper)
@@ -128,7 +128,7 @@ class SegQueue:
             try:
                 await sleeper
             except asyncio.CancelledError:
-                if not sleeper.cancelled():  # it was woken, and does not look: another one has to
+                if not sleeper.cancelled():  # it was woken and will not look, so another runner has to
                     self._woken -= 1
                     self.rouse()
                 elif sleeper in self._sleepers:
@@ -137,23 +137,23 @@ class SegQueue:
             self._woken -= 1
 
     def get_nowait(self) -> TaskHandle | None:
-        """The next wanted task, removed; `None` if there is none."""
+        """Remove and return the next wanted task; `None` if there is none."""
         while self._entries:
             handle = self._entries.popleft()
             if not handle.done():
                 self._let_go(handle)
-                if not handle.done():  # else a hook that was told of it has ended it
+                if not handle.done():  # else a hook that was notified of it has ended it
                     return handle
             else:
                 self._withdrawn -= 1
         return None
 
     def take_all(self) -> tuple[int, Iterator[TaskHandle]]:
-        """Take out what is in it, and what is put into it until the last one is taken: nobody may push any more."""
+        """Return how many tasks there are, and an iterator that removes them, and those added meanwhile, one by one."""
         return len(self), iter(self.get_nowait, None)
 
     def withdrawn(self, handle: TaskHandle) -> None:
-        """Take note that a task in the queue is settled next: its place is free, its entry is skipped later."""
+        """Free the place of a task in the queue that is about to be settled; its entry is skipped later."""
         if handle in self._leaving:
             return
         self._withdrawn += 1
@@ -167,7 +167,7 @@ class SegQueue:
         self._leaving.remove(handle)
 
     def _compact(self, leaving: TaskHandle) -> None:
-        """Sweep out what is not wanted. Threads may push meanwhile: they append, and what is kept goes before that."""
+        """Remove unwanted entries. Threads may append meanwhile; the kept entries go in front of theirs."""
         self._frozen = len(self)
         kept = [self._entries.popleft() for _ in range(len(self._entries))]
         self._entries.extendleft(handle for handle in reversed(kept) if not handle.done() and handle is not leaving)

@@ -1,4 +1,4 @@
-"""What a pool counts."""
+"""`PoolStatistics`: a snapshot of the counters of a pool, and `PoolCounters`: the counters."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,25 +10,25 @@ from aiocmdpool.tasks.status import TaskStatus
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatistics:
-    """A snapshot. `submitted` is always the sum of `queued`, `running`, `completed`, `failed` and `cancelled`."""
+    """Numbers of tasks. `submitted` is always the sum of `queued`, `running`, `completed`, `failed` and `cancelled`."""
 
     submitted: int
-    """Tasks accepted so far."""
+    """Number of tasks accepted so far."""
     queued: int
-    """Waiting in the queue or for a permit."""
+    """Number of tasks that wait in the queue or for a permit."""
     running: int
     completed: int
     failed: int
     cancelled: int
     timed_out: int
-    """Those of the failed that ended by a deadline."""
+    """Number of failed tasks that ended by a deadline."""
 
 
 class PoolCounters:
-    """The counters behind it; the pool is their only writer.
+    """The counters behind `PoolStatistics`; the pool is their only writer.
 
     Args:
-        unheard: How many tasks there are beside those that have been counted as submitted.
+        unheard: Function that returns the number of tasks that are not yet counted as submitted.
     """
 
     __slots__ = ("_unheard", "cancelled", "completed", "failed", "running", "submitted", "timed_out")
@@ -38,7 +38,7 @@ class PoolCounters:
         self.submitted = self.running = self.completed = self.failed = self.cancelled = self.timed_out = 0
 
     def settled(self, status: TaskStatus, error: BaseException | Cancellation | None) -> None:
-        """Count a task that has ended."""
+        """Count a task that has ended with `status` and `error`."""
         if status is TaskStatus.COMPLETED:
             self.completed += 1
         elif status is TaskStatus.CANCELLED:
@@ -50,11 +50,11 @@ class PoolCounters:
 
     @property
     def unsettled(self) -> int:
-        """Tasks accepted and not ended."""
+        """Return the number of tasks that are accepted and have not ended."""
         return self.submitted + self._unheard() - self.completed - self.failed - self.cancelled
 
     def snapshot(self) -> PoolStatistics:
-        """The counters now."""
+        """Return a snapshot of the counters."""
         unsettled = self.unsettled
         return PoolStatistics(
             submitted=unsettled + self.completed + self.failed + self.cancelled,

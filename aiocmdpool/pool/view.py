@@ -1,4 +1,4 @@
-"""`PoolView`: all that can be seen of a pool, and nothing that changes it. For the pools to share."""
+"""`PoolView`: the read-only part that both pools share."""
 
 import dataclasses
 from time import monotonic
@@ -14,7 +14,7 @@ from aiocmdpool.pool.statistics import PoolStatistics
 
 
 class PoolView:
-    """What a pool shows of itself. It sets these four when it is made."""
+    """Base class with all that can be observed of a pool. Subclasses set the four attributes when they are made."""
 
     _queue: PoolQueue
     _tasks: PoolTasks
@@ -25,40 +25,40 @@ class PoolView:
         return len(self._queue)
 
     def __bool__(self) -> bool:
-        return True  # an empty pool is still a pool
+        return True  # a pool with an empty queue is still true
 
     def is_empty(self) -> bool:
-        """Return whether nothing waits in the queue."""
+        """Return whether no task waits in the queue."""
         return not len(self)
 
     @property
     def executor(self) -> CommandExecutor | None:
-        """What runs the commands; `None` before the start, if it is made only then."""
+        """Return the executor of the commands; `None` if it is made at the start, and before that."""
         return self._life.executor
 
     @property
     def max_size(self) -> int | None:
-        """Bound of the queue."""
+        """Return the most tasks that the queue may hold; `None` for no limit."""
         return self._queue.max_size
 
     def is_stopped(self) -> bool:
-        """Whether the pool takes no more tasks."""
+        """Return whether the pool accepts no more tasks."""
         return self._life.stopped
 
     def is_running(self) -> bool:
-        """Return whether the pool runs what is pushed to it: it is started, and neither stopped nor about to."""
+        """Return whether the pool runs the tasks pushed to it: it is started, and not stopped or stopping."""
         return self._life.started and not self.is_stopped() and not self._life.loop_ended
 
     def statistics(self) -> PoolStatistics:
-        """A snapshot of the counters."""
+        """Return a snapshot of the counters."""
         return self._tasks.counters.snapshot()
 
     def latencies(self) -> PoolLatencies:
-        """A snapshot of the histograms: how long tasks were queued, took to start, and ran."""
+        """Return a snapshot of the latency histograms: how long tasks were queued, took to start, and ran."""
         return self._observer.latencies()
 
     def worker_statistics(self) -> ProcessPoolStatistics | None:
-        """The counters of the workers; `None` without a backend that has any, or before the start."""
+        """Return the counters of the worker processes; `None` before the start, or for a backend without workers."""
         return health.worker_statistics(self._life.executor)
 
     def health(
@@ -67,11 +67,11 @@ class PoolView:
         queue_use: float | None = health.DEFAULT_QUEUE_USE,
         long_running: float | None = health.DEFAULT_LONG_RUNNING,
     ) -> health.PoolHealth:
-        """Whether the pool can do its work, and what speaks against it.
+        """Return whether the pool can do its work, with the reasons if it cannot.
 
         Args:
-            queue_use: From which use of the queue on, 0 to 1, it counts as degraded; `None`: from none.
-            long_running: Seconds after which a running task makes it degraded; `None`: never.
+            queue_use: Fraction of the queue in use, 0 to 1, from which on the pool is degraded; `None`: never.
+            long_running: Seconds after which a running task makes the pool degraded; `None`: never.
 
         Example:
             >>> health = pool.health(long_running=60)
@@ -91,7 +91,7 @@ class PoolView:
         return health.judge(facts, queue_use=queue_use, long_running=long_running)
 
     def _repr_html_(self) -> str:
-        from aiocmdpool.commands.html import table  # for notebooks alone
+        from aiocmdpool.commands.html import table  # imported late: only notebooks need it
 
         return table(repr(self), dataclasses.asdict(self.statistics()))
 

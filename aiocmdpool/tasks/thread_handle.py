@@ -35,7 +35,7 @@ class ThreadOwner(TaskOwner, Protocol):
         """Call `listener`, which waits in a thread for a task that has just been settled."""
 
     def begin_wait(self, handle: TaskHandle, /) -> None:
-        """See to it that the task will be settled, before a thread waits for that; what this raises ends the task."""
+        """Make sure that the task will be settled, before a thread waits for it; an error here ends the task."""
 
     def look(self) -> None:
         """Check on the pool, now and then while a thread waits and once after; an error raised here ends the task."""
