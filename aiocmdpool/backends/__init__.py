@@ -1,1 +1,1 @@
-"""Executors of ours with a lifecycle, one file a mode."""
+"""Executors of this package that have a lifecycle, one file for each execution mode."""

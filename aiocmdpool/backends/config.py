@@ -1,4 +1,4 @@
-"""How commands are executed: `ExecutionConfig`, `ExecutionMode`, and the one place that picks a backend."""
+"""`ExecutionConfig` and `ExecutionMode`: how commands are executed; and the one place that picks a backend."""
 
 import dataclasses
 import enum
@@ -19,22 +19,24 @@ from aiocmdpool.system.cpus import cpu_count
 
 
 class ExecutionMode(enum.Enum):
-    """Where the programs are started."""
+    """The process or thread that starts the programs."""
 
     PROCESS = "process"
-    """In this process, one child a command: nothing resident, about a millisecond of the loop for each start."""
+    """Start each command as a child of this process. Nothing is resident; each start blocks the loop for about a
+    millisecond.
+    """
     THREAD = "thread"
-    """In this process too, but started and watched by threads that block, one a command: where the loop cannot watch
-    children. The loop is not blocked by a start, but shares the interpreter with the threads."""
+    """Start each command as a child of this process from a thread that blocks and watches it: for loops that cannot
+    watch children. A start does not block the loop, but the threads share the interpreter with it."""
     PROCESS_POOL = "process_pool"
-    """In resident workers: the loop is never blocked by a start."""
+    """Start commands in resident worker processes: the loop is never blocked by a start."""
 
     def __repr__(self) -> str:
         return f"ExecutionMode.{self.name}"
 
 
 class ExecutionBackend(CommandExecutor, Protocol):
-    """An executor with a lifecycle: entering starts what it needs, leaving ends everything it started."""
+    """An executor with a lifecycle: entering starts what it needs, leaving ends everything that it started."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -43,46 +45,46 @@ class ExecutionBackend(CommandExecutor, Protocol):
     ) -> None: ...
 
     async def aclose(self) -> None:
-        """End what is running and wait for it. Harmless when repeated."""
+        """End all running commands and wait for their ends. Harmless when repeated."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionConfig:
-    """How and how many at once.
+    """The way in which commands are executed, and how many run at once.
 
     Raises:
         ConfigError: A field is wrong; the message names the field, the value and what is allowed.
     """
 
     mode: ExecutionMode = ExecutionMode.PROCESS_POOL
-    """Which backend."""
+    """Execution mode, which selects the backend."""
     workers: int | None = None
-    """Resident workers of PROCESS_POOL. `None`: the number of CPUs this process may use."""
+    """Number of resident workers of PROCESS_POOL. `None`: the number of CPUs this process may use."""
     concurrency_limit: int | None = None
-    """How many commands run at once. `None`: the number of CPUs this process may use."""
+    """Number of commands that run at once. `None`: the number of CPUs this process may use."""
 
     niceness: int = 0
-    """Added to that of this process, for the workers and what they start. With 10, a loop that shares its core with
-    them is not held up by them. For PROCESS_POOL only: elsewhere there are only the commands, which have their own."""
+    """Number to add to the niceness of this process, for the workers and their commands. With 10, they do not delay a
+    loop that shares its core with them. For PROCESS_POOL only: in other modes each command has its own."""
     recycle_after: int | None = None
-    """Commands after which a worker of PROCESS_POOL is replaced. `None`: never."""
+    """Number of commands after which a worker of PROCESS_POOL is replaced. `None`: never."""
     max_worker_memory: int | None = None
-    """Resident bytes above which a worker of PROCESS_POOL is replaced, looked at now and then. `None`: never."""
+    """Resident bytes above which a worker of PROCESS_POOL is replaced, checked now and then. `None`: never."""
     hang_after: float = DEFAULT_HANG_AFTER
     """Seconds without a sign of life after which a worker of PROCESS_POOL that has work counts as hung."""
 
     max_output_total: validate.ByteBudget = "auto"
-    """Bytes of captured output that are held at once for all commands, but for 64 KiB a stream. When they are used up,
-    commands that capture wait before they start, and one that writes more ends by its `output_policy`. `None`: no
-    bound. "auto": half of the memory that is free, of the system or its control group, when the first are started."""
+    """Bytes of captured output that are held at once for all commands, apart from 64 KiB a stream. When they are used
+    up, commands that capture wait before they start, and one that writes more ends by its `output_policy`. `None`: no
+    limit. "auto": half of the memory that is free, in the system or its control group, when the first are started."""
 
     python: StrOrBytesPath | None = None
-    """The path of the Python that runs workers, and prepares commands with settings in the other modes. `None`: what
-    the environment variable AIOCMDPOOL_PYTHON says; then `sys.executable`, if that is a Python."""
+    """Path of the Python that runs workers, and that prepares commands with settings in the other modes. `None`: the
+    environment variable AIOCMDPOOL_PYTHON; without it `sys.executable`, if that is a Python."""
 
     defaults: CommandOptions = dataclasses.field(default_factory=lambda: NO_OPTIONS, hash=False)
-    """Options of `CommandConfig` for every command of a pool, where the command does not set them itself. In `env` and
-    `metadata` each entry is an option of its own. Pools apply them; beside a pool, `complete` does."""
+    """Options of `CommandConfig` for every command of a pool that does not set them itself. In `env` and `metadata`
+    each entry counts as an option of its own. Pools apply them; without a pool, `complete` does."""
 
     def __post_init__(self) -> None:
         validate.instance_of(ExecutionMode)("mode", self.mode)
@@ -97,58 +99,58 @@ class ExecutionConfig:
 
     @property
     def concurrency(self) -> int:
-        """`concurrency_limit`, or its default."""
+        """Return `concurrency_limit`, or its default."""
         return self.concurrency_limit or cpu_count()
 
     def complete(self, command: CommandConfig) -> CommandConfig:
-        """Return a command with `defaults` for what it does not set itself, as a pool runs it."""
+        """Return `command` with the `defaults` that it does not set itself, as a pool would run it."""
         return command.with_defaults(self.defaults) if self.defaults else command
 
     # -- the builder ------------------------------------------------------------------------------------------------
 
     def with_options(self, **changes: Any) -> Self:
-        """Return a copy with these fields changed; validated like a new one."""
+        """Return a copy with the fields in `changes` replaced; the copy is validated like a new configuration."""
         validate.known_options("ExecutionConfig", changes, self.__slots__)
         return dataclasses.replace(self, **changes)
 
     def with_mode(self, mode: ExecutionMode) -> Self:
-        """Return a copy that starts programs in this way."""
+        """Return a copy that starts programs in `mode`."""
         return self.with_options(mode=mode)
 
     def with_workers(self, workers: int | None) -> Self:
-        """Return a copy with this number of resident workers."""
+        """Return a copy with `workers` resident workers; `None` for the number of CPUs."""
         return self.with_options(workers=workers)
 
     def with_concurrency_limit(self, concurrency_limit: int | None) -> Self:
-        """Return a copy that runs this number of commands at once."""
+        """Return a copy that runs up to `concurrency_limit` commands at once; `None` for the number of CPUs."""
         return self.with_options(concurrency_limit=concurrency_limit)
 
     def with_niceness(self, niceness: int) -> Self:
-        """Return a copy whose workers are this much nicer than this process."""
+        """Return a copy that adds `niceness` to the niceness of this process for its workers."""
         return self.with_options(niceness=niceness)
 
     def with_recycle_after(self, recycle_after: int | None) -> Self:
-        """Return a copy that replaces a worker after this number of commands."""
+        """Return a copy that replaces a worker after `recycle_after` commands; `None` for never."""
         return self.with_options(recycle_after=recycle_after)
 
     def with_max_worker_memory(self, max_worker_memory: int | None) -> Self:
-        """Return a copy that replaces a worker which holds more than this number of bytes."""
+        """Return a copy that replaces a worker with more than `max_worker_memory` resident bytes; `None` for never."""
         return self.with_options(max_worker_memory=max_worker_memory)
 
     def with_hang_after(self, hang_after: float) -> Self:
-        """Return a copy that takes a worker for hung after this number of silent seconds."""
+        """Return a copy that regards a worker as hung after `hang_after` seconds without a sign of life."""
         return self.with_options(hang_after=hang_after)
 
     def with_max_output_total(self, max_output_total: validate.ByteBudget) -> Self:
-        """Return a copy that holds this number of bytes of captured output at once."""
+        """Return a copy that holds up to `max_output_total` bytes of captured output at once; `None` for no limit."""
         return self.with_options(max_output_total=max_output_total)
 
     def with_python(self, python: StrOrBytesPath | None) -> Self:
-        """Return a copy whose workers this Python runs."""
+        """Return a copy whose workers run on the Python at the path `python`; `None` for the default."""
         return self.with_options(python=python)
 
     def with_defaults(self, **options: Unpack[CommandOptions]) -> Self:
-        """Return a copy with these options for every command, on top of those already there."""
+        """Return a copy that adds `options` to the defaults of every command."""
         return self.with_options(defaults={**self.defaults, **options})
 
 
@@ -159,11 +161,11 @@ _OF_WORKERS: dict[str, tuple[Callable[[str, object], Any], object]] = {
     "max_worker_memory": (validate.whole_number(1, optional=True), None),
     "hang_after": (validate.number(0, above=True), DEFAULT_HANG_AFTER),
 }
-"""What only `PROCESS_POOL` has a use for: its check, and its default."""
+"""Options that only `PROCESS_POOL` uses, each with its check and its default."""
 
 
 def create_backend(config: ExecutionConfig) -> ExecutionBackend:
-    """The backend for a configuration, not yet entered."""
+    """Return a new backend for `config`, not yet entered."""
     total, python = config.max_output_total, config.python
     match config.mode:
         case ExecutionMode.PROCESS:

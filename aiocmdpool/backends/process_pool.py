@@ -1,4 +1,4 @@
-"""`ExecutionMode.PROCESS_POOL`: commands are started by resident workers, off the loop."""
+"""`ProcessPoolBackend`: commands are started by resident workers, off the loop."""
 
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
@@ -16,14 +16,14 @@ from aiocmdpool.live.wiring import ALL
 
 
 class ProcessPoolBackend:
-    """A `ProcessPool` as a backend: its workers start on first use, and end with it.
+    """A `ProcessPool` as a backend: its workers start on first use, and end with the backend.
 
     Args:
-        workers: How many. `None`: the number of CPUs this process may use.
-        niceness: Added to that of this process for the workers and what they start.
-        recycle_after, max_worker_memory, hang_after: When a worker is replaced; see `ProcessPool`.
+        workers: Number of workers. `None`: the number of CPUs this process may use.
+        niceness: Number to add to the niceness of this process, for the workers and their commands.
+        recycle_after, max_worker_memory, hang_after: Conditions for replacing a worker; see `ProcessPool`.
         max_output_total: Bytes of captured output that are held at once; see `ProcessPool`.
-        python: Which Python runs the workers; see `ProcessPool`.
+        python: Path of the Python that runs the workers; see `ProcessPool`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ProcessPoolBackend:
         )
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Run one command in a worker; see `ProcessPool.execute`."""
+        """Run `command` in a worker to its end and return its result; see `ProcessPool.execute`."""
         return await self.pool.execute(command, control=control)
 
     def open(
@@ -58,7 +58,7 @@ class ProcessPoolBackend:
         return self.pool.open(command, streams=streams, pty=pty)
 
     async def aclose(self) -> None:
-        """End what is running, and the workers; wait for both."""
+        """End all running commands and the workers, and wait for both."""
         await self.pool.aclose()
 
     async def __aenter__(self) -> Self:

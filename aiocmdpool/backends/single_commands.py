@@ -1,4 +1,4 @@
-"""What runs the commands of `run`, `execute`, `stream` and the like, for which nobody has made a pool."""
+"""`SingleCommands`: runs the commands of `run`, `execute`, `stream` and the like, without a pool of the user's."""
 
 import contextlib
 import time
@@ -16,22 +16,22 @@ from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.controlled import ControlledExecutor
 from aiocmdpool.system.safe_log import SafeLog
 
-TRY_AGAIN_AFTER = 60.0  # seconds without workers, once none could be started
+TRY_AGAIN_AFTER = 60.0  # seconds to do without workers after none could be started
 
 _log = SafeLog("aiocmdpool.single_commands")
 
 
 class _Workers:
-    """Whether workers can be started in this process."""
+    """State of the process: whether workers can be started, and whether a failure has been reported."""
 
     missing_until = 0.0
     was_told = False
 
 
 class SingleCommands:
-    """Runs commands in the worker that this process keeps for them; as children where no worker can be started.
+    """Runs commands in a worker that this process keeps for them; as children if no worker can be started.
 
-    Nothing has to be closed; `aclose` ends what runs by this object, and the worker of this loop with it.
+    Nothing has to be closed; `aclose` ends the commands that this object runs, and the worker of this loop.
 
     Concurrency: belongs to one loop.
     """
@@ -42,10 +42,10 @@ class SingleCommands:
         self._closed = False
 
     def in_mode(self, mode: ExecutionMode) -> ControlledExecutor:
-        """Return what runs commands in a mode; by any but `PROCESS_POOL`, nothing resident is started or used.
+        """Return an executor for `mode`; any but `PROCESS_POOL` starts and uses nothing resident.
 
         Raises:
-            ConfigError: It is no mode.
+            ConfigError: `mode` is no `ExecutionMode`.
         """
         if mode is ExecutionMode.PROCESS_POOL:
             return self
@@ -57,7 +57,7 @@ class SingleCommands:
         return self._threads
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Run one command; the contract is that of `CommandExecutor.execute`."""
+        """Run `command` to its end and return its result; the contract is that of `CommandExecutor.execute`."""
         if self._closed:
             raise PoolClosed("this backend is closed; make a new one", command=command)
         if time.monotonic() >= _Workers.missing_until:
@@ -70,7 +70,7 @@ class SingleCommands:
         return await self.in_mode(ExecutionMode.PROCESS).execute(command, control=control)
 
     async def aclose(self) -> None:
-        """End what is running, and the worker of this loop. Harmless when repeated."""
+        """End all running commands, and the worker of this loop. Harmless when repeated."""
         self._closed = True
         for backend in (self._children, self._threads):
             if backend is not None:
@@ -79,11 +79,11 @@ class SingleCommands:
 
 
 def _note_missing(error: WorkerLost) -> None:
-    """Start no worker for a while, and say so once."""
+    """Start no workers for `TRY_AGAIN_AFTER` seconds, and warn about it the first time."""
     _Workers.missing_until = time.monotonic() + TRY_AGAIN_AFTER
     if not _Workers.was_told:
         _Workers.was_told = True
         message = f"single commands are children of this process from here on, and would outlive it if killed: {error}"
         _log.warning("%s", message)
-        with contextlib.suppress(RuntimeWarning):  # where warnings are errors, the command runs all the same
+        with contextlib.suppress(RuntimeWarning):  # where warnings are errors, the command still runs
             warnings.warn(message, RuntimeWarning, stacklevel=2)

@@ -1,1 +1,1 @@
-"""Commands as children of this process, watched by the loop or by a thread."""
+"""Backends whose commands are children of this process, watched by the loop or by a thread."""

@@ -1,17 +1,17 @@
-"""One command run as a child of this process, from its streams to its result, whoever waits.
+"""`CommandRun`: one command as a child of this process, from its streams to its result, driven by a loop or a thread.
 
     open streams ── launch ── watch exit ──┐
                                            ├─ first reason: exit, deadline, limit, cancel, close ── end ── result
                             read, feed ────┘
 
-`steps` is a generator that acts, and says what it waits for. A coroutine drives it where the event loop watches the
-child (`ProcessRun`), a thread where it does not (`ThreadRun`). What the next step is on the way to the end is decided
-in `standalone/ending.py`, for workers as well.
+`steps` is a generator that acts, and yields what it waits for. A coroutine drives it where the event loop watches the
+child (`ProcessRun`), a thread where it does not (`ThreadRun`). The next step on the way to the end is decided in
+`standalone/ending.py`, which workers use, too.
 """
 
 import os
 from collections.abc import Callable, Generator
-from time import monotonic, time  # `loop.time()` of uvloop stands still within a turn, and counts milliseconds
+from time import monotonic, time  # uvloop's `loop.time()` is cached per iteration, in whole ms
 from typing import NamedTuple
 
 from aiocmdpool.backends.child.program import Program, holders_of
@@ -34,32 +34,32 @@ from aiocmdpool.system.reaping import reap_later
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.system.stdio import ChildStdio
 
-LOOK_EVERY = 0.01  # seconds, where the kernel does not tell of the exit of a process that is no child
+LOOK_EVERY = 0.01  # seconds between checks where the kernel does not report the exit of a process that is no child
 
 
 class Wait(NamedTuple):
-    """What a run waits for."""
+    """A condition that a run waits for."""
 
     over: Callable[[], bool]
     seconds: float | None = None
-    """At most so long; `None` for as long as it takes."""
+    """Seconds to wait at most; `None` for no limit."""
 
 
 Steps = Generator[Wait, None, None]
 
 
 class CommandRun:
-    """One run. What the loop calls back only notes a fact and, the first time, the reason to end.
+    """One run of a command. Callbacks of the loop only record a fact and, the first time, the reason to end.
 
     Args:
-        command: What to run.
-        loop: Watches pipes, exit and deadlines.
-        changed: Called after each fact for which a `Wait` may have waited.
-        control: Told of the start.
-        allowance: Asked for what it captures.
-        python: Which interpreter prepares it, if it needs that.
+        command: The command to run.
+        loop: The loop that watches pipes, exit and deadlines.
+        changed: Called after each fact that a `Wait` may be waiting for.
+        control: Notified of the start and the exit; `None` for nobody.
+        allowance: Share of the budget for captured output; `None` for no limit.
+        python: Path of the Python that prepares the child, if it needs that; `None` for the default.
 
-    Concurrency: all of it happens in the thread of its loop.
+    Concurrency: everything happens in the thread of its loop.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class CommandRun:
         self._result: CommandResult | None = None
 
     def steps(self) -> Steps:
-        """The run itself. Closing the generator before its end gives everything back but leaves the program alone.
+        """Run the command, step by step. Closing this generator early frees all resources but leaves the program alone.
 
         Raises:
-            IoError: It could not be started.
-            TaskCancelled: `end` was called before it could be.
-            ChildError: It cannot be killed, or its exit status is lost.
+            IoError: The program could not be started.
+            TaskCancelled: `end` was called before the start.
+            ChildError: The program cannot be killed, or its exit status is lost.
         """
         try:
             yield from self._start_patiently()
@@ -105,16 +105,16 @@ class CommandRun:
             self._release()
 
     def take_result(self) -> CommandResult:
-        """Return what it gave, when `steps` has come to its end without an error; once.
+        """Return the result after `steps` has ended without an error; only once.
 
-        A run is a part of cycles, so what it kept would stay in memory until the garbage collector comes to it.
+        A run is a part of cycles, so a result that it kept would stay in memory until the garbage collector runs.
         """
         result, self._result = self._result, None
         assert result is not None
         return result
 
     def end(self, reason: EndReason) -> None:
-        """Note why the run ends. The first reason wins."""
+        """Record `reason` as the reason why the run ends, unless there is one already."""
         if self._reason is None:
             self._reason = reason
             self._changed()
@@ -122,11 +122,11 @@ class CommandRun:
     # -- start ------------------------------------------------------------------------------------------------------
 
     def _start_patiently(self) -> Steps:
-        """Start it; again, for a while, where the reason for a failure may pass by itself."""
+        """Start the program; try again for a while if the failure may pass by itself."""
         patience = Patience()
         while True:
             try:
-                return self._start()  # nothing is waited for in there: no cancellation before the exit is watched
+                return self._start()  # no wait in there, so no cancellation before the exit is watched
             except IoError as error:
                 delay = patience.delay(error.errno)
                 if delay < 0:
@@ -202,13 +202,13 @@ class CommandRun:
         silent = monotonic() - self._last_output
         if silent >= limit:
             self.end(EndReason.IDLE_TIMEOUT)
-        else:  # one timer that looks again when the deadline could be due, rather than one per chunk of output
+        else:  # one timer that checks again when the deadline could be due, not one per chunk of output
             self._idle_timer = self._loop.call_later(limit - silent, lambda: self._check_idle(limit))
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def _end(self) -> Steps:
-        """Go the way of `ending.Ending` until the program is dead, nothing of it is left, and its pipes have ended."""
+        """Follow `ending.Ending` until the program is dead, its processes are gone and its pipes have ended."""
         command, program = self._command, self._program
         way = Ending(command.grace, command.leftover_grace, command.detach)
         if self._has_exited():
@@ -238,7 +238,7 @@ class CommandRun:
             yield from self._wait(way, left)
 
     def _wait(self, way: Ending, left: list[Process]) -> Steps:
-        """Wait until something has happened, or it is time to go on."""
+        """Wait for the next fact, or until the next act is due."""
         seconds = None if way.wake_at < 0 else max(0.0, way.wake_at - monotonic())
         if not self._has_exited():
             yield Wait(self._has_exited, seconds)
@@ -249,14 +249,14 @@ class CommandRun:
             yield Wait(self._is_drained, seconds)
 
     def _wait_for_exit(self, pid: int, seconds: float | None) -> Steps:
-        """Wait for a process that may be nobody's child here."""
+        """Wait up to `seconds` for the exit of the process `pid`, which need not be a child of this one."""
         gone: list[int] = []
 
         def note() -> None:
             gone.append(pid)
             self._changed()
 
-        if not hasattr(os, "pidfd_open"):  # who is nobody's child here is not seen to exit
+        if not hasattr(os, "pidfd_open"):  # without it, the exit of a process that is no child is not reported
             yield Wait(lambda: False, seconds)
             return
         watch = watch_exit(self._loop, pid, note)
@@ -295,7 +295,7 @@ class CommandRun:
         return any(reader.capture.truncated for reader in self._readers)
 
     def _final_reason(self) -> EndReason:
-        """The first reason; that it wrote too much counts however quickly it left."""
+        """Return the first reason to end, except that an exit after too much output counts as OUTPUT_LIMIT."""
         if (
             self._reason is EndReason.EXITED
             and self._is_truncated()
@@ -305,13 +305,13 @@ class CommandRun:
         return self._reason or EndReason.EXITED
 
     def _release(self) -> None:
-        """Give back descriptors, timers and watches. Whatever happened, nothing of this run stays in the loop."""
+        """Close descriptors, timers and watches, so that nothing of this run stays in the loop."""
         for timer in (self._timer, self._idle_timer):
             if timer is not None:
                 timer.cancel()
         if self._feeder is not None:
             self._feeder.close()
-        readers, self._readers = self._readers, []  # if it can be started after all, it will have others
+        readers, self._readers = self._readers, []  # another try of the start will open others
         for reader in readers:
             reader.close()
         if self._watch is not None:
@@ -320,5 +320,5 @@ class CommandRun:
 
 
 def not_started(command: CommandConfig, reason: EndReason) -> TaskCancelled:
-    """The error for a run that was ended before it began."""
+    """Return the error for a run that was ended by `reason` before it began."""
     return TaskCancelled(f"{command.display()}: {reason.value} before it started", command=command, end_reason=reason)

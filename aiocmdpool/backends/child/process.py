@@ -1,4 +1,4 @@
-"""`ExecutionMode.PROCESS`: each command is a child of this process, started on the loop.
+"""`ProcessBackend`, for `ExecutionMode.PROCESS`: each command is a child of this process, started on the loop.
 
 A start blocks the loop for about a millisecond. That is fine for a handful of commands; a service that starts many uses
 `ExecutionMode.PROCESS_POOL`.
@@ -28,19 +28,19 @@ from aiocmdpool.system.output_budget import Allowance, OutputBudget
 
 
 class ProcessBackend:
-    """Runs each command as a child of this process.
+    """Backend that runs each command as a child of this process.
 
     Args:
-        max_output_total: Bytes of captured output that are held at once for all commands, but for 64 KiB a stream; when
-            they are used up, commands that capture wait before they start, and one that writes more ends by its
-            `output_policy`. `None`: no bound. "auto": half of the memory that is free when larger output first comes.
-        python: The path of the Python that prepares commands with settings. `None`: what the environment variable
-            AIOCMDPOOL_PYTHON says; then `sys.executable`, if that is a Python.
+        max_output_total: Bytes of captured output that are held at once for all commands, apart from 64 KiB a stream;
+            when they are used up, commands that capture wait before they start, and one that writes more ends by its
+            `output_policy`. `None`: no limit. "auto": half of the memory that is free when larger output first comes.
+        python: Path of the Python that prepares commands with settings. `None`: the environment variable
+            AIOCMDPOOL_PYTHON; without it `sys.executable`, if that is a Python.
 
     Concurrency: any number of `execute` calls at once on one loop; several backends on several loops in several
     threads do not disturb each other.
 
-    Ownership: `aclose` (or leaving `async with`) ends what is running; those who wait for it get `TaskCancelled`.
+    Ownership: `aclose` (or leaving `async with`) ends all running commands; their callers get `TaskCancelled`.
 
     Example:
         >>> async with ProcessBackend() as backend:
@@ -54,12 +54,12 @@ class ProcessBackend:
         self._closed = False
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Run one command to its end; the contract is that of `CommandExecutor.execute`.
+        """Run `command` to its end and return its result; the contract is that of `CommandExecutor.execute`.
 
-        Cancellation: the command gets TERM, `grace`, KILL; it is dead and reaped before `CancelledError` leaves.
+        Cancellation: the command gets `stop_signal`, `grace`, SIGKILL; it is reaped before `CancelledError` is raised.
 
         Raises:
-            IoError: It could not be started.
+            IoError: The program could not be started.
             CommandTimeout, OutputLimitExceeded, NonZeroExit: See `CommandConfig`.
             TaskCancelled: The backend was closed meanwhile.
             PoolClosed: The backend was closed before.
@@ -83,7 +83,7 @@ class ProcessBackend:
                 self._runs.discard(run)
 
     def _try_python(self) -> None:
-        with contextlib.suppress(interpreter.NoPython, OSError):  # whoever needs it meets it again
+        with contextlib.suppress(interpreter.NoPython, OSError):  # `execute` will meet the same error again
             interpreter.find(self._python)
 
     def open(
@@ -99,9 +99,9 @@ class ProcessBackend:
         return open_process(self, command, streams=streams, pty=pty)
 
     async def aclose(self) -> None:
-        """End what is running and wait for it. Harmless when repeated.
+        """End all running commands and wait for their ends. Harmless when repeated.
 
-        Cancellation: leaves when all of it is dead.
+        Cancellation: `CancelledError` is raised when all of them are dead.
         """
         self._closed = True
         self._output.line.wake()

@@ -1,4 +1,4 @@
-"""A run that the event loop watches: one coroutine takes it from start to result; all that it does is wait."""
+"""`ProcessRun`: a run that the event loop watches; one coroutine takes it from start to result and only waits."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from aiocmdpool.system.output_budget import Allowance
 
 
 class ProcessRun:
-    """One run, owned by the coroutine in `to_the_end`."""
+    """One run, owned by the coroutine that runs `to_the_end`."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class ProcessRun:
         self.settled: asyncio.Future[None] = loop.create_future()
 
     async def to_the_end(self) -> CommandResult:
-        """The contract is that of `CommandExecutor.execute`."""
+        """Run the command and return its result; the contract is that of `CommandExecutor.execute`."""
         try:
             with contextlib.closing(self._run.steps()) as steps:
                 for wait in steps:
@@ -45,16 +45,16 @@ class ProcessRun:
         finally:
             self.settled.set_result(None)
         result = self._run.take_result()
-        if self._cancelled is not None:  # the cause carries the result to those who cancelled
+        if self._cancelled is not None:  # the cause carries the result to the caller that cancelled
             raise self._cancelled from TaskCancelled(f"{self._command.display()}: cancelled", result=result)
         return settle(result)
 
     def end(self, reason: EndReason) -> None:
-        """Note why the run ends. The first reason wins."""
+        """Record `reason` as the reason why the run ends, unless there is one already."""
         self._run.end(reason)
 
     async def _wait(self, wait: Wait) -> None:
-        """Wait for a fact, at most so long. A cancellation is a reason to end like any other, and kept for the end."""
+        """Wait for a condition. A cancellation is a reason to end the run, and is raised at its end."""
         if wait.over():
             return
         self._waiting, self._news = wait, self._loop.create_future()
@@ -63,6 +63,6 @@ class ProcessRun:
         self._cancelled = cancelled or self._cancelled
 
     def _look(self) -> None:
-        """Something has changed: perhaps what is waited for."""
+        """Wake the coroutine if the condition that it waits for has become true."""
         if self._waiting is not None and self._waiting.over() and not self._news.done():
             self._news.set_result(None)

@@ -1,4 +1,4 @@
-"""The program of a run and all that belongs to it: its start, signals, exit status, and what it leaves behind.
+"""`Program`: the program of a run with its start, signals and exit status, and the processes that it leaves behind.
 
 Nothing here waits; when to do what is decided in `command_run.py`.
 """
@@ -24,7 +24,7 @@ from aiocmdpool.system.run_mark import new_mark
 from aiocmdpool.system.start_failure import preparation_failure, silent_launcher
 from aiocmdpool.system.stdio import ChildStdio
 
-REMEMBERED = 10_000  # descendants of a program that is being ended
+REMEMBERED = 10_000  # descendants that are noted of a program that is being ended
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2) counts kilobytes on Linux, bytes on macOS
 
 
@@ -33,7 +33,7 @@ os.register_at_fork(after_in_child=_living.clear)
 
 
 class Exit(NamedTuple):
-    """What is known of an exit."""
+    """Facts known about an exit."""
 
     pid: int
     returncode: int
@@ -41,14 +41,14 @@ class Exit(NamedTuple):
 
 
 class Program:
-    """A child of this process, leader of its own group, from its start to the last process it left.
+    """A child of this process, leader of its own process group, from its start to the end of its last process.
 
     Attributes:
-        pid: The child's, hence its group's.
-        killed_by: What it took to end it, or what it left.
+        pid: Process id of the child, and so the id of its process group.
+        killed_by: Strongest means needed so far to end it or its leftovers; `None` for none.
 
     Raises:
-        IoError: It could not be started; nothing runs then.
+        IoError: The program could not be started; nothing runs then.
     """
 
     def __init__(
@@ -75,44 +75,44 @@ class Program:
     # -- before it is reaped ----------------------------------------------------------------------------------------
 
     def ask_to_end(self) -> None:
-        """Ask the group to end; who is stopped sees that only when it goes on."""
+        """Send the stop signal to the group, and SIGCONT, because a stopped process handles no signals."""
         self._end(self._command.stop_signal)
         self._signal_group(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Force the group to end."""
+        """Send SIGKILL to the process group."""
         self._end(signal.SIGKILL)
 
     def _end(self, number: signal.Signals) -> None:
         self.killed_by = KillTier.GROUP
         self._signalled = number
-        # Once it is dead, nobody can tell what was below it and has left its session.
+        # Noted now: once it is dead, descendants that have left its session cannot be found.
         self._tree |= {(each.pid, each.started) for each in procs.descendants(self.pid, REMEMBERED)}
         self._signal_group(number)
 
     def send_signal(self, number: int) -> None:
-        """Signal the program alone, before it is reaped."""
+        """Send the signal `number` to the program alone; only before it is reaped."""
         self._sent.add(number)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, number)
 
     def _signal_group(self, number: signal.Signals) -> None:
-        """Signal the process group; called only while its leader is not reaped, so the number is still ours."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # EPERM: all of it runs as somebody else
+        """Send a signal to the process group; only before its leader is reaped, while the number is certainly ours."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # EPERM: the whole group runs as another user
             os.killpg(self.pid, number)
 
     # -- the exit ---------------------------------------------------------------------------------------------------
 
     def status(self, stderr: bytes = b"") -> Exit:
-        """Return how it ended, once it has exited.
+        """Reap the program and return how it exited; only after it has exited.
 
         Args:
-            stderr: What it wrote there, as far as that is known.
+            stderr: The captured stderr, for an error of a launcher.
 
         Raises:
-            IoError: It was never the program that ran: a setting could not be applied before, or there was no Python to
-                do so.
-            ChildError: Somebody else took the status, or a tracer holds it.
+            IoError: The program itself never ran: a setting could not be applied before, or there was no Python to do
+                so.
+            ChildError: Other code took the status, or a tracer holds it.
         """
         group = self.pid
         status, used = self._reap()
@@ -123,11 +123,11 @@ class Program:
             raise preparation_failure(self._command, report.error_stage, report.error_number)
         if report.is_silent and not self._was_ended_here(report, status):
             raise silent_launcher(self._command, self._child.launcher, status, stderr)
-        if report.wait_status is not None and report.usage is not None:  # the supervising launcher saw the exit
+        if report.wait_status is not None and report.usage is not None:  # a supervising launcher saw the exit
             user, system, peak = report.usage
             code = os.waitstatus_to_exitcode(report.wait_status)
             return Exit(report.pid or group, code, Usage(user, system, self._max_rss(peak)))
-        if status is None and self._signalled is not None:  # the signal hit the launcher, too, or before it was ready
+        if status is None and self._signalled is not None:  # the signal hit the launcher
             return Exit(report.pid or group, -self._signalled, None)
         if self._tracer >= 0:
             raise ChildError(
@@ -144,7 +144,7 @@ class Program:
         return Exit(group, code, Usage(used.ru_utime, used.ru_stime, self._max_rss(used.ru_maxrss)))
 
     def _was_ended_here(self, report: Report, status: int | None) -> bool:
-        """Whether a launcher that has said nothing was ended from here before it could."""
+        """Return whether a launcher that has reported nothing was ended by this process."""
         status = status if report.wait_status is None else report.wait_status
         if status is None:
             return self._signalled is not None or bool(self._sent)
@@ -158,9 +158,9 @@ class Program:
         return kernel_figure * _MAXRSS_UNIT if kernel_figure > self._floor_rss else None
 
     def _reap(self) -> tuple[int | None, "resource.struct_rusage | None"]:
-        """Reap it, once; its wait status and usage, `None` where somebody else has them.
+        """Reap the child, once, and return its wait status and usage; `None` if they are lost or not available.
 
-        SIGCHLD is ignored, or somebody called waitpid(-1), or a tracer holds them.
+        They are if SIGCHLD is ignored, if other code called waitpid(-1), or if a tracer holds them.
         """
         if not self._is_reaped:
             self._is_reaped = True
@@ -175,11 +175,11 @@ class Program:
     # -- what it left -----------------------------------------------------------------------------------------------
 
     def left(self, *, in_grace: bool, spared: bool) -> list[procs.Process]:
-        """Return what lives of it besides itself, once it has exited.
+        """Return the living processes that the program has left; only after it has exited.
 
         Args:
-            in_grace: Look at the group alone, as long as there is anybody in it: the grace is theirs as well.
-            spared: What is left is left alone.
+            in_grace: Whether its group still has a grace period: as long as the group has members, return only those.
+            spared: Whether leftovers are not to be ended: beyond the group, return none.
         """
         if in_grace and not self._is_reaped:
             members = [each for each in procs.in_group_or_session(self.pid) if each.group == self.pid]
@@ -188,20 +188,20 @@ class Program:
         self._reap()
         if spared:
             return []
-        # The number cannot be given to a new process while a member lives (the kernel frees a pid when no task uses it
-        # as pid, group or session). If all are gone it can, in theory even by now: but then there is a leader again.
+        # The kernel frees a pid only when no task uses it as pid, group or session, so the number cannot go to a new
+        # process while a member lives. If all are gone it may, in theory already now: but then there is a leader again.
         self._number_is_ours = procs.look_at(self.pid) is None
         return look_for(self._is_mine, since=self.pid)
 
     def ask_left(self, left: list[procs.Process]) -> None:
-        """Ask what it left by exiting to end: git removes its lock then, and gpg-agent its sockets."""
+        """Ask the processes in `left` to end: git then removes its lock, and gpg-agent its sockets."""
         self._note(left)
         for process in left:
             process.signal(self._command.stop_signal)
             process.signal(signal.SIGCONT)
 
     def sweep(self, left: list[procs.Process]) -> None:
-        """Kill what is left; what is there again, or still, after that may multiply, and is rounded up."""
+        """Kill the processes in `left`. Processes found in later rounds may be multiplying, and are rounded up."""
         self._note(left)
         if self._roundup is None:
             self._roundup = Roundup(self._is_mine)
@@ -212,9 +212,9 @@ class Program:
             self._note(self._roundup.left)
 
     def _is_mine(self, process: procs.Process) -> bool | None:
-        """Whether a process is one of those that this program has left; `None` if it cannot be told now."""
+        """Return whether `process` is one that this program has left; `None` if that cannot be told now."""
         if self._number_is_ours and self.pid in (process.group, process.session):
-            return True  # nobody joins the session of another (setpgid(2)): it descends from this program
+            return True  # no process can join the session of another (setpgid(2)), so it descends from this program
         if self._left.get(process.pid, process).started != process.started:
             return False
         if process.pid in self._left or (process.pid, process.started) in self._tree:
@@ -224,13 +224,13 @@ class Program:
             return marked
         if self._is_below_another(process):
             return False
-        if len(_living) > 1:  # a mark can be copied: it dies, but nobody is told that this program has left it
+        if len(_living) > 1:  # the mark may be a copy: kill the process, but do not report it as left by this program
             self._unblamed.add(process.pid)
         return True
 
     def _is_below_another(self, process: procs.Process) -> bool:
-        """Whether a process is below another program of this host, and so has only copied the mark of this one."""
-        others = {each.pid for each in tuple(_living) if each is not self}  # threads change it
+        """Return whether `process` descends from another program of this host, and so only has a copy of this mark."""
+        others = {each.pid for each in tuple(_living) if each is not self}  # a copy, because threads change the set
         below: procs.Process | None = process
         while below is not None and below.parent > 1:
             if below.parent in others:
@@ -239,7 +239,7 @@ class Program:
         return False
 
     def alive(self) -> list[tuple[int, str]]:
-        """Return pid and name of what lives of it, itself included."""
+        """Return pid and name of each living process of the program, itself included."""
         everybody = {each.pid: each for each in (*self._left.values(), *(self._roundup.left if self._roundup else ()))}
         me = procs.look_at(self.pid)
         if me is not None and not self._is_reaped:
@@ -247,10 +247,10 @@ class Program:
         return [(each.pid, os.fsdecode(each.name)) for each in everybody.values() if each.lives()]
 
     def bury(self) -> tuple[LeakedProcess, ...]:
-        """Reap what was left, as far as it has come to this process; it is all dead by now. Returns what it was."""
+        """Reap the leftovers that have become children of this process, all dead by now, and return what they were."""
         for process in self._left.values():
             process.reap()
-        if os.getpid() == 1:  # what it had started, and has died with it, has come to this process as well
+        if os.getpid() == 1:  # as PID 1, this process is also given the children of the leftovers that have died
             for dead in procs.dead_children():
                 if self.pid in (dead.group, dead.session) or (dead.pid, dead.started) in self._tree:
                     with contextlib.suppress(ChildProcessError):
@@ -259,7 +259,7 @@ class Program:
         return tuple(LeakedProcess(each.pid, os.fsdecode(each.name)) for each in blamed)
 
     def _note(self, left: Iterable[procs.Process]) -> None:
-        """Processes were left, and have been killed."""
+        """Record the processes in `left`, which are being ended, and the kill tier that they take."""
         for process in left:
             self._left[process.pid] = process
             if process.pid in self._unblamed:
@@ -270,13 +270,13 @@ class Program:
                 self.killed_by = KillTier.GROUP
 
     def close(self) -> None:
-        """Drop what was never asked for."""
+        """Close the launcher's report, and forget the program."""
         _living.discard(self)
         self._child.close()
 
 
 def holders_of(descriptors: Iterable[int]) -> tuple[LeakedProcess, ...]:
-    """Who still holds these pipes after everything in the group is dead: it left the group, or is not ours."""
+    """Return the processes that still hold these pipes after the group is dead: they left it, or are not ours."""
     holders: tuple[LeakedProcess, ...] = ()
     for fd in descriptors:
         holders += pipe_holders(os.fstat(fd).st_ino)

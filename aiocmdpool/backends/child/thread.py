@@ -1,7 +1,7 @@
-"""`ExecutionMode.THREAD`: each command is a child of this process, started and watched by a thread that blocks.
+"""`ThreadBackend`, for `ExecutionMode.THREAD`: each command is a child of this process, watched by a thread.
 
-For hosts whose event loop cannot watch children: no descriptor and no deadline of a command is ever given to it, and a
-start does not block it. What that costs is a thread for each command that runs.
+For hosts whose event loop cannot watch children: no descriptor and no deadline of a command is ever given to the loop,
+and a start does not block it. The price is one thread for each running command.
 """
 
 import asyncio
@@ -31,24 +31,24 @@ from aiocmdpool.standalone.kernel.transient import Patience
 from aiocmdpool.system.output_budget import Allowance, OutputBudget
 from aiocmdpool.system.start_failure import start_failure
 
-THREADS = 40  # as many as anyio has by itself
+THREADS = 40  # the default number of threads of anyio
 
 
 class ThreadBackend:
-    """Runs each command as a child of this process, in a thread of its own.
+    """Backend that runs each command as a child of this process, in a thread of its own.
 
     Args:
-        threads: How many commands, or pipelines, run at once; others wait for a thread, which does not count as run
-            time. They are anyio's threads: kept for the next command, and ended when idle or with the loop.
-        max_output_total: Bytes of captured output that are held at once for all commands, but for 64 KiB a stream; when
-            they are used up, commands that capture wait before they start, and one that writes more ends by its
-            `output_policy`. `None`: no bound. "auto": half of the memory that is free when larger output first comes.
-        python: The path of the Python that prepares commands with settings. `None`: what the environment variable
-            AIOCMDPOOL_PYTHON says; then `sys.executable`, if that is a Python.
+        threads: Number of commands or pipelines that run at once; others wait for a thread, which does not count as run
+            time. They are threads of anyio: reused for the next command, and ended when idle or with the loop.
+        max_output_total: Bytes of captured output that are held at once for all commands, apart from 64 KiB a stream;
+            when they are used up, commands that capture wait before they start, and one that writes more ends by its
+            `output_policy`. `None`: no limit. "auto": half of the memory that is free when larger output first comes.
+        python: Path of the Python that prepares commands with settings. `None`: the environment variable
+            AIOCMDPOOL_PYTHON; without it `sys.executable`, if that is a Python.
 
     Concurrency: any number of `execute` calls at once on one loop; each loop needs a backend of its own.
 
-    Ownership: `aclose` (or leaving `async with`) ends what is running; those who wait for it get `TaskCancelled`.
+    Ownership: `aclose` (or leaving `async with`) ends all running commands; their callers get `TaskCancelled`.
 
     Example:
         >>> async with ThreadBackend() as backend:
@@ -70,13 +70,13 @@ class ThreadBackend:
         self._closed = False
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Run one command to its end; the contract is that of `CommandExecutor.execute`.
+        """Run `command` to its end and return its result; the contract is that of `CommandExecutor.execute`.
 
-        Cancellation: the command gets TERM, `grace`, KILL; it is dead and reaped before `CancelledError` leaves. One
-        that waits for a thread is withdrawn.
+        Cancellation: the command gets `stop_signal`, `grace`, SIGKILL; it is dead and reaped before `CancelledError` is
+            raised. One that still waits for a thread is withdrawn.
 
         Raises:
-            IoError: It could not be started.
+            IoError: The program could not be started.
             CommandTimeout, OutputLimitExceeded, NonZeroExit: See `CommandConfig`.
             TaskCancelled: The backend was closed meanwhile.
             PoolClosed: The backend was closed before.
@@ -94,8 +94,8 @@ class ThreadBackend:
         run = self._begin(command, control, allowance)
         try:
             cancelled = await wait_through(run.over, on_cancel=lambda: self._end(run, EndReason.CANCELLED))
-        except BaseException:  # nobody awaits this any more: the coroutine is thrown away, or the loop broken off
-            run.end(EndReason.CLOSED)  # which its thread can do alone
+        except BaseException:  # nobody awaits this any more: the coroutine is thrown away, or the loop was aborted
+            run.end(EndReason.CLOSED)  # the thread can do that alone
             raise
         finally:
             del self._runs[run]
@@ -105,22 +105,22 @@ class ThreadBackend:
             if cancelled is not None:
                 raise cancelled from error
             raise
-        if cancelled is not None:  # the cause carries the result to those who cancelled
+        if cancelled is not None:  # the cause carries the result to the caller that cancelled
             raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
         return settle(result)
 
     def _begin(self, command: CommandConfig, control: RunControl | None, allowance: Allowance) -> ThreadRun:
-        """Queue a run for a thread."""
+        """Schedule a run in a thread, as soon as there is one."""
         if self._limiter is None:
             try:
-                self._limiter = anyio.CapacityLimiter(self._threads)  # belongs to a loop
+                self._limiter = anyio.CapacityLimiter(self._threads)  # made here, because it belongs to a loop
             except OSError as error:  # anyio imports its part for this loop only now
                 raise start_failure(command, OSError(error.errno, error.strerror)) from None
         loop = asyncio.get_running_loop()
         run = ThreadRun(command, loop, control, allowance, self._python)
         limiter = self._limiter
         if control is not None and control.place is not None:
-            if control.place.chosen is self:  # a stage that waited for a thread would hold up those that have one
+            if control.place.chosen is self:  # a stage that waited for a thread would block the stages that have one
                 limiter = anyio.CapacityLimiter(1)
             control.place.chosen = self
         task = loop.create_task(self._in_a_thread(run, limiter), name=f"aiocmdpool-thread-{command.program}")
@@ -129,13 +129,13 @@ class ThreadBackend:
         return run
 
     async def _in_a_thread(self, run: ThreadRun, limiter: anyio.CapacityLimiter) -> None:
-        """Give a run a thread; where none can be started, try again for a while."""
+        """Run `run` in a thread; if none can be started, try again for a while."""
         patience = Patience()
         while True:
             try:
                 await anyio.to_thread.run_sync(run.to_the_end, limiter=limiter)
                 return
-            except RuntimeError:  # "can't start new thread", the only one: the run keeps its own to itself
+            except RuntimeError:  # "can't start new thread" only: `to_the_end` raises nothing
                 delay = patience.delay(errno.EAGAIN)
                 if delay < 0:
                     raise
@@ -152,9 +152,9 @@ class ThreadBackend:
         return open_process(self, command, streams=streams, pty=pty)
 
     async def aclose(self) -> None:
-        """End what is running and wait for it. Harmless when repeated.
+        """End all running commands and wait for their ends. Harmless when repeated.
 
-        Cancellation: leaves when all of it is dead.
+        Cancellation: `CancelledError` is raised when all of them are dead.
         """
         self._closed = True
         self._output.line.wake()
@@ -180,7 +180,7 @@ class ThreadBackend:
 
 
 def _no_thread(command: CommandConfig, job: "asyncio.Task[None]") -> ExecuteError | None:
-    """The error for a run that got no thread, if that is so."""
+    """Return the error for a run that got no thread; `None` if it got one or was cancelled."""
     if job.cancelled() or job.exception() is None:
         return None
     return start_failure(command, OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))  # "can't start new thread"

@@ -1,9 +1,4 @@
-"""A run in a thread that blocks: it waits in poll(2) for its own pipes, exit and deadlines, and for a word of the loop.
-
-event loop:  begin ── over ◀──────────────────────────────┐
-               │        end(reason) ── wake-up descriptor │
-thread:        └──▶ CommandRun.steps, on a BlockingLoop ──┘
-"""
+"""`ThreadRun`: a run in a thread that blocks in poll(2) on its own pipes, exit, deadlines and a wake-up descriptor."""
 
 import asyncio
 import atexit
@@ -30,7 +25,7 @@ _threads: "weakref.WeakSet[threading.Thread]" = weakref.WeakSet()
 
 
 def _end_all() -> None:
-    """The interpreter ends: end what nobody waits for any more, and then its threads."""
+    """End all runs that nobody waits for any more, and their threads, because the interpreter exits."""
     for run in tuple(_running):
         run.end(EndReason.CLOSED)
     for thread in tuple(_threads):
@@ -38,31 +33,31 @@ def _end_all() -> None:
 
 
 def _stop(thread: threading.Thread) -> None:
-    """End one of anyio's threads after what it does now. It waits for its loop to say so, and that may run no more."""
+    """Let one of anyio's threads end after its present call; its loop, which should do so, may not run any more."""
     stop = getattr(thread, "stop", None)
     if stop is not None:
-        with contextlib.suppress(queue.Full):  # said already
+        with contextlib.suppress(queue.Full):  # it has been told already
             stop()
 
 
 def _forget_all() -> None:
-    """There are no such threads in a fork."""
+    """Forget runs and threads in a forked child, which has none of these threads."""
     _running.clear()
     _threads.clear()
 
 
 os.register_at_fork(after_in_child=_forget_all)
-# A loop that is left without an end of its tasks leaves runs behind. The interpreter waits for their threads before it
-# calls what `atexit` has; this, which `concurrent.futures` lives on as well, comes before.
+# A loop that ends without ending its tasks leaves runs behind. The interpreter joins their threads before it calls
+# `atexit` functions; this hook, which `concurrent.futures` relies on as well, comes before that.
 getattr(threading, "_register_atexit", atexit.register)(_end_all)
 
 
 class ThreadRun:
-    """One run. `to_the_end` is for its thread, the rest for the event loop's.
+    """One run of a command: `to_the_end` is for its thread, the rest for the thread of the event loop.
 
     Attributes:
-        over: Done when nothing of the run is left, or it will never begin. A plain future, which the end of
-            `asyncio.run` does not cancel as it does every task.
+        over: Resolved when nothing of the run is left, or it will never begin. A plain future, because `asyncio.run`
+            cancels every task at its end.
     """
 
     def __init__(
@@ -79,7 +74,7 @@ class ThreadRun:
         self._event_loop = loop
         self._control = control
         self.over: asyncio.Future[None] = loop.create_future()
-        self._lock = threading.Lock()  # over the next three
+        self._lock = threading.Lock()  # protects the next three
         self._begun = False
         self._reason: EndReason | None = None
         self._tell: CommandRun | None = None
@@ -90,33 +85,33 @@ class ThreadRun:
     # -- the event loop's side --------------------------------------------------------------------------------------
 
     def end(self, reason: EndReason) -> bool:
-        """End it: kill what runs, or never begin. The first reason wins.
+        """End the run with `reason`: kill the program, or never begin. The first reason wins.
 
         Returns:
-            Whether it had not begun.
+            Whether the run had not begun.
         """
         with self._lock:
             self._reason = self._reason or reason
             if self._loop is not None and self._tell is not None:
-                with contextlib.suppress(RuntimeError):  # it has just come to its end
+                with contextlib.suppress(RuntimeError):  # the run has just ended
                     self._loop.call_soon_threadsafe(functools.partial(self._tell.end, self._reason))
             return not self._begun
 
     def withdraw(self, error: BaseException | None = None) -> None:
-        """Nobody will run it (any more): settle it, unless its thread does.
+        """Settle a run that no thread will run any more; do nothing if its thread has begun.
 
         Args:
-            error: Why, if it is not because of `end`.
+            error: The error to settle it with; `None` for the one of `end`.
         """
         if self.end(EndReason.CLOSED) and not self.over.done():
             self._error = error or not_started(self._command, self._reason or EndReason.CLOSED)
             self.over.set_result(None)
 
     def result(self) -> CommandResult:
-        """What it gave, once it is over; asked for once.
+        """Return the result of a finished run, or raise its error; only once.
 
         Raises:
-            BaseException: What went wrong.
+            BaseException: The error of the run.
         """
         error, self._error = self._error, None
         if error is not None:
@@ -124,14 +119,14 @@ class ThreadRun:
                 raise error
             finally:
                 del error  # its traceback refers to this run
-        result, self._result = self._result, None  # an idle thread keeps its last call, hence this run
+        result, self._result = self._result, None  # an idle thread keeps its last call, and so this run
         assert result is not None
         return result
 
     # -- the thread's side ------------------------------------------------------------------------------------------
 
     def to_the_end(self) -> None:
-        """Run it, and say so to the event loop."""
+        """Run the command in this thread, then notify the event loop."""
         with self._lock:
             if self._reason is not None:
                 return  # withdrawn
@@ -146,11 +141,11 @@ class ThreadRun:
             _running.discard(self)
         try:
             self._event_loop.call_soon_threadsafe(self.over.set_result, None)
-        except RuntimeError:  # the event loop is closed: nobody waits
+        except RuntimeError:  # the event loop is closed, so nobody waits
             _stop(threading.current_thread())
 
     def _open_loop(self) -> BlockingLoop:
-        """Get the descriptors of the wake-up; again, for a while, where there are none left."""
+        """Return a new loop for this thread; if there are no descriptors for its wake-up, try again for a while."""
         patience = Patience()
         while True:
             try:
@@ -159,7 +154,7 @@ class ThreadRun:
                 delay = patience.delay(error.errno)
                 if delay < 0:
                     raise start_failure(self._command, error) from None
-                time.sleep(delay)  # without a wake-up there is nothing to be woken up by
+                time.sleep(delay)  # not interruptible: there is no wake-up descriptor yet
                 if self._reason is not None:
                     raise not_started(self._command, self._reason) from error
 
@@ -180,7 +175,7 @@ class ThreadRun:
 
 
 class _Relay(RunControl):
-    """Carries word between a run in its thread and a control in that of the event loop."""
+    """Forwards calls between a run in its thread and a control in the thread of the event loop."""
 
     __slots__ = ("_control", "_event_loop", "_lock", "_loop", "_over")
 
@@ -189,13 +184,13 @@ class _Relay(RunControl):
         self._control = control
         self._event_loop = event_loop
         self._loop = loop
-        self._lock = threading.Lock()  # over the next
+        self._lock = threading.Lock()  # protects the next
         self._over = False
 
     def started(self, pid: int, send_signal: Callable[[int], None]) -> None:
         def signal_it(number: int) -> None:
             with self._lock:
-                if not self._over:  # it has not been reaped, then
+                if not self._over:  # so it has not been reaped
                     send_signal(number)
 
         self._tell(functools.partial(self._control.started, pid, signal_it))
@@ -206,5 +201,5 @@ class _Relay(RunControl):
         self._tell(self._control.ended)
 
     def _tell(self, word: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody hears it
+        with contextlib.suppress(RuntimeError):  # the event loop is closed, so nobody listens
             self._event_loop.call_soon_threadsafe(word)
