@@ -1,1 +1,1 @@
-"""The operating system's edge: streams, launching, exits, signals, processes. Knows no pools and no policies."""
+"""The edge to the operating system: streams, launching, exits, signals, processes. Knows no pools and no policies."""

@@ -1,4 +1,4 @@
-"""What is kept of a captured stream. Pure: no descriptor, no loop."""
+"""`Capture`: the part of a captured stream that is kept. Pure: no descriptor, no loop."""
 
 import io
 import sys
@@ -7,19 +7,19 @@ from aiocmdpool.commands.command import OutputPolicy
 from aiocmdpool.standalone.worker.output import INLINE
 from aiocmdpool.system.output_budget import Allowance
 
-AT_ONCE = 1024 * 1024  # bytes moved beside the data when a tail is put in order
+AT_ONCE = 1024 * 1024  # bytes moved at a time when a tail is put in order
 
 
 class Capture:
-    """Collects a stream under a limit that is applied while reading, so memory stays bounded.
+    """Collects a stream under a limit that is applied while reading, so that memory stays bounded.
 
-    All of it is held once: a tail is kept as in a ring, where what comes takes the place of what is oldest, and the
-    result is the buffer itself (`BytesIO.getvalue` makes no copy while nothing else refers to it).
+    All of it is held only once: a tail is kept as in a ring, where new bytes replace the oldest, and the result is the
+    buffer itself (`BytesIO.getvalue` makes no copy while nothing else refers to it).
 
     Args:
-        limit: Bytes; `None` for no limit of its own.
-        policy: What happens at the limit.
-        allowance: Asked for what goes beyond 64 KiB. Where it has no more, that is the limit.
+        limit: Bytes to keep; `None` for no limit of its own.
+        policy: What to do at the limit.
+        allowance: Source of all bytes beyond 64 KiB; when it has no more, that is the limit.
     """
 
     __slots__ = ("_allowance", "_buffer", "_limit", "_place", "_policy", "_size", "truncated")
@@ -29,12 +29,12 @@ class Capture:
         self._limit = sys.maxsize if limit is None else limit
         self._policy = policy
         self._allowance = allowance
-        self._size = 0  # bytes kept
-        self._place = 0  # where the next byte goes
+        self._size = 0  # number of bytes kept
+        self._place = 0  # offset of the next byte
         self.truncated = False
 
     def add(self, data: bytes) -> bool:
-        """Take what was read. `False` when the limit is exceeded and the policy is to fail."""
+        """Add `data`; return `False` if the limit is exceeded under `OutputPolicy.FAIL`."""
         left = memoryview(data)
         if self._policy is OutputPolicy.KEEP_TAIL and len(left) > self._limit:
             self.truncated = True
@@ -49,11 +49,11 @@ class Capture:
         return True
 
     def _takes(self, count: int) -> int:
-        """Return how many of `count` bytes go to `_place` in one piece; 0 if no more are kept."""
-        if self._size == self._place < self._limit:  # it grows
+        """Return how many of `count` bytes may be written at `_place` in one piece; 0 if no more are kept."""
+        if self._size == self._place < self._limit:  # still growing
             count = min(count, self._limit - self._size)
             allowed = self._allowed(count)
-            if allowed < count:  # from here on, that is the limit
+            if allowed < count:  # the allowance is used up, so this is the limit from now on
                 self._limit = self._size + allowed
             if allowed:
                 return allowed
@@ -64,7 +64,7 @@ class Capture:
         return min(count, self._limit - self._place)
 
     def _allowed(self, count: int) -> int:
-        """Return by how many of `count` bytes it may grow."""
+        """Return by how many of `count` bytes the buffer may grow."""
         beyond = self._size + count - INLINE
         if self._allowance is None or beyond <= 0:
             return count
@@ -73,12 +73,12 @@ class Capture:
 
     def _write(self, data: memoryview) -> None:
         self._place += self._buffer.write(data)
-        if self._place - len(data) < self._size:  # over what was there
+        if self._place - len(data) < self._size:  # some of it has replaced older bytes
             self.truncated = True
         self._size = max(self._size, self._place)
 
     def result(self) -> bytes:
-        """Everything kept."""
+        """Return all bytes kept, in order."""
         if self._place < self._size:
             with self._buffer.getbuffer() as whole:
                 rotate(whole, self._place)

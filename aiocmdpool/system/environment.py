@@ -1,4 +1,4 @@
-"""The environment of this process, and that of what it starts."""
+"""The environment of this process, and the environments of the programs that it starts."""
 
 import os
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from aiocmdpool.standalone.kernel.processes import COOKIE
 
 
 def current_environment() -> Mapping[bytes, bytes]:
-    """The environment of this process, as bytes; not to be changed."""
-    # `os.environ` keeps a dict of bytes; comparing or copying that costs a microsecond, converting it twenty.
+    """Return the environment of this process as bytes; callers must not change it."""
+    # `os.environ` keeps a dict of bytes: comparing or copying that takes a microsecond, converting it twenty.
     data = getattr(os.environ, "_data", None)
     return data if isinstance(data, dict) else dict(os.environb)
 
 
 def environment_of(command: CommandConfig, mark: bytes) -> dict[bytes, bytes]:
-    """The whole environment of a program, with a mark behind those of outer runs: this process may itself be one."""
+    """Return the environment of a program, with `mark` after the marks of outer runs: this process may be one."""
     current = current_environment()
     environment = dict(current) if command.inherit_env else {}
     for name, value in command.env.items():

@@ -1,15 +1,15 @@
-"""Tells a loop when a child has exited, without reaping it.
+"""Calls back on a loop when a child has exited, without reaping it.
 
-Three twins, one contract: `watch_exit(loop, pid, on_exit)` calls `on_exit` once on the loop when the child is a zombie;
-`close()` on what it returns stops that. The caller reaps. As long as it has not, the pid cannot be reused, so a signal
-sent until then never reaches a stranger (cpython#127049).
+Three implementations of one contract: `watch_exit(loop, pid, on_exit)` calls `on_exit` once on the loop when the child
+is a zombie; `close()` of the returned object cancels that. The caller reaps. Until it does, the pid cannot be reused,
+so a signal never reaches another process (cpython#127049).
 
 - Linux: a pidfd becomes readable at the exit (pidfd_open(2)).
 - macOS and BSD: a kqueue with EVFILT_PROC, itself a descriptor the loop can watch (kqueue(2)).
-- elsewhere, and when there are no descriptors left: a thread in `waitid(WNOWAIT)`.
+- elsewhere, and without free descriptors: a thread in `waitid(WNOWAIT)`.
 
-A child that is traced is dead before its parent may reap it: as a rule the tracer (`strace -D`) sees to that at once,
-and it has a moment for it. If it does not, `on_exit` is called all the same.
+A traced child is dead before its parent may reap it: as a rule the tracer (`strace -D`) lets go of it at once, and it
+is given a moment. If it does not let go, `on_exit` is called all the same.
 """
 
 import contextlib
@@ -23,21 +23,21 @@ from typing import Protocol
 from aiocmdpool.loops.loop import Loop, Timer
 from aiocmdpool.system.reaping import is_reapable
 
-TRACER_PATIENCE = 0.5  # seconds that a tracer has to let go of a dead child
-FIRST_LOOK = 0.001  # seconds; doubles each time
+TRACER_PATIENCE = 0.5  # seconds for a tracer to let go of a dead child
+FIRST_LOOK = 0.001  # seconds before the first check; doubles each time
 
 
 class ExitWatch(Protocol):
-    """A pending notification.
+    """A pending notification about an exit.
 
     Attributes:
-        descriptor: What it watches; -1 where it needs none.
+        descriptor: The descriptor that it watches; -1 if it needs none.
     """
 
     descriptor: int
 
     def close(self) -> None:
-        """Stop watching; harmless when repeated or after the exit."""
+        """Cancel the notification. Harmless when repeated, or after the exit."""
 
 
 def watch_exit(
@@ -46,13 +46,13 @@ def watch_exit(
     on_exit: Callable[[], None],
     close: Callable[[int], None] = os.close,
 ) -> ExitWatch:
-    """Call `on_exit()` on `loop` once the child `pid` has exited. It is left unreaped.
+    """Call `on_exit()` on `loop` once the child `pid` has exited; the child is not reaped.
 
     Args:
-        loop: Where to call.
-        pid: The child.
-        on_exit: What to call.
-        close: Closes the descriptor that it takes.
+        loop: The loop to call on.
+        pid: Process id of the child.
+        on_exit: The function to call.
+        close: Function that closes the descriptor of the watch.
     """
     try:
         fd = _exit_descriptor(pid)
@@ -62,7 +62,7 @@ def watch_exit(
 
 
 def _exit_descriptor(pid: int) -> int:
-    """A descriptor that becomes readable when `pid` exits."""
+    """Return a descriptor that becomes readable when the process `pid` exits."""
     if hasattr(os, "pidfd_open"):
         return os.pidfd_open(pid)
     if sys.platform != "linux" and hasattr(select, "kqueue"):
@@ -117,7 +117,7 @@ class _ThreadWatch:
         self._thread.start()
 
     def _wait(self) -> None:
-        with contextlib.suppress(ChildProcessError):  # reaped by somebody else: gone all the same
+        with contextlib.suppress(ChildProcessError):  # other code has reaped it, so it has exited
             os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             self._loop.call_soon_threadsafe(self._exited)

@@ -1,8 +1,8 @@
-"""What a fork of this process is not to hold: our ends of the pipes of programs, and theirs before they run.
+"""`keep_from_forks`: closes pipes of programs, both ends, in forked children of this process.
 
 While a forked child (of `multiprocessing`, say) holds a copy, a program sees no end of its input when this process
-closes it, and this process no end of its output when the program does. In the child the null device takes the place of
-each: the objects that own them are copies there, and may yet close the numbers.
+closes it, and this process sees no end of the output when the program closes that. In the child each descriptor is
+replaced by the null device: the owners are copied, too, and may still close the numbers.
 """
 
 import contextlib
@@ -13,17 +13,17 @@ from typing import Protocol
 
 
 class Holder(Protocol):
-    """Whoever owns such descriptors."""
+    """An object that owns such descriptors."""
 
     def held(self) -> Iterable[int]:
-        """Those that are open now; a negative number is none."""
+        """Return the descriptors that are open now; a negative number is none."""
         ...
 
 
 _holders: "weakref.WeakSet[Holder]" = weakref.WeakSet()
 
 keep_from_forks = _holders.add
-"""Let go, in each fork from now on, of what this object holds at that time."""
+"""Replace, in each forked child from now on, the descriptors that this object returns at that time."""
 
 
 def _let_go() -> None:
@@ -31,7 +31,7 @@ def _let_go() -> None:
     _holders.clear()
     if not descriptors:
         return
-    with contextlib.suppress(OSError):  # without a descriptor left, there is nothing to put in their place
+    with contextlib.suppress(OSError):  # without a free descriptor, nothing can replace them
         null = os.open(os.devnull, os.O_RDWR)
         for fd in descriptors - {null}:
             os.dup2(null, fd, inheritable=False)

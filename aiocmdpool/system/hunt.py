@@ -1,4 +1,4 @@
-"""Looks for processes, and ends those that nobody else will; reads /proc through `standalone/kernel/processes.py`."""
+"""Finds processes, and kills leftovers; reads /proc through `standalone/kernel/processes.py`."""
 
 import os
 import time
@@ -8,23 +8,23 @@ from aiocmdpool.commands.result import LeakedProcess
 from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.standalone.kernel.roundup import Roundup
 
-_PATIENCE = 2.0  # seconds after which a process that has been killed again and again is left to the kernel
-_ROUNDUP_PAUSE = 0.002  # seconds between looks at what dies
-_FRUITLESS_LOOKS = 50  # in a row, at what others start all the time
-_QUICK_LOOK = 0.0002  # seconds; less than a process lives that forks and exits
+_PATIENCE = 2.0  # seconds after which a process that survives repeated kills is left to the kernel
+_ROUNDUP_PAUSE = 0.002  # seconds between checks on dying processes
+_FRUITLESS_LOOKS = 50  # rounds without result, where others keep starting processes
+_QUICK_LOOK = 0.0002  # seconds; shorter than the life of a process that forks and exits
 _QUICK_LOOKS = 3  # in a row
-_EXEC_PATIENCE = 0.1  # seconds for those in the middle of an `exec`
+_EXEC_PATIENCE = 0.1  # seconds for processes in the middle of an `exec`
 
 
 def pipe_holders(inode: int) -> tuple[LeakedProcess, ...]:
-    """The processes, other than this one, that have the pipe with this inode open (as far as we may look)."""
+    """Return the other processes that have the pipe with this inode open, as far as this process may see them."""
     return tuple(LeakedProcess(pid or -1, os.fsdecode(name)) for pid, name in procs.pipe_holders(inode))
 
 
 def round_up(
     belongs: Callable[[procs.Process], bool | None], spares: Callable[[procs.Process], bool] = lambda _: False
 ) -> bool:
-    """Kill processes with all their descendants, until none is left; whether there was one. Blocks.
+    """Kill processes with all their descendants, until none is left; return whether there was one. Blocks.
 
     Args:
         belongs, spares: See `Roundup`.
@@ -39,22 +39,22 @@ def round_up(
 
 
 def is_marked(pid: int, is_wanted: Callable[[bytes], bool]) -> bool | None:
-    """Whether a process has a mark that is wanted; `None` if it cannot tell now."""
+    """Return whether the process `pid` has a mark that is wanted; `None` if that cannot be told now."""
     marks = procs.marks_of(pid)
     return None if marks is None else any(map(is_wanted, marks))
 
 
 def look_for(is_wanted: Callable[[procs.Process], bool | None], since: int) -> list[procs.Process]:
-    """Find processes, and those that are started meanwhile.
+    """Return the wanted processes, including those that are started during the search.
 
-    Pids are given in turn, and looked at in that order: a process that is gone when it is looked at has started what it
-    started before, under a number that is still to come. So when no number has been given during a look in which
-    nothing was found, nothing is there, however often it forks. Where others start processes all the time, a few looks
-    have to do that are quicker than a process can be.
+    Pids are given out in ascending order, and are checked in that order: a process that is gone when it is checked has
+    started its children before, under pids that are still to be checked. So if no pid was given out during a round in
+    which nothing was found, nothing is there, however often it forks. Where others start processes all the time, a few
+    rounds that are quicker than the life of a process have to do.
 
     Args:
-        is_wanted: Whether it is one; `None` if it is to be looked at again.
-        since: Look at processes younger than this pid only. None at all if nothing has been started since.
+        is_wanted: Function that tells whether a process is wanted; `None` to check it again.
+        since: Only processes with later pids than this are checked.
     """
     found: list[procs.Process] = []
     before, newest = since, procs.newest_pid()

@@ -1,12 +1,12 @@
-"""What programs inherit of the process that starts them, beside environment and directory; and whether that changed.
+"""`Identity`: what programs inherit from the process that starts them, and whether that has changed.
 
-Resident workers were started under the identity that this process had then. A host that drops root, or changes its
-umask, later must not have its commands run under what it has given up.
+Resident workers were started with the identity that this process had then. If a host drops root or changes its umask
+later, its commands must not run with what it has given up.
 
-Looking has a price, so it is done at three depths, measured on a 2-core machine:
+Checking has a price, so it is done at three depths, measured on a 2-core machine:
 
 - before each command (0.1 µs): the effective user;
-- before the first command of a turn of the loop (1.4 µs): the umask, all user and group ids, and the groups;
+- before the first command of an iteration of the loop (1.4 µs): the umask, all user and group ids, and the groups;
 - every `LIMITS_EVERY` seconds, if there are commands (30 µs): CPUs, resource limits, niceness, root directory,
   capabilities.
 """
@@ -16,16 +16,16 @@ import resource
 import threading
 import time
 
-LIMITS_EVERY = 0.05  # seconds
-UMASK_EVERY = 0.002  # seconds; where there are threads
+LIMITS_EVERY = 0.05  # seconds between checks of the limits
+UMASK_EVERY = 0.002  # seconds between checks if there are threads
 
 geteuid, set_umask, count_threads = os.geteuid, os.umask, threading.active_count
 _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
-_PRIVILEGES = (b"Cap", b"NoNewPrivs", b"Seccomp")  # how the lines that show them begin (proc_pid_status(5))
+_PRIVILEGES = (b"Cap", b"NoNewPrivs", b"Seccomp")  # prefixes of the lines that show them (proc_pid_status(5))
 
 
 class Identity:
-    """The identity of the calling thread when this was made: of what it starts, that is."""
+    """The identity of the calling thread when this object was made, which its programs inherit."""
 
     __slots__ = ("_ids", "_limits", "_limits_due", "_umask", "_umask_due", "_user")
 
@@ -38,19 +38,19 @@ class Identity:
         self._limits_due = time.monotonic() + LIMITS_EVERY
 
     def has_changed(self, quick_look: bool = False) -> bool:
-        """Whether programs started now would not be what those were that were started then.
+        """Return whether programs started now would differ in identity from those started when this was made.
 
         Args:
-            quick_look: Look at the effective user only.
+            quick_look: Whether to check the effective user only.
         """
         if geteuid() != self._user:
             return True
         return not quick_look and (self._umask_has_changed() or _ids() != self._ids or self._limits_have_changed())
 
     def _umask_has_changed(self) -> bool:
-        """Set the umask to what it is, which tells; where there are other threads, read it in a file, less often.
+        """Return whether the umask has changed: by setting it; from a file and less often if there are other threads.
 
-        Another thread may just have made it stricter, for a file of its own, and is not to find it loosened.
+        Another thread may just have made it stricter, for a file of its own, and must not find it loosened.
         """
         if count_threads() == 1:
             umask = set_umask(self._umask)
@@ -72,11 +72,11 @@ class Identity:
 
 
 def current_umask() -> int:
-    """The umask of this process."""
+    """Return the umask of this process."""
     for line in _status():
         if line.startswith(b"Umask:"):  # Linux 4.7
             return int(line.split()[1], 8)
-    umask = os.umask(0o077)  # for a moment the strictest: no other thread is to make a file that is open to all
+    umask = os.umask(0o077)  # the strictest, for a moment: another thread must not create a file that is open to all
     os.umask(umask)
     return umask
 
@@ -96,7 +96,7 @@ def _limits() -> tuple[object, ...]:
 
 
 def _status() -> list[bytes]:
-    """What the kernel says of the calling thread; nothing where there is no /proc, as after a chroot."""
+    """Return the lines of the calling thread's status; empty without /proc, as after a chroot."""
     try:
         with open("/proc/thread-self/status", "rb", buffering=0) as file:
             return file.read().split(b"\n")

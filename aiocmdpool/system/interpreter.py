@@ -1,13 +1,13 @@
-"""Which Python runs the programs of this package: the workers, and the launcher of commands with settings.
+"""Finds the Python that runs the programs of this package: workers, and the launcher of commands with settings.
 
     ExecutionConfig(python=...) ── AIOCMDPOOL_PYTHON ── sys.executable, if that is a Python
 
-`sys.executable` may be anything where Python is embedded (uWSGI) or frozen (PyInstaller): the application itself, which
-would start itself again, and again. So it is not started unless it is this very interpreter, or has shown once that it
-is one. A frozen application that calls `freeze_support` is started to be a worker, and does nothing else then.
+Where Python is embedded (uWSGI) or frozen (PyInstaller), `sys.executable` may be anything: the application itself,
+which would start itself again, and again. So it is only started if it is this very interpreter, or has been tried and
+is one. A frozen application that calls `freeze_support` is started as a worker, and does nothing else then.
 
-What is started has a variable in its environment by which an application that is started after all knows that it is not
-to start more; no command gets to see it.
+The started program has a variable in its environment by which an application that is started by mistake knows that it
+must not start more; commands never see it.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ from aiocmdpool.standalone.kernel.launcher import NESTED
 from aiocmdpool.standalone.kernel.transient import PASSING
 
 SETTING = "AIOCMDPOOL_PYTHON"
-APPLICATION = "--aiocmdpool"  # the first argument of a frozen application that is to be a worker or a launcher
-PROBE_SAYS = 200  # bytes at most; a Python says about 25
-PROBE_FOR = 5.0  # seconds in which an interpreter has to show that it is one; it takes about 0.01
+APPLICATION = "--aiocmdpool"  # first argument of a frozen application that is started as a worker or launcher
+PROBE_SAYS = 200  # bytes at most; a Python writes about 25
+PROBE_FOR = 5.0  # seconds for an interpreter to prove that it is one; it takes about 0.01
 OLDEST = (3, 11)
 CURE = f"set {SETTING}, or ExecutionConfig(python=...), to a Python of at least {OLDEST[0]}.{OLDEST[1]}"
 _PYTHON_NAME = re.compile(r"(python|pypy|graalpy)[\d.]*[a-z]?")
@@ -44,11 +44,11 @@ _FOLDER = aiocmdpool.standalone.__path__[0]
 
 
 class NoPython(Exception):
-    """There is no interpreter; the message says why, and what to do.
+    """There is no usable interpreter; the message says why, and what to do.
 
     Args:
-        message: That.
-        may_pass: Whether it is worth another try: nothing was there that this process could start.
+        message: The reason and the cure.
+        may_pass: Whether another try may succeed, because nothing could be started.
     """
 
     def __init__(self, message: str, may_pass: bool = False) -> None:
@@ -57,24 +57,24 @@ class NoPython(Exception):
 
 
 class Interpreter(NamedTuple):
-    """What is started to run a program of this package.
+    """The program that is started to run a program of this package.
 
     Attributes:
-        path: Of the interpreter, or of the application that calls `freeze_support`.
-        is_application: Which of the two.
+        path: Path of the interpreter, or of the application that calls `freeze_support`.
+        is_application: Whether it is the application.
     """
 
     path: str
     is_application: bool = False
 
     def argv(self, program: str) -> list[str]:
-        """Return how to start a program.
+        """Return the command line that starts `program`.
 
         Args:
-            program: The path of the launcher, or of the folder of the worker.
+            program: Path of the launcher, or of the folder of the worker.
 
         Raises:
-            NoPython: Its files are not where an interpreter could read them.
+            NoPython: The files of the program cannot be read by an interpreter.
         """
         is_launcher = program.endswith(".py")
         if self.is_application:
@@ -92,10 +92,10 @@ class Interpreter(NamedTuple):
 
 
 def _options() -> list[str]:
-    """Return the options of Python with which programs of this package are started."""
+    """Return the options of Python for the programs of this package."""
     options = ["-I", "-S"]
     if sys.dont_write_bytecode or resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
-        options.append("-B")  # under a limit on files, CPython leaves bytecode that is cut short, for all who come
+        options.append("-B")  # under a limit on file sizes, CPython leaves truncated bytecode files behind
     return options
 
 
@@ -108,7 +108,7 @@ def known(python: str | None = None) -> Interpreter | NoPython | None:
     """Return the interpreter, or why there is none; `None` if `find` would have to try one first. Does not block.
 
     Args:
-        python: The one that is set; `None` if that is left to the environment and the process.
+        python: The configured path; `None` to use the environment or this process.
     """
     key = _key(python)
     answer = _found.get(key)
@@ -118,11 +118,11 @@ def known(python: str | None = None) -> Interpreter | NoPython | None:
 
 
 def find(python: str | None = None) -> Interpreter:
-    """Return the interpreter; try it first, if that has not been done. Blocks, for `PROBE_FOR` at the longest.
+    """Return the interpreter, after trying it if that has not been done. Blocks for `PROBE_FOR` seconds at most.
 
     Raises:
-        NoPython: There is none.
-        OSError: It could not be tried, for a reason that passes.
+        NoPython: There is no usable interpreter.
+        OSError: It could not be tried, for a reason that may pass.
     """
     answer = known(python)
     if answer is None:
@@ -136,10 +136,10 @@ def find(python: str | None = None) -> Interpreter:
 
 
 def find_soon(python: str | None, tried: Callable[[], None]) -> bool:
-    """Have a thread try the interpreter, and call back from there; whether there is a thread for it."""
+    """Try the interpreter in a thread, which then calls `tried`; return `False` if there is no thread for it."""
 
     def try_it() -> None:
-        with contextlib.suppress(NoPython, OSError):  # whoever asks for it meets that again
+        with contextlib.suppress(NoPython, OSError):  # whoever needs it meets the error again
             find(python)
         tried()
 
@@ -155,7 +155,7 @@ def _key(python: str | None) -> tuple[str | None, str | None, object, object, ob
 
 
 def _obvious(python: str | None, setting: str | None) -> Interpreter | NoPython | None:
-    """What needs no trying."""
+    """Return the answer that needs no trying; `None` if there is none."""
     if NESTED in os.environ:
         return NoPython(
             "this process was itself started by aiocmdpool as a Python, and is none: in a frozen application, call "
@@ -176,7 +176,7 @@ def _obvious(python: str | None, setting: str | None) -> Interpreter | NoPython 
 
 
 def _own_program() -> str:
-    """The program that this process runs; empty where that cannot be seen."""
+    """Return the path of the program that this process runs; empty if it cannot be read."""
     try:
         return os.readlink("/proc/self/exe")
     except OSError:
@@ -184,19 +184,19 @@ def _own_program() -> str:
 
 
 def _is_embedded() -> bool:
-    """Whether another program than a Python runs here."""
+    """Return whether this process runs another program than a Python."""
     name = os.path.basename(_own_program())
     return bool(name) and _PYTHON_NAME.fullmatch(name) is None
 
 
 def _tried(python: str | None) -> Interpreter | NoPython:
-    """Try what there is; the first that is an interpreter."""
+    """Try the candidates in order, and return the first that is an interpreter, or why none is."""
     if python:
         return _probed([python], f"python={python!r}")
     if setting := os.environ.get(SETTING):
         return _probed([setting], f"{SETTING}={setting!r}")
     paths = [sys.executable] if sys.executable else []
-    if _is_embedded() or not paths:  # its libraries come from an interpreter, which may be there as well
+    if _is_embedded() or not paths:  # its libraries come from an interpreter, which may be installed as well
         name = "python{}.{}".format(*sys.version_info)
         roots = dict.fromkeys((sys.exec_prefix, sys.base_exec_prefix, sys.prefix, sys.base_prefix))
         paths = [path for root in roots if os.access(path := os.path.join(root, "bin", name), os.X_OK)] + paths
@@ -206,7 +206,7 @@ def _tried(python: str | None) -> Interpreter | NoPython:
 def _probed(paths: list[str], what: str) -> Interpreter | NoPython:
     why, may_pass = "there is nothing to start", False
     for path in paths:
-        path = os.path.abspath(shutil.which(path) or path)  # commands may be started in another directory
+        path = os.path.abspath(shutil.which(path) or path)  # absolute: the cwd of commands may differ
         try:
             why = _what_is_wrong_with(path)
         except OSError as error:
@@ -219,7 +219,7 @@ def _probed(paths: list[str], what: str) -> Interpreter | NoPython:
 
 
 def _what_is_wrong_with(path: str) -> str:
-    """Start it with a small program, and return why it is no interpreter; empty if it is one. Leaves nothing running.
+    """Run a small program with it, and return why it is no interpreter; empty if it is one. Leaves nothing running.
 
     Raises:
         OSError: It could not be started.
@@ -246,7 +246,7 @@ def _what_is_wrong_with(path: str) -> str:
 
 
 def _said_by(process: "subprocess.Popen[bytes]") -> bytes:
-    """Read what it says, and wait for its exit; empty if it takes too long, or says more than a Python would."""
+    """Return the output of the tried program after its exit; empty if it takes too long or writes too much."""
     assert process.stdout is not None
     give_up_at = time.monotonic() + PROBE_FOR
     poll = select.poll()  # select(2) takes no descriptors above 1,023
@@ -266,7 +266,7 @@ def _said_by(process: "subprocess.Popen[bytes]") -> bytes:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill what was tried, with what it has started: an application may have done anything."""
+    """Kill the tried program with all descendants: an application may have started anything."""
     for each in procs.descendants(process.pid, 10_000):
         each.kill()
     if process.returncode is None:
@@ -275,15 +275,15 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def nested(environment: "dict[str, str] | os._Environ[str]") -> dict[str, str]:
-    """Return an environment for what is to be a Python, with the variable by which an application knows better."""
+    """Return a copy of `environment` with the variable that tells an application not to start more."""
     return {**environment, NESTED: "1"}
 
 
 def freeze_support() -> None:
-    """Let a frozen application (PyInstaller, cx_Freeze) be started as a worker; call it first thing in its main module.
+    """Let a frozen application (PyInstaller, cx_Freeze) be started as a worker; call it first in its main module.
 
-    In a process that was started to be a worker, it does not return. Otherwise, and where nothing is frozen, it does
-    nothing but to say that this may be done.
+    In a process that was started as a worker, it does not return. Otherwise it only records that the application may be
+    started so; without effect where nothing is frozen.
 
     Example:
         >>> if __name__ == "__main__":
@@ -299,7 +299,7 @@ def freeze_support() -> None:
 
 
 def _become(role: str) -> None:
-    """Be the launcher or a worker, and end with that."""
+    """Run as the launcher or as a worker, and exit after that."""
     if role == "launcher":
         from aiocmdpool.standalone.kernel.launcher import main as launcher
 
@@ -313,7 +313,7 @@ def _become(role: str) -> None:
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.Lock()  # another thread may have held the old one
+    _lock = threading.Lock()  # another thread of the parent may have held it
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,4 +1,4 @@
-"""Starts the program of a command in this process: straight away, or through the launcher where that is needed."""
+"""Starts the program of a command in this process: directly, or through the launcher where that is needed."""
 
 import contextlib
 import errno
@@ -24,10 +24,10 @@ LAUNCHER = str(pathlib.Path(aiocmdpool.standalone.__path__[0], "kernel", "launch
 
 
 class Report(NamedTuple):
-    """What the launcher said."""
+    """What the launcher has reported about the start and, as a supervisor, about the exit."""
 
     is_silent: bool = False
-    """It should have said something, and has not: the program has not run."""
+    """Whether it reported nothing although it had to, so that the program has not run."""
     error_stage: str | None = None
     error_number: int = 0
     pid: int | None = None
@@ -36,7 +36,7 @@ class Report(NamedTuple):
 
 
 class Launched:
-    """A started process: leader of its own session and group, not yet reaped.
+    """A started process, leader of its own session and group, and not yet reaped.
 
     Attributes:
         pid: Its process id.
@@ -52,11 +52,11 @@ class Launched:
         self.launcher = launcher
 
     def reaped(self, returncode: int) -> None:
-        """Tell `Popen` that the process is no more, so that it never signals or waits for a stranger."""
+        """Set the exit status in `Popen`, so that it never signals another process with this pid, nor waits for it."""
         self._popen.returncode = returncode
 
     def report(self) -> Report:
-        """What the launcher reported, all of it once the process has exited; empty without a launcher."""
+        """Return the launcher's report, complete once the process has exited; empty without a launcher."""
         if self._report_fd < 0:
             return Report()
         with contextlib.closing(os.fdopen(self._report_fd, "rb", buffering=0)) as file:
@@ -64,7 +64,7 @@ class Launched:
             return _parse_report(file.read(4096) or b"")
 
     def close(self) -> None:
-        """Drop a report that nobody asked for."""
+        """Close a report that was not read."""
         if self._report_fd >= 0:
             os.close(self._report_fd)
             self._report_fd = -1
@@ -77,32 +77,32 @@ def launch(
     setup: ChildSetup | None = None,
     python: str | None = None,
 ) -> Launched:
-    """Start the program as leader of a new session, hence of a new process group, with a mark in its environment.
+    """Start the program as leader of a new session and process group, with `mark` in its environment.
 
     `subprocess.Popen` uses vfork(2) for this: the cost does not grow with the memory of this process.
 
     Args:
-        command: What to start.
+        command: The command to start.
         stdio: Its streams.
-        mark: What marks it, and all that it starts.
-        setup: Of its process.
-        python: Which interpreter prepares it, if it needs that; see `interpreter.find`.
+        mark: Mark for its environment, inherited by all that it starts.
+        setup: Further settings of its process.
+        python: Path of the Python that prepares it, if it needs that; see `interpreter.find`.
 
     Raises:
-        IoError: It could not be started; nothing runs then.
+        IoError: The program could not be started; nothing runs then.
     """
     settings = launcher_settings(command)
-    settings |= {name: os.fsencode(path).hex() for name, path in stdio.waiting.items()}  # a name may hold a newline
+    settings |= {name: os.fsencode(path).hex() for name, path in stdio.waiting.items()}  # a name may contain a newline
     if "stdout" in stdio.waiting and command.stderr is Stdio.MERGED:
-        settings["merged"] = ""  # what Popen has merged is the stream before that
+        settings["merged"] = ""  # Popen has merged stderr into the stream that the launcher replaces
     passed: tuple[int, ...] = ()
     if setup is not None:
-        settings |= setup._replace(new_session=False, pass_fds=()).settings()  # Popen does these
+        settings |= setup._replace(new_session=False, pass_fds=()).settings()  # Popen does these itself
         passed = setup.pass_fds
-    if signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # a program would inherit what this thread blocks
+    if signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # a program would inherit the signals that this thread blocks
         settings["sigmask"] = ""
     supervise = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
-    argv, environment = command.argv, environment_of(command, mark)  # not what C libraries put beside it
+    argv, environment = command.argv, environment_of(command, mark)  # without what C libraries have put there
     report_fd, status_fd = -1, -1
     try:
         if settings or supervise:
@@ -137,7 +137,7 @@ def launch(
 
 
 def above_standard(fd: int) -> int:
-    """The same, as a descriptor that the standard streams of a child do not replace: 0 to 2 may be closed here."""
+    """Return `fd`, or, closing it, a duplicate above 2 whose number the standard streams of a child cannot replace."""
     if fd > 2:
         return fd
     try:
@@ -147,7 +147,7 @@ def above_standard(fd: int) -> int:
 
 
 def launcher_settings(command: CommandConfig) -> dict[str, str]:
-    """What has to be prepared in the new process before the program runs, by name; empty for most commands."""
+    """Return the settings by name that are to be applied before the program runs; empty for most commands."""
     if not command.needs_preparing:
         return {}
     wanted = {

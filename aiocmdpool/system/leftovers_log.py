@@ -1,14 +1,14 @@
-"""Says in the log what commands have left running, so that nobody looks for a killed helper in vain."""
+"""Logs which processes commands have left running and were killed for it."""
 
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.system.safe_log import SafeLog
 
 _log = SafeLog("aiocmdpool.leftovers")
-NAMED = 5  # processes in one line
+NAMED = 5  # processes named in one line
 
 
 def warn_of_leftovers(result: CommandResult) -> None:
-    """Log a warning that names what a command left running when it exited by itself; nothing if it left nothing."""
+    """Log a warning with the processes that a command left running when it exited by itself; none if there are none."""
     if not result.leaked:
         return
     names = ", ".join(f"{ascii(process.name)[1:-1]} ({process.pid})" for process in result.leaked[:NAMED])

@@ -1,23 +1,23 @@
-"""How much memory there is for this process: that of the system, or of its control group where that is limited.
+"""Free memory for this process: that of the system, or of its control group where that is limited.
 
-All of it is read from files of the kernel, which takes microseconds and never waits for a disk.
+All figures come from files of the kernel, which takes microseconds and never waits for a disk.
 """
 
 from collections.abc import Iterator
 
-FLOOR = 16 * 1024 * 1024  # bytes; with less no larger output could ever be captured, however little is left
+FLOOR = 16 * 1024 * 1024  # bytes; with less, no large output could ever be captured
 _V1_FILES = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _V2_FILES = ("memory.max", "memory.current", "inactive_file")
 
 
 class Memory:
-    """Memory that a new program may use without pushing anything else out.
+    """Memory that a new program may use without displacing anything.
 
-    `MemAvailable` (proc_meminfo(5)), or less where a control group has a limit: that, less what is in use there, not
-    counting files that were read and can be dropped. Versions 1 and 2 of control groups, and all groups above.
+    That is `MemAvailable` (proc_meminfo(5)), or less where a control group has a limit: then the limit minus its use,
+    not counting files that were read and can be dropped. Versions 1 and 2 of control groups, with all parent groups.
 
     Raises:
-        OSError: The system does not tell.
+        OSError: The system does not provide the figures.
     """
 
     def __init__(self, proc: str = "/proc") -> None:
@@ -27,7 +27,7 @@ class Memory:
         self.available()
 
     def available(self) -> int:
-        """Bytes."""
+        """Return the number of bytes that are available now."""
         available = _entry(self._meminfo, "MemAvailable:") * 1024
         for path, (limit, usage, inactive) in self._groups:
             try:
@@ -35,13 +35,13 @@ class Memory:
                 if allowed != "max":
                     used = int(text_of(f"{path}/{usage}")) - _entry(f"{path}/memory.stat", inactive)
                     available = min(available, max(0, int(allowed) - used))
-            except FileNotFoundError:  # the root of all groups, or one without this controller
+            except FileNotFoundError:  # the root group, or one without this controller
                 continue
         return available
 
 
 def group_and_above(proc: str, controller: str) -> Iterator[str]:
-    """Yield the directories of this process's control group and of those above it; controller "" is version 2."""
+    """Yield the directories of this process's control group and of its parents; controller "" means version 2."""
     try:
         memberships = (line.strip().split(":", 2) for line in text_of(f"{proc}/self/cgroup").splitlines())
         path = next(path for _, names, path in memberships if controller in names.split(","))
@@ -58,7 +58,7 @@ def group_and_above(proc: str, controller: str) -> Iterator[str]:
 
 
 def _mount(line: str, controller: str) -> tuple[str, str] | None:
-    """Root and mount point of a line of mountinfo (proc(5)) if the controller is there."""
+    """Return root and mount point from a line of mountinfo (proc(5)), or `None` if it is not for this controller."""
     mount, _, system = line.partition(" - ")
     kind, _, options = system.split()
     if kind == ("cgroup" if controller else "cgroup2") and (not controller or controller in options.split(",")):
@@ -68,7 +68,7 @@ def _mount(line: str, controller: str) -> tuple[str, str] | None:
 
 
 def _entry(path: str, name: str) -> int:
-    """The number after a name in a file of such lines."""
+    """Return the number after `name` in a file of lines that begin with a name."""
     for line in text_of(path).splitlines():
         if line.startswith(name):
             return int(line.removeprefix(name).split()[0])
@@ -76,13 +76,13 @@ def _entry(path: str, name: str) -> int:
 
 
 def text_of(path: str) -> str:
-    """Read a file of the kernel."""
+    """Return the content of a file of the kernel."""
     with open(path) as file:
         return file.read()
 
 
 def default_output_budget(proc: str = "/proc") -> int | None:
-    """Return half of the bytes that are free now, or `None` where the system does not tell: for `max_output_total`."""
+    """Return half of the bytes that are free now as a default for `max_output_total`; `None` if unknown."""
     try:
         return max(FLOOR, Memory(proc).available() // 2)
     except (OSError, ValueError):

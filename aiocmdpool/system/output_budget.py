@@ -1,4 +1,4 @@
-"""A budget for the output that a backend holds in this process, where it reads the pipes itself."""
+"""`OutputBudget`: the budget for output that a backend holds in this process, where it reads the pipes itself."""
 
 import threading
 from types import TracebackType
@@ -9,27 +9,27 @@ from aiocmdpool.system.memory import default_output_budget
 
 
 class OutputBudget:
-    """What all commands of a backend may hold together, but for what each may hold anyway.
+    """The limit on the captured bytes that all commands of a backend hold together, beyond a free share of each.
 
     Args:
-        limit: Bytes. `None`: no bound. "auto": half of what is free when the first of it is taken.
+        limit: Bytes. `None`: no limit. "auto": half of the free memory when the first of it is taken.
 
-    Concurrency: any thread may take and give back; only that of the loop waits, and wakes.
+    Concurrency: any thread may take and give back; only the thread of the loop waits and wakes.
     """
 
     def __init__(self, limit: ByteBudget) -> None:
         self._limit = limit
-        self._lock = threading.Lock()  # over the two
+        self._lock = threading.Lock()  # protects the limit and `held`
         self.held = 0
         self.line = WaitingLine()
-        """Commands that wait until there is room."""
+        """Commands that wait until there is room for output."""
 
     def has_room(self) -> bool:
-        """Whether anything is left."""
+        """Return whether any of the budget is left, or nothing is held."""
         return not self.held or self._limit is None or self._limit == "auto" or self.held < self._limit
 
     def take(self, wanted: int) -> int:
-        """Take up to `wanted` bytes; return how many there were."""
+        """Take up to `wanted` bytes, and return how many were granted."""
         with self._lock:
             if self._limit == "auto":
                 self._limit = default_output_budget()
@@ -38,7 +38,7 @@ class OutputBudget:
             return granted
 
     def give_back(self, size: int) -> None:
-        """Give back what was taken."""
+        """Return `size` bytes to the budget."""
         with self._lock:
             self.held -= size
 
@@ -48,13 +48,13 @@ class OutputBudget:
             await self.line.wait()
 
     def wake(self) -> None:
-        """Let those go that wait, if there is room."""
+        """Wake the waiting commands if there is room."""
         if self.line.waiters and self.has_room():
             self.line.wake()
 
 
 class Allowance:
-    """What one command has taken of a budget; a context that gives it back when the result is handed over."""
+    """The share of one command in a budget; as a context manager, returns it when the result is handed over."""
 
     __slots__ = ("_budget", "_taken")
 
@@ -63,7 +63,7 @@ class Allowance:
         self._taken = 0
 
     def take(self, wanted: int) -> int:
-        """Take up to `wanted` bytes more; return how many there were."""
+        """Take up to `wanted` bytes more, and return how many were granted."""
         granted = self._budget.take(wanted)
         self._taken += granted
         return granted

@@ -1,4 +1,4 @@
-"""The parent's ends of a command's pipes, on the loop: reading output into a `Capture`, feeding stdin.
+"""The parent's ends of a command's pipes on the loop: output is read into a `Capture`, stdin is fed.
 
 Written on `loop.add_reader` and `os.read` rather than on transports: nothing to close later, nothing that outlives
 the loop (cpython#114177), the limit is applied to each chunk as it comes, and asyncio and uvloop behave alike.
@@ -12,11 +12,11 @@ from aiocmdpool.loops.loop import Loop
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.fork import keep_from_forks
 
-CHUNK = 65536  # bytes: what a Linux pipe holds by default (pipe(7))
+CHUNK = 65536  # bytes; the default capacity of a Linux pipe (pipe(7))
 
 
 class PipeReader:
-    """Reads one pipe into a capture until its end; then closes it and calls back, once."""
+    """Reads one pipe into a capture until its end; then closes it and calls `on_end`, once."""
 
     __slots__ = ("__weakref__", "_close", "_fd", "_loop", "_on_data", "_on_end", "_on_limit", "capture")
 
@@ -42,23 +42,23 @@ class PipeReader:
         keep_from_forks(self)
 
     def held(self) -> Iterable[int]:
-        """For `keep_from_forks`."""
+        """Return the descriptors to close in forked children, for `keep_from_forks`."""
         return (self._fd,)
 
     def move(self, loop: Loop) -> None:
-        """Read on another loop from here on."""
+        """Read on another event loop from here on."""
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             loop.add_reader(self._fd, self._read)
         self._loop = loop
 
     def read_rest(self) -> None:
-        """Take what is there now: the writer is gone, and the loop may not have come round to it."""
+        """Read what is in the pipe now: the writer is gone, and the loop may not have read all of it."""
         while self._fd >= 0 and self._read():
             pass
 
     def _read(self) -> bool:
-        """Read once; whether there may be more."""
+        """Read once; return whether there may be more."""
         try:
             data = os.read(self._fd, CHUNK)
         except (BlockingIOError, InterruptedError):
@@ -66,7 +66,7 @@ class PipeReader:
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            data = b""  # the end of a terminal
+            data = b""  # a terminal reports its end as EIO
         if not data:
             self.close()
             return False
@@ -76,7 +76,7 @@ class PipeReader:
         return True
 
     def close(self) -> None:
-        """Stop reading. Harmless when repeated."""
+        """Stop reading and close the pipe. Harmless when repeated."""
         if self._fd < 0:
             return
         self._loop.remove_reader(self._fd)
@@ -86,12 +86,12 @@ class PipeReader:
 
     @property
     def fd(self) -> int:
-        """The descriptor, or -1 after the end."""
+        """Return the descriptor, or -1 after the end."""
         return self._fd
 
 
 class PipeFeeder:
-    """Writes bytes into a pipe as it takes them and closes it. A reader that left is no error."""
+    """Writes bytes into a pipe as fast as it takes them, then closes it. A reader that closes early is no error."""
 
     __slots__ = ("__weakref__", "_fd", "_left", "_loop", "_watching")
 
@@ -99,7 +99,7 @@ class PipeFeeder:
         self._loop = loop
         self._fd = fd
         self._left = memoryview(data)
-        # What fits into the pipe goes now, before the program starts; most input needs no wake-up at all.
+        # Write what fits into the pipe now, before the program starts; most input needs no wake-up at all.
         self._watching = False
         self._write()
         if self._fd >= 0:
@@ -108,7 +108,7 @@ class PipeFeeder:
             keep_from_forks(self)
 
     def held(self) -> Iterable[int]:
-        """For `keep_from_forks`."""
+        """Return the descriptors to close in forked children, for `keep_from_forks`."""
         return (self._fd,)
 
     def _write(self) -> None:
@@ -118,11 +118,11 @@ class PipeFeeder:
         except (BlockingIOError, InterruptedError):
             return
         except BrokenPipeError:
-            pass  # the program closed its stdin or is gone: it has read what it wanted
+            pass  # the program has closed its stdin or exited: it has read what it wanted
         self.close()
 
     def close(self) -> None:
-        """Stop feeding. Harmless when repeated."""
+        """Stop feeding and close the pipe. Harmless when repeated."""
         if self._fd < 0:
             return
         if self._watching:

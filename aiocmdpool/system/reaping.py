@@ -1,8 +1,9 @@
-"""Reaps children without ever waiting for one: those that cannot be reaped now are reaped later.
+"""Reaps children without waiting for them: those that cannot be reaped now are reaped later.
 
-A dead child that somebody traces is hidden from its parent until the tracer reaps it or lets go (wait_consider_task in
-the kernel's kernel/exit.c): `waitpid` would block for as long as that takes. And a killed process that the kernel holds
-in uninterruptible sleep dies when that ends. No event tells of either, so a thread looks, seldom, while there are any.
+A dead child that is traced is hidden from its parent until the tracer reaps it or lets go (wait_consider_task in the
+kernel's kernel/exit.c): `waitpid` would block for as long as that takes. And a killed process that the kernel holds in
+uninterruptible sleep dies only when that ends. No event tells of either, so a thread polls, at long intervals, while
+there are any.
 """
 
 import os
@@ -14,24 +15,24 @@ from collections.abc import Callable
 from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.system.safe_log import SafeLog
 
-FIRST_LOOK = 0.01  # seconds; doubles each time
-SELDOM = 2.0  # seconds
+FIRST_LOOK = 0.01  # seconds before the first check; doubles each time
+SELDOM = 2.0  # seconds between checks at most
 
 _log = SafeLog("aiocmdpool.reaping")
 
 
 def try_reap(pid: int) -> tuple[int, resource.struct_rusage] | None:
-    """Reap a child if it can be reaped now; its wait status and usage, `None` if it cannot.
+    """Reap the child `pid` if that is possible now, and return its wait status and usage; `None` if it is not.
 
     Raises:
-        ChildProcessError: Somebody else has reaped it, or it is nobody's child here.
+        ChildProcessError: Other code has reaped it, or it is no child of this process.
     """
     reaped, status, usage = os.wait4(pid, os.WNOHANG)
     return (status, usage) if reaped else None
 
 
 def is_reapable(pid: int) -> bool:
-    """Whether a dead process keeps nobody waiting: it can be reaped, or that is not up to this process."""
+    """Return whether a dead process can be reaped without waiting, or is not for this process to reap."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
     except ChildProcessError:
@@ -45,9 +46,9 @@ class _Unreaped:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew: a fork of this process has neither its children nor the thread."""
+        """Start afresh in a forked child, which has neither these children nor the thread."""
         self._lock = threading.Lock()
-        self._children: dict[int, tuple[int, Callable[[], object]]] = {}  # by pid: start in ticks, what to call then
+        self._children: dict[int, tuple[int, Callable[[], object]]] = {}  # by pid: start in ticks, function to call
         self._added = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -59,7 +60,7 @@ class _Unreaped:
         self.look_after()
 
     def look_after(self) -> None:
-        """See to it that somebody looks, if there is anything to look for."""
+        """Start the polling thread if there are children and it does not run."""
         with self._lock:
             if not self._children or self._thread is not None:
                 return
@@ -98,7 +99,7 @@ def _call(then: Callable[[], object]) -> None:
 
 
 def _is_gone(pid: int, started: int) -> bool:
-    """Reap a child if it can be; whether it is no more. Another child may have been given its number since."""
+    """Reap a child if possible; return whether it is gone. Its pid may belong to another child by now."""
     state = procs.state_of(pid)
     if started and state is not None and state[2] != started:
         return True
@@ -113,7 +114,7 @@ os.register_at_fork(after_in_child=_unreaped.forget)
 
 
 def reap_later(pid: int, then: Callable[[], object] = lambda: None) -> None:
-    """Reap a child as soon as that is possible, and call `then()` afterwards, in some thread.
+    """Reap the child `pid` as soon as that is possible, and call `then()` afterwards, in some thread.
 
     Concurrency: harmless from any thread and any loop; it outlives them.
     """
@@ -121,5 +122,5 @@ def reap_later(pid: int, then: Callable[[], object] = lambda: None) -> None:
 
 
 def reap_the_unreaped() -> None:
-    """Go on with what `reap_later` was asked for, if the thread for it could not be started then."""
+    """Start the polling thread of `reap_later` if that was not possible before."""
     _unreaped.look_after()

@@ -1,4 +1,4 @@
-"""Marks in the environment of what this process runs itself, by which escapees are found."""
+"""Marks in the environment of commands that this process runs itself, by which their escapees are found."""
 
 import itertools
 import os
@@ -11,12 +11,12 @@ _cookie = secrets.token_hex(8).encode()
 
 
 def new_mark() -> bytes:
-    """A mark for one run."""
+    """Return a new mark for one run."""
     return procs.run_mark(_cookie, next(_numbers))
 
 
 def _new_cookie() -> None:
-    """The runs of a fork are its own."""
+    """Choose a new cookie in a forked child, whose runs are its own."""
     global _cookie
     _cookie = secrets.token_hex(8).encode()
 

@@ -1,7 +1,7 @@
-"""`SafeLog`: a logger whose handlers and filters, which are other people's, cannot break what logs.
+"""`SafeLog`: a logger whose handlers and filters, which are code of users, cannot break its caller.
 
-`logging.Handler.emit` may raise whatever it likes, and a logger passes that on: to a runner in the middle of settling a
-task, or to a timer that is about to replace a worker. Whoever logs here goes on.
+`logging.Handler.emit` may raise anything, and a logger passes that on: to a runner in the middle of settling a task, or
+to a timer that is about to replace a worker. Code that logs by this class goes on.
 """
 
 import logging
@@ -13,7 +13,7 @@ class SafeLog:
     """The methods of a `logging.Logger` that this package uses; they never raise an `Exception`.
 
     Args:
-        name: Of the logger.
+        name: Name of the logger.
     """
 
     __slots__ = ("_logger",)
@@ -22,19 +22,19 @@ class SafeLog:
         self._logger = logging.getLogger(name)
 
     def info(self, message: str, *args: object, **options: Any) -> None:
-        """Log at INFO."""
+        """Log `message` at level INFO."""
         self._log(logging.INFO, message, args, options)
 
     def warning(self, message: str, *args: object, **options: Any) -> None:
-        """Log at WARNING."""
+        """Log `message` at level WARNING."""
         self._log(logging.WARNING, message, args, options)
 
     def exception(self, message: str, *args: object, **options: Any) -> None:
-        """Log at ERROR with the exception that is being handled."""
+        """Log `message` at level ERROR, with the exception that is being handled."""
         self._log(logging.ERROR, message, args, {"exc_info": True, **options})
 
     def log(self, level: int, message: str, *args: object, **options: Any) -> None:
-        """Log at a level."""
+        """Log `message` at the level `level`."""
         self._log(level, message, args, options)
 
     def _log(self, level: int, message: str, args: tuple[object, ...], options: dict[str, Any]) -> None:
@@ -43,5 +43,5 @@ class SafeLog:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:
-            if logging.raiseExceptions:  # as `logging.Handler.handleError` does with the errors of its own
+            if logging.raiseExceptions:  # as `logging.Handler.handleError` does with errors of handlers
                 traceback.print_exc()

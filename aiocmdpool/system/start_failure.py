@@ -11,7 +11,7 @@ from aiocmdpool.system.stdio import lacks_standard
 
 
 def start_failure(command: CommandConfig, error: OSError) -> IoError:
-    """The error for a program that could not be started at all.
+    """Return the error for a program that could not be started at all.
 
     The kernel gives one errno for several causes (execve(2)); a look at the file system tells them apart.
     """
@@ -21,7 +21,7 @@ def start_failure(command: CommandConfig, error: OSError) -> IoError:
 
 
 def stream_failure(command: CommandConfig, error: OSError) -> IoError:
-    """The error for a standard stream that could not be opened."""
+    """Return the error for a standard stream that could not be opened."""
     if error.filename == ".":
         return _directory_gone(command, error)
     if error.filename is None or error.errno in (errno.EMFILE, errno.ENFILE):  # the limits on descriptors
@@ -42,7 +42,7 @@ def stream_failure(command: CommandConfig, error: OSError) -> IoError:
 
 
 def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoError:
-    """The error for a setting that could not be applied before the program ran."""
+    """Return the error for a setting that could not be applied before the program ran."""
     if stage in _STREAMS:
         path = getattr(command, stage)
         filename = str(path) if isinstance(path, os.PathLike) else None
@@ -72,19 +72,19 @@ def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoEr
 
 
 def no_launcher(command: CommandConfig, interpreter: str, error: OSError) -> IoError:
-    """The error for a program whose launcher cannot be started."""
+    """Return the error for a program whose launcher cannot be started."""
     why = f"its settings need a Python that applies them, and {interpreter} cannot be started: {error.strerror}"
     return IoError(f"cannot start {command.display()}: {why}", errno=error.errno, filename=interpreter, command=command)
 
 
 def silent_launcher(command: CommandConfig, interpreter: str, status: int | None, stderr: bytes) -> IoError:
-    """The error for a launcher that ended without a word.
+    """Return the error for a launcher that ended without having reported anything.
 
     Args:
-        command: What it was to become.
-        interpreter: What ran it.
+        command: The command that it was to become.
+        interpreter: Path of the Python that ran it.
         status: Its wait status; `None` where the host's handling of SIGCHLD hides it.
-        stderr: What it wrote there.
+        stderr: What it wrote to stderr.
     """
     if status is not None and os.WIFSIGNALED(status):
         why = f"the Python that prepares it ({interpreter}) was killed by signal {os.WTERMSIG(status)} before it could"
@@ -99,7 +99,7 @@ def silent_launcher(command: CommandConfig, interpreter: str, status: int | None
     return IoError(f"cannot start {command.display()}: it has not run: {why}", errno=errno.EIO, command=command)
 
 
-MAX_ARG_STRLEN = 131072  # bytes of one argument or variable, with its end (execve(2))
+MAX_ARG_STRLEN = 131072  # bytes of one argument or variable, including the NUL (execve(2))
 _STREAMS = ("stdin", "stdout", "stderr")
 _SETTINGS = {
     "RLIMIT_CPU": "limits.cpu_seconds",
@@ -110,7 +110,7 @@ _SETTINGS = {
 
 
 def _directory_gone(command: CommandConfig, error: OSError) -> IoError:
-    """The error where neither the command nor this process says in which directory to run."""
+    """Return the error for a command without a `cwd` if the working directory of this process is gone."""
     message = (
         f"cannot start {command.display()}: the working directory of this process is gone or not to be searched; give "
         "the command a cwd, or os.chdir to a directory that is there"
@@ -119,7 +119,7 @@ def _directory_gone(command: CommandConfig, error: OSError) -> IoError:
 
 
 def shortage(number: int | None) -> str:
-    """What to do where the kernel has no more of something; empty for other errors."""
+    """Return the cure for an errno that means a lack of some resource; empty for others."""
     if number in (errno.EMFILE, errno.ENFILE):
         whose = "this process" if number == errno.EMFILE else "the system"
         return f"{whose} has no file descriptors left; lower concurrency_limit or raise the limit (ulimit -n)"
@@ -132,7 +132,7 @@ def shortage(number: int | None) -> str:
 
 def _cause(command: CommandConfig, error: OSError) -> str:
     reason = os.strerror(error.errno) if error.errno else str(error)
-    # Only where it may be the reason: a directory that does not answer would hold whoever asks for it.
+    # Checked only where it may be the reason: a file system that does not answer would block here.
     missing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
     if command.cwd is not None and missing and not os.path.isdir(command.cwd):
         return f"its cwd {command.cwd!r} is no directory"
@@ -148,7 +148,7 @@ def _cause(command: CommandConfig, error: OSError) -> str:
 
 
 def _too_long(command: CommandConfig) -> str:
-    """Which limit of execve(2) was passed, and the cure."""
+    """Return a text with the limit of execve(2) that was exceeded, and the cure."""
     cure = "pass the data on stdin or in a file"
     for number, arg in enumerate(command.argv):
         if (size := len(os.fsencode(arg)) + 1) > MAX_ARG_STRLEN:

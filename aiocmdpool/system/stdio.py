@@ -1,4 +1,4 @@
-"""Opens the three standard streams of a command: what the program gets, and what this process keeps."""
+"""`ChildStdio`: opens the three standard streams of a command, for the program and for this process."""
 
 import contextlib
 import errno
@@ -28,11 +28,11 @@ class ChildStdio:
     `stdin_pipe`, `stdout_pipe`, `stderr_pipe` are descriptors in non-blocking mode, or -1.
 
     Attributes:
-        waiting: FIFOs, by the name of their stream, that wait for their other ends: for the launcher to open, which
-            nobody waits for but this one program.
+        waiting: FIFOs, by the name of their stream, that wait for their other ends: the launcher opens them, so that
+            only this program waits.
 
     Raises:
-        OSError: A file could not be opened (`filename` says which), or there are no descriptors left. Nothing stays
+        OSError: A file could not be opened (`filename` says which), or there are no free descriptors. Nothing stays
             open then.
     """
 
@@ -52,7 +52,7 @@ class ChildStdio:
     def __init__(self, command: CommandConfig) -> None:
         self._child_ends: list[int] = []
         keep_from_forks(self)
-        self._waits_to_write = command.timeout is not None  # a program may never be read, so not without a deadline
+        self._waits_to_write = command.timeout is not None  # a FIFO may never be read, so never without a deadline
         self.waiting: dict[str, pathlib.Path] = {}
         self.stdin_pipe = self.stdout_pipe = self.stderr_pipe = -1
         try:
@@ -99,8 +99,8 @@ class ChildStdio:
 
     def _open(self, name: str, path: pathlib.Path, flags: int) -> int:
         where = os.fsencode(path)
-        # What this process has open itself, such as the pipe that is its stdout, waits for nobody; and for the launcher
-        # such a path means another file.
+        # A path of an open file of this process, such as the pipe that is its stdout, waits for nobody; and for the
+        # launcher such a path means another file.
         may_wait = (flags == os.O_RDONLY or self._waits_to_write) and is_fifo(where)
         if may_wait and not leads_to_process(where):
             self.waiting[name] = path
@@ -118,11 +118,11 @@ class ChildStdio:
         )
 
     def held(self) -> Iterable[int]:
-        """For `keep_from_forks`."""
+        """Return the descriptors to close in forked children, for `keep_from_forks`."""
         return self._child_ends
 
     def close_child_ends(self) -> None:
-        """Close what belongs to the program alone, so that its exit shows as the end of the pipes."""
+        """Close the descriptors that belong to the program alone, so that its exit ends the pipes."""
         for fd in self._child_ends:
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -130,10 +130,10 @@ class ChildStdio:
 
 
 def open_path(path: bytes, flags: int) -> int:
-    """Open a file for a standard stream, in this process.
+    """Open a file for a standard stream, in this process, and return its descriptor.
 
-    A descriptor of this process that the kernel does not open again, a socket or what belonged to another user, is
-    duplicated.
+    A path of a descriptor of this process that the kernel does not reopen, such as a socket or a file of another user,
+    is duplicated.
     """
     if lacks_standard(path):
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), path)
@@ -147,12 +147,12 @@ def open_path(path: bytes, flags: int) -> int:
 
 
 def _is_anonymous(number: int) -> bool:
-    """Whether a descriptor is of no kind that has streams, as that of an epoll."""
+    """Return whether a descriptor has no file type, such as that of an epoll, and so is no stream."""
     return stat.S_IFMT(os.fstat(number).st_mode) == 0
 
 
 def _named_descriptor(path: bytes) -> int:
-    """The number of the descriptor of this process that a path, with its links, names; -1 if it names none."""
+    """Return the number of this process's descriptor that a path names, by links or directly; -1 if it names none."""
     for _ in range(MOST_LINKS):
         folder, name = os.path.split(path)
         folder = os.path.realpath(folder)
@@ -169,7 +169,7 @@ _STANDARD = (b"/dev/stdin", b"/dev/stdout", b"/dev/stderr")
 
 
 def lacks_standard(path: bytes) -> bool:
-    """Whether a path, with its links, means a standard stream that this process was started without."""
+    """Return whether a path, with its links, names a standard stream that this process was started without."""
     if inherited(0) is not None and inherited(1) is not None and inherited(2) is not None:
         return False
     name = leads_to_process(path)
@@ -177,10 +177,10 @@ def lacks_standard(path: bytes) -> bool:
 
 
 def inherited(number: int) -> int | None:
-    """The standard stream of this process that a program inherits; `None` if there is none.
+    """Return `number` if programs inherit this standard stream of the process; `None` if there is none.
 
-    Where this process was started without it, the first file that was opened has its number, such as the loop's own;
-    what is not to be inherited is no standard stream (PEP 446).
+    If this process was started without it, the first file it opened has that number, such as one of the loop; but a
+    descriptor that is not inheritable is no standard stream (PEP 446).
     """
     try:
         flags = fcntl.fcntl(number, fcntl.F_GETFD)
@@ -190,5 +190,5 @@ def inherited(number: int) -> int | None:
 
 
 def inherited_or_null(number: int) -> int | None:
-    """As `subprocess.Popen` takes it: `None` to inherit, the null device where there is nothing."""
+    """Return an inherited stream as `subprocess.Popen` takes it: `None` to inherit, DEVNULL if there is none."""
     return subprocess.DEVNULL if inherited(number) is None else None
