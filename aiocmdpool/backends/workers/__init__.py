@@ -1,1 +1,1 @@
-"""One resident worker as its parent sees it: started, spoken to in frames, watched, ended. Knows nothing of pools."""
+"""Resident workers as their parent sees them: started, spoken to in frames, watched and ended; and pools of them."""

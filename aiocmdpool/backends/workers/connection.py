@@ -1,7 +1,7 @@
-"""The parent's side of the frames: two pipes and a socket for descriptors, on the loop.
+"""`Connection`: the parent's side of the frames: two pipes, and a socket for descriptors, on the event loop.
 
-What is sent in one turn of the loop goes out in one write, what has arrived is read in one read. It stands on
-`loop.add_reader` and `os.read` for the same reasons as `system/pipes.py`.
+Everything sent in one iteration of the loop goes out in one write; everything that has arrived is read in one read. It
+uses `loop.add_reader` and `os.read` for the same reasons as `system/pipes.py`.
 """
 
 import array
@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from aiocmdpool.standalone.wire.frames import FrameDecoder, ProtocolError
 
-CHUNK = 65536  # bytes read at once: what the pipe holds; for more, each read would map and unmap its buffer
-HIGH_WATER = 262144  # bytes unsent; above, `drained` waits
-MAX_DESCRIPTORS = 2  # in one message from a worker
+CHUNK = 65536  # bytes per read, the capacity of the pipe; with more, each read would map and unmap its buffer
+HIGH_WATER = 262144  # unsent bytes above which `drained` waits
+MAX_DESCRIPTORS = 2  # most descriptors in one message from a worker
 CLOSED_PIPE = "it closed its pipe"
 CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -27,13 +27,13 @@ class Connection:
     """Frames to and from one worker.
 
     Args:
-        loop: Where it lives.
+        loop: The event loop of the connection.
         reading: The pipe from the worker; owned from here on, as are the others.
         writing: The pipe to the worker.
         passing: The socket for descriptors.
         received: Called with (kind, request id, payload) for each frame.
         lost: Called, once, with the reason when the stream has ended or makes no sense.
-        close: Closes the pipes.
+        close: Function that closes a pipe.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Connection:
         self._reading, self._writing, self._passing = reading, writing, passing
         self._received, self._lost = received, lost
         self._decoder = FrameDecoder()
-        self._unsent: deque[tuple[int, bytes]] = deque()  # request ids and frames of which no byte has left
+        self._unsent: deque[tuple[int, bytes]] = deque()  # request ids and frames of which no byte has been written
         self._unsent_size = 0
-        self._cut = b""  # the rest of a frame whose head has left
-        self._held: deque[_Held] = deque()  # they wait for the socket
+        self._cut = b""  # the rest of a partly written frame
+        self._held: deque[_Held] = deque()  # frames that wait for the socket
         self._flushing = self._blocked = False
         self._room: list[asyncio.Future[None]] = []
         self.closed = False
@@ -65,11 +65,11 @@ class Connection:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether nothing waits for anything."""
+        """Return whether the connection is open and idle: no frame is held or partly sent, nobody waits for room."""
         return not (self.closed or self._held or self._cut or self._room)
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Live on another loop from here on; it is at rest."""
+        """Move the idle connection to another event loop."""
         self._loop.remove_reader(self._reading)
         self._loop.remove_writer(self._writing)
         self._loop = loop
@@ -81,8 +81,8 @@ class Connection:
     # -- sending ----------------------------------------------------------------------------------------------------
 
     def send(self, request: int, frame: bytes) -> None:
-        """Queue a frame; it goes out at the end of this turn of the loop."""
-        if self._held:  # order: nothing overtakes a frame that waits for its descriptors
+        """Queue the frame of a request; it goes out at the end of this iteration of the loop."""
+        if self._held:  # keep the order: no frame may overtake one that waits for its descriptors
             self._held.append(_Held(request, frame, [], _nothing, _nothing))
             return
         self._unsent.append((request, frame))
@@ -102,10 +102,10 @@ class Connection:
         sent: Callable[[], None],
         refused: Callable[[OSError], None],
     ) -> None:
-        """Queue a frame that refers to descriptors, which travel before it.
+        """Queue a frame that refers to `descriptors`, which travel before it.
 
-        `sent()` is called when they have left, `refused(error)` when the kernel does not take them; then the frame is
-        not sent either.
+        `sent()` is called when they have been sent, `refused(error)` when the kernel does not take them; then the frame
+        is not sent either.
         """
         self._held.append(_Held(request, frame, descriptors, sent, refused))
         if len(self._held) == 1:
@@ -131,7 +131,7 @@ class Connection:
                     held.popleft()
                     entry.refused(error)
                     continue
-                except OverflowError:  # a number that no descriptor has
+                except OverflowError:  # a number too large for a descriptor
                     held.popleft()
                     entry.refused(OSError(errno.EBADF, os.strerror(errno.EBADF)))
                     continue
@@ -171,7 +171,7 @@ class Connection:
             self._loop.add_writer(self._writing, self._writable)
 
     def _note_partial(self, written: int) -> None:
-        """Find the frame in which the write stopped: what comes before it has left, what comes after has not."""
+        """Find the frame in which a write of `written` bytes stopped: earlier ones were sent, later ones were not."""
         left = written - len(self._cut)
         if left < 0:
             self._cut = self._cut[written:]
@@ -191,16 +191,16 @@ class Connection:
 
     @property
     def congested(self) -> bool:
-        """Whether more is queued than the worker takes."""
+        """Return whether more is queued than the worker takes at present."""
         return self._unsent_size > HIGH_WATER or len(self._held) > 0
 
     @property
     def sends_in_this_turn(self) -> bool:
-        """Whether something goes out at the end of this turn of the loop."""
+        """Return whether a frame goes out at the end of this iteration of the loop."""
         return self._flushing and self._unsent_size > 0
 
     async def drained(self) -> None:
-        """Wait until the queue has gone out, or the connection is lost."""
+        """Wait until the queue is short enough, or the connection is lost."""
         while self.congested and not self.closed:
             room = self._loop.create_future()
             self._room.append(room)
@@ -214,11 +214,11 @@ class Connection:
                     waiter.set_result(None)
 
     def unsent(self) -> set[int]:
-        """The requests of which no byte has left this process: the worker cannot have started them."""
+        """Return the ids of requests of which no byte has been sent: the worker cannot have started them."""
         return {request for request, _ in self._unsent} | {held.request for held in self._held}
 
     def withdraw(self, request: int) -> bool:
-        """Take back a request of which no byte has left; whether that was so."""
+        """Take back the request with this id if no byte of it has been sent; return whether that was so."""
         for entry in self._unsent:
             if entry[0] == request:
                 self._unsent.remove(entry)
@@ -231,12 +231,12 @@ class Connection:
     # -- receiving --------------------------------------------------------------------------------------------------
 
     def read_rest(self) -> None:
-        """The worker has exited: take what it wrote before."""
+        """Read everything that the worker wrote before its exit."""
         while not self.closed and self._readable():
             pass
 
     def _readable(self) -> bool:
-        """Read once; whether there may be more."""
+        """Read once; return whether there may be more."""
         try:
             data = os.read(self._reading, CHUNK)
         except BlockingIOError:
@@ -251,17 +251,17 @@ class Connection:
                 return False
             for kind, request, payload in self._decoder.feed(data):
                 self._received(kind, request, payload)
-            self._flush_soon()  # behind the callers just woken: what they send next leaves in this same turn
-        except (ProtocolError, struct.error, LookupError, ValueError) as error:  # no frame, or a payload without sense
+            self._flush_soon()  # after the callers just woken, so that what they send next leaves in the same iteration
+        except (ProtocolError, struct.error, LookupError, ValueError) as error:  # no frame, or a malformed payload
             self._fail(f"it sent garbage: {type(error).__name__}: {error}")
         return True
 
     def receive_descriptors(self, request: int, count: int) -> list[int]:
-        """The descriptors that belong to a frame just received; they were sent before it.
+        """Return the `count` descriptors of the frame just received for `request`; they were sent before it.
 
         Raises:
-            ProtocolError: They are not there.
-            OSError: This process has no room for them (EMFILE).
+            ProtocolError: The descriptors are not there, or do not belong to this request.
+            OSError: This process has no free descriptor numbers for them (EMFILE).
         """
         try:
             message, ancillary, flags, _ = self._passing.recvmsg(
@@ -291,7 +291,7 @@ class Connection:
             self._lost(why)
 
     def close(self) -> None:
-        """Send and receive no more. Harmless when repeated."""
+        """Close both pipes and the socket. Harmless when repeated."""
         if self.closed:
             return
         self.closed = True
@@ -305,7 +305,7 @@ class Connection:
 
 
 class _Held(NamedTuple):
-    """A frame that waits for its descriptors to leave, or behind one that does."""
+    """A frame that waits until its descriptors have been sent, or that has to stay behind such a frame."""
 
     request: int
     frame: bytes
@@ -315,4 +315,4 @@ class _Held(NamedTuple):
 
 
 def _nothing(_: object = None) -> None:
-    """There were no descriptors."""
+    """Do nothing; the callback of a frame that has no descriptors."""

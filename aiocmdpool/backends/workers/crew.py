@@ -1,4 +1,4 @@
-"""`Crew`: who the workers of a pool are; started, replaced when they die, retired when they have done enough.
+"""`Crew`: the set of workers of a pool; started, replaced when they die, retired when they have done enough.
 
 choose ── the least loaded of `workers`
 a worker dies ────────────── started anew, with back-off if it keeps dying
@@ -24,11 +24,11 @@ from aiocmdpool.system.identity import Identity
 from aiocmdpool.system.safe_log import SafeLog
 
 BACK_OFF = 0.1  # seconds before a worker that died early is replaced; doubles each time
-BACK_OFF_LIMIT = 1.0  # seconds; for so long, at most, a command waits for a worker only to hear that there is none
-GUARDIAN_AFTER = 0.1  # seconds before another guardian is started, for one that has died; doubles each time
+BACK_OFF_LIMIT = 1.0  # seconds; so a command does not wait longer than this to learn that no worker can be started
+GUARDIAN_AFTER = 0.1  # seconds before a dead guardian is replaced; doubles each time
 GUARDIAN_AFTER_LIMIT = 30.0  # seconds
 GIVE_UP_AFTER = 3  # workers in a row that died before they were ready
-LOOK_AT_MEMORY_EVERY = 100  # commands
+LOOK_AT_MEMORY_EVERY = 100  # commands of a worker between two checks of its memory
 CHANGED = (
     "; this process has changed its user, root directory or limits since the pool was started, and workers need a "
     "Python that they may run there"
@@ -39,18 +39,18 @@ _log = SafeLog("aiocmdpool.process_pool")
 
 
 class Crew:
-    """The workers of one pool. Belongs to one loop.
+    """The workers of one pool. Belongs to one event loop.
 
     Args:
-        size: How many workers there are to be.
-        niceness: See `ProcessPool`, as for the others.
+        size: Wanted number of workers.
+        niceness: Number to add to the niceness of this process, for the workers.
         recycle_after: Commands after which a worker is replaced; `None` for never.
         max_worker_memory: Resident bytes above which a worker is replaced; `None` for never.
         hang_after: Seconds without a sign of life after which a worker with work counts as hung.
         ledger: The pool's budget for output.
-        idle_for: Seconds without a command after which a worker leaves, until it is needed; 0 for never. The workers of
-            such a crew are nobody's to close, so nobody is told that they have not been.
-        python: Which interpreter runs them; see `interpreter.find`.
+        idle_for: Seconds without a command after which a worker exits, until one is needed again; 0 for never. Such a
+            crew need not be closed by anybody, so there is no warning if it is not.
+        python: Path of the Python that runs the workers; see `interpreter.find`.
     """
 
     def __init__(
@@ -66,21 +66,21 @@ class Crew:
     ) -> None:
         self.size = size
         self.workers: list[Worker] = []
-        """Those that take commands."""
+        """Workers that take commands."""
         self.leaving: set[Worker] = set()
-        """Those that finish what they have."""
+        """Workers that only finish the commands they have."""
         self.failures = self.lost = self.recycled = 0
         self.recycles = recycle_after is not None or max_worker_memory is not None
-        """Whether `maybe_recycle` is to be asked after each command."""
+        """Whether `maybe_recycle` has to be called after each command."""
         self.unclosed = Unclosed(self, "" if idle_for else "ProcessPool")
         self._idle_for = idle_for
         self._python = python
-        self._tries_python = False  # a thread does
+        self._tries_python = False  # a thread is trying it
         self._identity = Identity()
-        """What all `workers` were started under."""
+        """Identity of this process (user, umask, limits, …) at the start of all `workers`."""
         self._has_followed = False
         self._guardian = Guardian(self._on_guardian_gone, size - 1)
-        """That of all `workers`."""
+        """Guardian of all `workers`."""
         self._guardian_after = GUARDIAN_AFTER
         self._new_guardian: asyncio.TimerHandle | None = None
         self._niceness = niceness
@@ -88,14 +88,14 @@ class Crew:
         self._max_worker_memory = max_worker_memory
         self._hang_after = hang_after
         self._ledger = ledger
-        self._waiters: list[asyncio.Future[None]] = []  # for a worker
+        self._waiters: list[asyncio.Future[None]] = []  # of commands without a worker
         self._respawn: asyncio.TimerHandle | None = None
         self._closers: set[asyncio.Task[object]] = set()
         self._last_failure = ""
         self._closed = False
 
     def choose(self, place: Place | None = None) -> Worker | None:
-        """Return the least loaded worker, or that of the first run in a place; `None` if there is none now."""
+        """Return the least loaded worker, or the one that `place` is bound to; `None` if there is none now."""
         if place is not None and isinstance(place.chosen, Worker) and place.chosen.usable:
             return place.chosen
         if len(self.workers) < self.size and self._respawn is None and not self._tries_python:
@@ -118,15 +118,15 @@ class Crew:
         return best
 
     async def worker_started(self, command: CommandConfig, failures: int) -> None:
-        """Wait until there may be a worker.
+        """Wait until a worker may have been started.
 
         Args:
-            command: What waits, for the message.
-            failures: How many there had been when the command came. Each is worth another try: what was wrong may have
-                passed since.
+            command: The waiting command, for the message.
+            failures: Number of failures in a row when the command came. Each command is worth another try, because the
+                cause may have passed since.
 
         Raises:
-            WorkerLost: One after the other dies early.
+            WorkerLost: Workers die early, one after the other.
         """
         if self.failures >= max(GIVE_UP_AFTER, failures + 1):
             message = f"{command.display()}: no worker can be started ({self.failures} in a row): {self._last_failure}"
@@ -136,7 +136,7 @@ class Crew:
         await waiter
 
     def close(self) -> None:
-        """Start no workers any more; whoever waits for one looks again. Harmless when repeated."""
+        """Start no more workers, and wake all commands that wait for one. Harmless when repeated."""
         self._closed = True
         for timer in (self._respawn, self._new_guardian):
             if timer is not None:
@@ -146,35 +146,35 @@ class Crew:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether nothing runs, starts or leaves."""
+        """Return whether no worker has work, is starting or is leaving."""
         busy = self._closed or self.leaving or self._closers or self._tries_python
         return not busy and all(worker.is_at_rest for worker in self.workers)
 
     @property
     def has_dead(self) -> bool:
-        """Whether a worker has left or died, and the loop has not noticed."""
+        """Return whether a worker has exited or died without the loop having noticed."""
         return any(worker.remains.is_dead() for worker in self.workers)
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Belong to another loop from here on. All is at rest, nobody waits, and the other loop is closed or stands."""
+        """Move the idle crew to another loop; its own is closed or stands still, and nobody waits for a worker."""
         for timer in (self._respawn, self._new_guardian):
             if timer is not None:
                 timer.cancel()
         self._respawn = self._new_guardian = None
-        self._waiters.clear()  # of callers who were cancelled
+        self._waiters.clear()  # of cancelled callers
         self._guardian.move(loop)
         for worker in self.workers:
             worker.move(loop)
 
     def close_in_fork(self) -> None:
-        """Hold nothing of the parent of this forked process, nor disturb it."""
+        """Close all descriptors of the parent in this forked child, without disturbing the parent's workers."""
         for remains in self.unclosed.workers:
             remains.close_in_fork()
         for guardian in {self._guardian, *(worker.guardian for worker in (*self.workers, *self.leaving))}:
             guardian.close_in_fork()
 
     def abandon(self) -> None:
-        """End the workers, whose loop is closed: nobody is left to tell. Blocks."""
+        """End all workers in this thread, because their loop is closed and nobody waits for them. Blocks."""
         guardians = {self._guardian, *(worker.guardian for worker in (*self.workers, *self.leaving))}
         self.workers.clear()
         self.leaving.clear()
@@ -185,7 +185,7 @@ class Crew:
     # -- started and replaced ---------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        """Retire all workers, because this process is not any more what they were started under."""
+        """Retire all workers, because the identity of this process differs from that at their start."""
         had_workers = bool(self.workers)
         self._has_followed = self._has_followed or had_workers
         for worker in list(self.workers):
@@ -196,12 +196,12 @@ class Crew:
             _log.info("user, umask, limits or the like of this process have changed: all workers are replaced")
 
     def _try_python(self) -> bool:
-        """Have a thread try the interpreter, since that may block for seconds; whether one does. Then workers start."""
+        """Let a thread try the interpreter, which may block, and start workers then; return whether one does."""
         loop = asyncio.get_running_loop()
 
         def start_workers() -> None:
             self._tries_python = False
-            self._fill_up(tried=True)  # whatever came of it
+            self._fill_up(tried=True)  # with any result
 
         def tried() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -240,7 +240,7 @@ class Crew:
         self.unclosed.workers.add(worker.remains)
 
     def _on_gone(self, worker: Worker) -> None:
-        """Replace a worker that is dead; what it ran is settled."""
+        """Replace a worker that is dead and whose commands are settled."""
         worker.guardian.gone(worker.pid)
         self.unclosed.workers.discard(worker.remains)
         self.leaving.discard(worker)
@@ -261,7 +261,7 @@ class Crew:
         facts = {"worker_pid": worker.pid, "completed": worker.completed}
         try:
             _log.warning("worker %d was lost: %s", worker.pid, cause, extra=facts)
-        finally:  # whatever becomes of the log
+        finally:  # even if logging raises
             if worker.proven:
                 self.failures = 0
                 self._fill_up()
@@ -286,7 +286,7 @@ class Crew:
                 waiter.set_result(None)
 
     def _on_guardian_gone(self) -> None:
-        """Have another one soon. A new worker brings it along."""
+        """Schedule the start of a new worker that starts another guardian."""
         if self._new_guardian is not None:
             self._new_guardian.cancel()
         self._new_guardian = asyncio.get_running_loop().call_later(self._guardian_after, self._bring_guardian)
@@ -295,7 +295,7 @@ class Crew:
     def _bring_guardian(self) -> None:
         self._new_guardian = None
         if not self._guardian.is_missing or len(self.workers) < self.size:
-            return  # those that are still to be started bring it
+            return  # the workers that are still to be started will start it
         self._retire(min(self.workers, key=lambda worker: worker.in_flight))
         self._fill_up()
         _log.warning("the guardian of the workers was lost: a worker is replaced to bring another")
@@ -303,7 +303,7 @@ class Crew:
     # -- retired ----------------------------------------------------------------------------------------------------
 
     def maybe_recycle(self, worker: Worker) -> None:
-        """Replace a worker that has done enough, or has grown too large; it finishes what it has."""
+        """Replace a worker that has run enough commands or has grown too large; it finishes the commands it has."""
         if self._closed or worker not in self.workers or not worker.usable:
             return
         old = self._recycle_after is not None and worker.completed + worker.in_flight >= self._recycle_after
@@ -317,12 +317,12 @@ class Crew:
             self._fill_up()
 
     def _replace_unfit(self, worker: Worker, why: str) -> bool:
-        """Replace a worker that has lost what it needs, if another one can be started; whether that was so."""
+        """Replace a worker that is unfit because of `why` if another one can be started; return whether it was."""
         if self._closed or worker not in self.workers:
             return False
         try:
             self._start_worker()
-        except WorkerLost as error:  # better a bad one than none
+        except WorkerLost as error:  # a bad worker is better than none
             _log.warning("worker %d is kept, although %s: %s", worker.pid, why, error, extra={"worker_pid": worker.pid})
             return False
         self._replace(worker, logging.WARNING, why)
@@ -330,14 +330,14 @@ class Crew:
         return True
 
     def _replace(self, worker: Worker, level: int, why: str) -> None:
-        """Note that a worker is replaced, and why, and retire it."""
+        """Count and log the replacement of a worker, and retire it."""
         self.recycled += 1
         self._retire(worker)
         facts = {"worker_pid": worker.pid, "completed": worker.completed}
         _log.log(level, "worker %d is replaced: %s", worker.pid, why, extra=facts)
 
     def _retire(self, worker: Worker) -> None:
-        """Give a worker no more commands; it leaves when it has finished what it has."""
+        """Give a worker no more commands, and close it when it has finished those it has."""
         self.workers.remove(worker)
         self.leaving.add(worker)
         closer = asyncio.get_running_loop().create_task(worker.aclose(), name=f"aiocmdpool-recycle-{worker.pid}")
@@ -346,7 +346,7 @@ class Crew:
 
 
 def resident_memory(pid: int) -> int:
-    """Return the resident bytes of a process; 0 where that cannot be seen."""
+    """Return the resident bytes of the process `pid`; 0 if they cannot be read."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             return int(file.read().split()[1]) * PAGE

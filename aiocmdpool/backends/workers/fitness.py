@@ -1,7 +1,7 @@
-"""What a worker has to work with: its resource limits and its CPUs, which programs of its user can take away.
+"""The resources of a worker: its resource limits and its CPUs, which other programs of its user can take away.
 
-prlimit(2) and sched_setaffinity(2) ask for the same user, no more. What a worker has lost its commands lose, too: they
-inherit it.
+prlimit(2) and sched_setaffinity(2) only require the same user. Commands inherit what their worker has lost.
+
 """
 
 import errno
@@ -9,28 +9,32 @@ import os
 from typing import NamedTuple
 
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM))
-"""Reasons of a failed start that may be those of the worker alone."""
+"""Errors of a failed start that may be caused by the worker alone."""
 
 SYMPTOMS = SHORTAGES | {errno.EPERM, errno.EINVAL, errno.EFBIG, errno.E2BIG}
-"""Reasons of a failed start that a lowered limit can have (setrlimit(2), execve(2))."""
+"""Errors of a failed start that a lowered limit can cause (setrlimit(2), execve(2))."""
 
-STARTS_IN_A_ROW = 3  # that failed for want of something, after which a worker counts as unfit
+STARTS_IN_A_ROW = 3  # failed for lack of a resource, after which a worker counts as unfit
 
 
 class Fitness(NamedTuple):
-    """The limits of a process by name, soft and hard, and the CPUs it may use."""
+    """The resource limits of a process by name, soft and hard, and the CPUs that it may use."""
 
     limits: dict[str, tuple[float, float]]
     cpus: frozenset[int]
 
 
 def fitness_of(pid: int = 0) -> Fitness | None:
-    """What a process has, 0 for this one; `None` if that is not to be seen. prlimit(2) would not tell everybody."""
+    """Return the fitness of the process `pid`, 0 for this one; `None` if it cannot be read.
+
+    From /proc, because prlimit(2) on another process takes a privilege.
+
+    """
     try:
         with open(f"/proc/{pid or 'self'}/limits", "rb", buffering=0) as file:
             lines = file.readall().decode().splitlines()
         cpus = frozenset(os.sched_getaffinity(pid))
-    except (OSError, AttributeError):  # gone, hidden (`hidepid`), or not Linux
+    except (OSError, AttributeError):  # gone, hidden (`hidepid`), or not on Linux
         return None
     return Fitness({line[:26].strip(): _limits_in(line) for line in lines[1:]}, cpus)
 
@@ -41,7 +45,7 @@ def _limits_in(line: str) -> tuple[float, float]:
 
 
 def what_was_taken(given: Fitness, left: Fitness) -> str:
-    """What a process has lost since it was started, for people; empty if nothing."""
+    """Return a text about the first resource that `left` lacks compared to `given`; empty if there is none."""
     for name, limits in given.limits.items():
         now = left.limits.get(name, limits)
         if now[0] < limits[0] or now[1] < limits[1]:

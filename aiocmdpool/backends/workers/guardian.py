@@ -1,6 +1,6 @@
-"""`Guardian`: the host's side of the process that ends what workers leave if they and the host are all killed at once.
+"""`Guardian`: the host's side of the process that ends leftovers when the workers and the host are all killed at once.
 
-It is forked by a worker, and seen to be alive by a pipe that only it holds. See `standalone/guardian.py`.
+A worker forks it, and a pipe that only it holds open shows that it is alive. See `standalone/guardian.py`.
 """
 
 import asyncio
@@ -18,49 +18,49 @@ from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.reaping import reap_later, try_reap
 
-REAP_FOR = 0.003  # seconds on the loop; it exits in less than a millisecond
+REAP_FOR = 0.003  # seconds to wait for its exit on the loop; it takes less than 1 ms
 
 
 class Guardian:
-    """A guardian for the workers that were started as one user, which it must be able to signal.
+    """A guardian for the workers that were started as one user, so that it is allowed to signal them.
 
     Args:
-        died: Called when it has died, or could not be started: the next worker that starts brings another.
-        after: How many workers are started before the one that brings it: the first command is not to wait for that.
+        died: Called when it has died, or could not be started: the next worker that starts forks another.
+        after: Number of workers to start before the one that forks it, so that the first command need not wait.
     """
 
     def __init__(self, died: Callable[[], None], after: int = 0) -> None:
         self._after = after
         self._loop: asyncio.AbstractEventLoop | None = None  # that of the first worker
         self._died = died
-        self._workers: dict[int, bytes] = {}  # the notes of those that live, by pid
-        self._left: dict[tuple[int, int], bytes] = {}  # the notes of what may stay, by pid and start
+        self._workers: dict[int, bytes] = {}  # notes about the living workers, by pid
+        self._left: dict[tuple[int, int], bytes] = {}  # notes about processes that may stay, by pid and start time
         self._unwritten: deque[bytes] = deque()
         self._handles = Handles()
         self._is_another = False
         self._retired = False
         self.pid = 0
-        """0 until it has said its pid, and after its death."""
+        """Process id of the guardian; 0 until it has reported it, and after its death."""
         keep_out_of(self)
         weakref.finalize(self, self._handles.close).atexit = False
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is none, nor one on its way."""
+        """Return whether there is no guardian, and none is being started."""
         return self._handles.alive < 0
 
     def descriptors(self, theirs: contextlib.ExitStack) -> list[int]:
-        """What a new worker has to be given: the pipe for notes; and, if the guardian is missing, all to start one.
+        """Return the descriptors for a new worker: the pipe for notes, and those to start a missing guardian.
 
         Args:
-            theirs: Closes what is the worker's alone.
+            theirs: Stack that closes the descriptors which only the worker needs.
 
         Raises:
-            OSError: There are no descriptors left.
+            OSError: This process has no free descriptor numbers.
         """
         handles = self._handles
         if handles.notes < 0:
-            handles.notes_end, handles.notes = _pipe()  # the reading end is kept for a guardian to come
+            handles.notes_end, handles.notes = _pipe()  # the reading end is kept for a later guardian
             os.set_blocking(handles.notes, False)
         if not self.is_missing or self._after > 0:
             self._after -= 1
@@ -73,40 +73,40 @@ class Guardian:
         return [handles.notes, handles.notes_end, alive_end]
 
     def started(self, pid: int, cookie: bytes, group: str) -> None:
-        """A worker has been started."""
+        """Note that a worker has been started."""
         self._workers[pid] = guardian.note_worker(pid, cookie, group)
         self._note(self._workers[pid])
 
     def gone(self, pid: int) -> None:
-        """A worker is dead, and nothing of it is left."""
+        """Note that a worker is dead, with nothing left of it."""
         if self._workers.pop(pid, None) is not None:
             self._note(guardian.note_gone(pid))
         self._leave_if_idle()
 
     def left(self, pid: int, started: int) -> None:
-        """Note a shim that stays. The worker has told the guardian; one that is to come has to hear it, too."""
+        """Note a shim that may stay. The worker has told the present guardian; this is for a later one."""
         self._left = {key: note for key, note in self._left.items() if procs.is_alive(*key)}
         self._left[pid, started] = guardian.note_left(pid, started)
 
     def retire(self) -> None:
-        """Have it leave as soon as no worker of its own is left. Harmless when repeated."""
+        """Let the guardian exit as soon as none of its workers is left. Harmless when repeated."""
         self._retired = True
         self._leave_if_idle()
 
     def abandon(self) -> None:
-        """Let go of it, whose loop is closed. It leaves by itself when its workers are gone. Harmless when repeated."""
+        """Close the pipes to the guardian, whose loop is closed; it exits when its workers are gone. Repeatable."""
         self._retired = True
         self._handles.close()
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hear of it on another loop from here on."""
+        """Watch the guardian on another event loop from here on."""
         if self._loop is not None and self._handles.alive >= 0:
             self._loop.remove_reader(self._handles.alive)
             loop.add_reader(self._handles.alive, self._heard)
             self._loop = loop
 
     def close_in_fork(self) -> None:
-        """Let go of it: it is that of the parent of this forked process."""
+        """Close the pipes to the guardian in this forked child: it belongs to the parent."""
         self._handles.close()
 
     def _leave_if_idle(self) -> None:
@@ -120,27 +120,27 @@ class Guardian:
                 _reap(self.pid)
 
     def _note(self, note: bytes) -> None:
-        """Write a note, behind those that found no room while nobody was reading."""
+        """Write a note, after those that the full pipe did not take before."""
         if self._handles.notes < 0:
-            return  # abandoned, or this is a fork of the host
+            return  # abandoned, or a fork of the host
         self._unwritten.append(note)
         with contextlib.suppress(BlockingIOError):
             while self._unwritten:
-                os.write(self._handles.notes, self._unwritten[0])  # whole or not at all: it is shorter than PIPE_BUF
+                os.write(self._handles.notes, self._unwritten[0])  # atomic: it is shorter than PIPE_BUF
                 self._unwritten.popleft()
 
     def _heard(self) -> None:
-        """It has said its pid, or died."""
+        """Handle the pid that the guardian reports, or its death."""
         try:
             word = os.read(self._handles.alive, 64)
         except BlockingIOError:
             return
         if word:
             pid = word.split(b"\n")[0]
-            if self.pid or not pid.isdigit():  # somebody else has found this pipe
+            if self.pid or not pid.isdigit():  # another process has found this pipe
                 return
             self.pid = int(pid)
-            if self._is_another:  # another may have read the notes
+            if self._is_another:  # a former guardian may have read the notes
                 self._unwritten.clear()
                 for note in (*self._left.values(), *self._workers.values()):
                     self._note(note)
@@ -172,7 +172,7 @@ class Guardian:
 
 
 class Handles:
-    """The descriptors of this process that belong to a guardian; -1 is none."""
+    """The descriptors of this process that belong to a guardian; -1 for none."""
 
     def __init__(self) -> None:
         self.notes = self.notes_end = self.alive = -1
@@ -180,29 +180,29 @@ class Handles:
         keep_private(self)
 
     def private(self) -> Iterable[int]:
-        """For `keep_private`."""
+        """Return the open descriptors that no program may get, for `keep_private`."""
         return self.notes, self.notes_end, self.alive
 
     def close(self) -> None:
-        """Let go of it: it leaves when its workers are gone. Harmless when repeated."""
+        """Close all pipes to the guardian, which exits when its workers are gone. Harmless when repeated."""
         for fd in (self.notes, self.notes_end, self.alive):
             if fd >= 0:
                 os.close(fd)
         self.notes = self.notes_end = self.alive = -1
 
     def close_in_fork(self) -> None:
-        """Do not keep the guardian waiting: this process is a copy of the host, and may outlive it."""
+        """Close the pipe for notes: this forked child may outlive the host, and the guardian must not wait for it."""
         if self.notes >= 0:
             os.close(self.notes)
             self.notes = -1
 
 
 def _pipe() -> tuple[int, int]:
-    """A pipe whose numbers the standard streams of a child do not replace."""
+    """Return a pipe with descriptor numbers above 2, which the standard streams of a child do not replace."""
     reading, writing = os.pipe()
     try:
         reading = above_standard(reading)
-    except OSError:  # no descriptors left
+    except OSError:  # no free descriptor numbers
         os.close(writing)
         raise
     try:
@@ -224,9 +224,10 @@ os.register_at_fork(after_in_child=_close_in_fork)
 
 
 def _reap(pid: int) -> None:
-    """Reap a guardian that has just let go of everything, if its orphan came to this process: the first of a container.
+    """Reap a guardian that has just closed its pipes if this process adopts orphans, as the first one of a container.
 
-    Otherwise it is none of its children.
+    Otherwise it is no child of this process.
+
     """
     deadline = time.monotonic() + REAP_FOR
     with contextlib.suppress(ChildProcessError):

@@ -1,9 +1,9 @@
-"""`Heartbeat`: watches over a busy worker. Is it there, does it have what it was given, is it what it was?
+"""`Heartbeat`: checks on a busy worker: whether it answers, has its resources, and knows its requests.
 
     every second ── PING ──▶ worker ── PONG: what it holds ──▶ a request that is neither held nor answered is lost
                  └─ no answer ── /proc: hung, or only starved?
 
-Beats are counted, not seconds: a loop that was blocked itself proves nothing.
+Beats are counted, not seconds: silence proves nothing if this loop was blocked itself.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from aiocmdpool.commands.errors import WorkerLost
 from aiocmdpool.standalone.kernel.processes import state_of, vfork_child_of
 from aiocmdpool.standalone.wire import frames, messages
 
-HEARTBEAT = 1.0  # seconds between looks at a busy worker; an idle one is left alone
-STARVED_TIMES = 10  # times `hang_after`, after which a worker that gets no CPU counts as hung as well
+HEARTBEAT = 1.0  # seconds between checks on a busy worker; an idle one is left alone
+STARVED_TIMES = 10  # multiple of `hang_after` after which a worker that gets no CPU counts as hung, too
 
 RUNNABLE, WAITS = "R", "D"
 _STATES = {
@@ -27,21 +27,21 @@ _STATES = {
 
 
 class Heartbeat:
-    """The looks at one worker.
+    """The periodic checks on one worker.
 
     Args:
-        loop: Where it beats.
-        pid: The worker's.
+        loop: The event loop of the timer.
+        pid: Process id of the worker.
         hang_after: Seconds without a sign of life after which it counts as hung.
-        given: What it was started with; `None` if unknown.
-        pending: The requests without an answer, by id.
-        send: Sends a frame.
-        lose: Called with a reason: the worker is to be killed.
-        retire: Called with a reason: the worker is to finish what it has, and to be replaced.
+        given: Resources at its start; `None` if unknown.
+        pending: Requests without an answer, by id.
+        send: Function that sends a frame.
+        lose: Called with a reason for which the worker has to be killed.
+        retire: Called with a reason for which the worker has to be replaced.
 
     Attributes:
-        heard: Whether the worker has said anything since the last beat.
-        timer: The next beat; `None` while the worker has no work.
+        heard: Whether the worker has sent anything since the last beat.
+        timer: The timer of the next beat; `None` while the worker has no work.
     """
 
     def __init__(
@@ -63,25 +63,25 @@ class Heartbeat:
         self._send, self._lose, self._retire = send, lose, retire
         self.heard = False
         self.timer: asyncio.TimerHandle | None = None
-        self.silent_beats = 0  # since a PING that was not answered
-        self._starved = False  # silent, and waiting for the scheduler
-        self._cpu_before = 0.0  # seconds it had had at its last sign of life
+        self.silent_beats = 0  # since an unanswered PING
+        self._starved = False  # silent, and waiting for CPU time
+        self._cpu_before = 0.0  # CPU seconds that it had used at its last sign of life
         self._pings = 0
         self._asked: frozenset[int] = frozenset()  # the requests without an answer when the last PING was sent
 
     def start(self) -> None:
-        """Begin to beat; it ends by itself when there is no more work."""
-        self.heard = True  # idle until now: nothing was asked of it
+        """Start the timer; it stops by itself when the worker has no more work."""
+        self.heard = True  # it was idle until now, so its silence means nothing
         self.timer = self._loop.call_later(HEARTBEAT, self._beat)
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Stop the timer, if it runs."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Beat on another loop from here on."""
+        """Stop, and use another event loop from here on."""
         self.stop()
         self._loop = loop
 
@@ -111,7 +111,7 @@ class Heartbeat:
         return hung_because(state, cpu - self._cpu_before, self.silent_beats * HEARTBEAT, self._hang_after)
 
     def _overdue(self) -> str:
-        """The deadline that the worker has not kept, though it could."""
+        """Return a text about a deadline that the worker has missed, though it had CPU time; empty if there is none."""
         if self._starved:
             return ""
         now = self._loop.time()
@@ -121,22 +121,22 @@ class Heartbeat:
         return ""
 
     def unfit(self) -> str:
-        """What has been taken from the worker, empty if nothing."""
+        """Return a text about a resource that the worker has lost; empty if there is none."""
         left = fitness_of(self._pid) if self._given is not None else None
         return what_was_taken(self._given, left) if self._given is not None and left is not None else ""
 
     # -- what it holds ----------------------------------------------------------------------------------------------
 
     def _ping(self) -> None:
-        """Ask what it holds. Frames keep their order: it will have read all that was sent before."""
+        """Ask the worker which requests it holds. It has then read all that was sent before: frames keep order."""
         self._pings = (self._pings + 1) & 0xFFFFFFFF
         self._asked = frozenset(number for number, entry in self._pending.items() if entry.answer is None)
         self._send(frames.encode(frames.PING, self._pings))
 
     def answered(self, ping: int, payload: bytes) -> None:
-        """A PONG has come. All that was answered before has arrived before."""
+        """Settle as lost every request that the answer to a PING does not name. Earlier answers came before it."""
         held = messages.unpack_held(payload)
-        if ping != self._pings:  # a later PING is on its way, and will be answered for this one
+        if ping != self._pings:  # a later PING has been sent, and its answer will do
             return
         lost = False
         for number in self._asked.difference(held):
@@ -163,17 +163,7 @@ def waits_for_cpu_of_child(pid: int) -> bool:
 
 
 def hung_because(state: str, cpu: float, silent: float, hang_after: float) -> str:
-    """Why a silent worker counts as hung; empty if it does not (yet).
-
-    One that can run, and has not been let run for long enough to answer, waits for the scheduler: a machine is crowded,
-    a control group has used its quota. Even that has an end.
-
-    Args:
-        state: The letter in /proc (proc_pid_stat(5)); empty if unknown.
-        cpu: Seconds of CPU time that it has had since its last sign of life.
-        silent: Seconds since the first PING that it has not answered.
-        hang_after: Seconds it may take.
-    """
+    """Return a text why a silent worker counts as hung; empty if it does not (yet)."""
     if silent <= hang_after:
         return ""
     if state == RUNNABLE and cpu < hang_after and silent <= STARVED_TIMES * hang_after:

@@ -1,8 +1,8 @@
-"""The budget of a process pool for captured output: the pool's side of the file that its workers draw on.
+"""`Ledger`: the budget of a process pool for captured output, as the pool's side of the file that its workers share.
 
-`standalone/worker/budget.py` says what is in the file, and why it is a file. Held are bytes in memory files, from the
-worker that writes them until the result of their command has been handed to its caller. What rides in a reply (64 KiB
-a stream at most) is not counted: so it costs nothing, and is bounded by the number of commands.
+`standalone/worker/budget.py` describes the file, and why it is a file. Counted are bytes in memory files, from the
+worker that writes them until their command's result has been handed to its caller. Output inside of a reply (64 KiB a
+stream at most) is not counted: that costs nothing, and is bounded by the number of commands.
 """
 
 import contextlib
@@ -21,43 +21,43 @@ from aiocmdpool.standalone.worker.budget import LIMIT, USED_UP, WORD, WORKERS
 from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.memory import default_output_budget
 
-MOST = 2**62  # bytes: no machine has them, and a word of the file holds them with what is given back
-PAGES = 8  # so many more at a time; workers look at all of them, so there are not to be many that nobody has
+MOST = 2**62  # bytes: more than any machine has, and still a word of the file after returns are added
+PAGES = 8  # words added at a time; only a few, because workers sum over all of them
 
 
 class Ledger:
-    """What all workers of a pool may hold together.
+    """The limit on the captured bytes that all workers of a pool hold together.
 
     Args:
-        limit: Bytes. `None`: no bound. "auto": half of what is free when the first worker starts.
+        limit: Number of bytes. `None`: no limit. "auto": half of the free memory when the first worker starts.
     """
 
     def __init__(self, limit: ByteBudget) -> None:
         self.limit = min(limit, MOST) if isinstance(limit, int) else limit
-        self._chosen_here = False  # rather than by who made the pool
+        self._chosen_here = False  # and not by the user of the pool
         self.line = WaitingLine()
-        """Commands that wait until there is room."""
+        """Commands that wait until there is room for output."""
         self.descriptor = -1
         keep_private(self)
         self.words: memoryview[int] | list[int] = [0] * WORKERS
-        """Those of the file; a list where there is none: no bound, or not yet."""
+        """Words of the file; a plain list if there is no file, for lack of a limit or not yet."""
         self._map: mmap.mmap | None = None
-        self._free: list[int] = []  # words for workers to come
+        self._free: list[int] = []  # indexes of words for workers to come
 
     def private(self) -> Iterable[int]:
-        """For `keep_private`."""
+        """Return the descriptor of the file, for `keep_private`."""
         return (self.descriptor,)
 
     def has_room(self) -> bool:
-        """Look whether anything is left, and note it."""
-        self.words[USED_UP] = 0  # first: a worker that puts in the last of it meanwhile says so afterwards
+        """Return whether any of the budget is left, and set the USED_UP word to match."""
+        self.words[USED_UP] = 0  # first, because a worker that takes the last of it meanwhile sets the word afterwards
         if self._map is not None and self.words[LIMIT] <= self._put_in() and self.held() > 0:
             self.words[USED_UP] = 1
             return False
         return True
 
     def held(self) -> int:
-        """Return how many bytes are held; 0 where there is no bound."""
+        """Return the number of bytes held now; 0 without a limit."""
         if self._map is None or not isinstance(self.limit, int):
             return 0
         return self.limit - self.words[LIMIT] + self._put_in()
@@ -68,10 +68,10 @@ class Ledger:
     # -- pages ------------------------------------------------------------------------------------------------------
 
     def page(self) -> "Page":
-        """Open a page for a new worker.
+        """Return a page for a new worker.
 
         Raises:
-            OSError: There is no descriptor or no memory left for the file, or it would be too large (ulimit -f).
+            OSError: The file cannot be made: no free descriptor, no memory, or a limit on file size (ulimit -f).
         """
         if self.limit == "auto":
             self._chosen_here = True
@@ -82,7 +82,7 @@ class Ledger:
             except OSError as error:
                 if error.errno != errno.EFBIG or not self._chosen_here or self._map is not None:
                     raise
-                self.limit = None  # no file may have even these bytes (ulimit -f 0): there is nothing to share
+                self.limit = None  # not even this small file is allowed (ulimit -f 0), so there is nothing to share
         return Page(self, self._free.pop() if self._free else -1)
 
     def _enlarge(self) -> None:
@@ -101,7 +101,7 @@ class Ledger:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the file; what is given back later counts no more. Harmless when repeated."""
+        """Close the file; returns of bytes after that have no effect. Harmless when repeated."""
         self._unmap()
         if self.descriptor >= 0:
             os.close(self.descriptor)
@@ -121,31 +121,31 @@ class Ledger:
 
 
 class Page:
-    """One worker's page in a ledger."""
+    """The word of one worker in a ledger, in which it counts the bytes that it has put in."""
 
     def __init__(self, ledger: Ledger, word: int) -> None:
         self._ledger = ledger
         self._word = word
-        self._taken_over = 0 if word < 0 else ledger.words[word]  # what another worker left the count at
+        self._taken_over = 0 if word < 0 else ledger.words[word]  # the count that a former worker has left in the word
         self._given_back = 0
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What the worker inherits."""
+        """Return the descriptors that the worker inherits."""
         return () if self._word < 0 else (self._ledger.descriptor,)
 
     def __str__(self) -> str:
-        """What stands in the worker's command line."""
+        """Return the page as the worker gets it in its command line."""
         return "" if self._word < 0 else f"{self._ledger.descriptor}:{self._word}"
 
     def give_back(self, size: int) -> None:
-        """Note that so many bytes that the worker has put in are held no more."""
+        """Return `size` bytes to the budget that the worker had put in."""
         if self._word >= 0:
             self._given_back += size
             self._ledger.words[LIMIT] += size
 
     def close(self) -> None:
-        """The worker is dead: give back all that it has put in and nobody has given back. Harmless when repeated."""
+        """Return all bytes of the dead worker that nobody has given back. Harmless when repeated."""
         if self._word >= 0:
             put_in = self._ledger.words[self._word] - self._taken_over
             self._ledger.words[LIMIT] += put_in - self._given_back
@@ -154,22 +154,23 @@ class Page:
 
 
 def _open_file() -> int:
-    """Open an empty file, in memory where a sandbox lets one.
+    """Open an empty file, in memory if the sandbox allows that, and return its descriptor.
 
-    There nobody can make it shorter: to touch a mapping without a file below it kills (SIGBUS).
+    In memory it can be sealed against shrinking: access to a mapping beyond the end of its file kills (SIGBUS).
+
     """
     try:
         fd = os.memfd_create("aiocmdpool-ledger", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except (AttributeError, OSError):  # not this system; forbidden (seccomp, vm.memfd_noexec), or no descriptors left
+    except (AttributeError, OSError):  # not on this system, forbidden (seccomp, vm.memfd_noexec), or no descriptor
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())
-    with contextlib.suppress(OSError):  # a kernel that only pretends to be Linux
+    with contextlib.suppress(OSError):  # a kernel that only emulates Linux
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     return fd
 
 
 def _lengthen(fd: int, size: int) -> None:
-    """Give a file this size, whatever the soft limit on the size of files: this one is not on a disk."""
+    """Set the size of a file in bytes, in spite of the soft limit on file sizes: this file is not on a disk."""
     try:
         os.ftruncate(fd, size)
     except OSError as error:

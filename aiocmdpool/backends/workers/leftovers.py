@@ -1,4 +1,4 @@
-"""What is left of workers when nobody can wait for them on their loop: it is closed, or they died, or the host ends."""
+"""Ends workers without their event loop: if it is closed, if a worker has died, or if the host exits."""
 
 import atexit
 import contextlib
@@ -18,19 +18,19 @@ from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.system.hunt import is_marked, round_up
 from aiocmdpool.system.reaping import reap_later, try_reap
 
-LEAVE_TIMEOUT = 2.0  # seconds a worker has to leave once its pipes are closed; it ends its programs in less than one
-KILL_TIMEOUT = 2.0  # seconds a worker has to die once it is killed; after that, the kernel or a tracer holds it
+LEAVE_TIMEOUT = 2.0  # seconds for a worker to exit after its pipes are closed; it ends its programs in less than one
+KILL_TIMEOUT = 2.0  # seconds for a killed worker to die; after that, the kernel or a tracer holds it
 
 
 class Remains:
-    """The handles of one started worker, which outlive the objects that use them.
+    """The process and descriptors of one started worker, which outlive the objects that use them.
 
     Args:
-        pid: Of the worker.
-        cookie: What marks everything it starts.
+        pid: Process id of the worker.
+        cookie: Mark in the environment of everything that it starts.
         group: The directory of its control group, or empty.
-        descriptors: Pipes and the like of this process that belong to it; -1 is none.
-        passing: Its socket.
+        descriptors: Pipes and other descriptors of this process that belong to it; -1 for none.
+        passing: The socket to it.
     """
 
     def __init__(self, pid: int, cookie: str, group: str, descriptors: list[int], passing: socket.socket) -> None:
@@ -39,42 +39,42 @@ class Remains:
         self.group = group
         self._descriptors = set(descriptors) - {-1}
         self._passing = passing
-        self._left_alone: set[tuple[int, int]] = set()  # pid and start
+        self._left_alone: set[tuple[int, int]] = set()  # pids and start times
         keep_private(self)
         keep_out_of(self)
 
     def private(self) -> Iterable[int]:
-        """For `keep_private`."""
+        """Return the open descriptors that no program may get, for `keep_private`."""
         return (*self._descriptors, self._passing.fileno())
 
     def add(self, fd: int) -> None:
-        """One more descriptor."""
+        """Add a descriptor that belongs to the worker; -1 for none."""
         self._descriptors |= {fd} - {-1}
 
     def close(self, fd: int) -> None:
-        """Close one of the descriptors."""
+        """Close the descriptor `fd` of the worker."""
         self._descriptors.remove(fd)
         os.close(fd)
 
     def close_in_fork(self) -> None:
-        """Hold nothing of the worker of the parent of this forked process."""
+        """Close all descriptors in this forked child: the worker belongs to the parent."""
         while self._descriptors:
             os.close(self._descriptors.pop())
         os.close(self._passing.detach())
 
     def is_dead(self) -> bool:
-        """Whether the worker has exited, reaped or not."""
+        """Return whether the worker has exited, reaped or not."""
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
             return True
 
     def hush(self) -> None:
-        """This process ends: one complaint is enough, the socket is not to add its own."""
+        """Detach the socket while this process exits, so that it adds no ResourceWarning of its own."""
         self._passing.detach()
 
     def end(self) -> None:
-        """Close what ties the worker to this process, and see it leave; kill it if it does not. Blocks."""
+        """Close all connections to the worker and wait for its exit; kill it if it does not exit in time. Blocks."""
         while self._descriptors:
             os.close(self._descriptors.pop())
         self._passing.close()
@@ -84,12 +84,12 @@ class Remains:
                     os.kill(self.pid, signal.SIGKILL)
                 if not self._leaves_within(KILL_TIMEOUT):
                     self.outlived()
-        except (ChildProcessError, ProcessLookupError):  # somebody else reaps in here: it is gone
+        except (ChildProcessError, ProcessLookupError):  # other code in this process has reaped it: it is gone
             pass
         self.sweep([])
 
     def _leaves_within(self, seconds: float) -> bool:
-        """Reap the worker within so many seconds; whether that worked. Blocks."""
+        """Reap the worker within `seconds`; return whether that worked. Blocks."""
         deadline = time.monotonic() + seconds
         while try_reap(self.pid) is None:
             if time.monotonic() > deadline:
@@ -98,11 +98,11 @@ class Remains:
         return True
 
     def outlived(self) -> None:
-        """The worker does not die, or is dead and held by a tracer: see to it when it lets that happen."""
+        """Sweep and reap the worker later, because it does not die, or a tracer holds it."""
         reap_later(self.pid, lambda: self.sweep([]))
 
     def leave_alone(self, pid: int) -> int | None:
-        """Note the shim of a detached command that has left something: what is below it stays; return its start."""
+        """Spare what is below the shim `pid` of a detached command; return its start time, or `None` if it is gone."""
         shim = procs.look_at(pid)
         if shim is None:
             return None
@@ -110,21 +110,21 @@ class Remains:
         return shim.started
 
     def sweep(self, leaders: list[int]) -> KillTier | None:
-        """Kill whatever the dead worker has left behind. Blocks.
+        """Kill everything that the dead worker has left behind, and return the kill tier. Blocks.
 
         Args:
-            leaders: The pids of programs known to have run.
+            leaders: Pids of the programs that are known to have run.
         """
         tier = None
         if self.group and not cgroup.remove(self.group) and cgroup.kill(self.group):
             tier = KillTier.CGROUP
-        # The number of its session is nobody else's while a member lives; if all are gone, it may be by now.
+        # The session's number cannot be given to another process while a member lives; once all are gone, it can.
         session = self.pid if procs.look_at(self.pid) is None else -1
 
         def belongs(process: procs.Process) -> bool | None:
             if process.session == session or process.group in leaders:
                 return True
-            # Whatever has been made of the rest of the mark: what forged its number is not to get away by that.
+            # By the cookie alone: a process that has forged the rest of its mark must not escape.
             return is_marked(process.pid, lambda mark: mark.startswith(self.cookie))
 
         if round_up(belongs, lambda process: (process.pid, process.started) in self._left_alone):
@@ -133,14 +133,14 @@ class Remains:
 
 
 class Unclosed:
-    """The workers of one pool that have not been closed; ends them when the pool is forgotten.
+    """The workers of one pool that have not been closed; ends them when the pool is garbage collected.
 
-    That is never before its loop is closed: as long as the loop reads from a worker, it keeps the pool alive. At the
-    end of this process there is nothing to do but to complain: the workers miss it, and end what they run.
+    This never happens before its loop is closed: as long as the loop reads from a worker, it keeps the pool alive. When
+    this process exits, a warning is all that is left to do: the workers notice the exit, and end what they run.
 
     Args:
-        owner: What holds the workers; it is garbage no sooner than the pool.
-        name: That of the pool's class, for the complaint; empty if there is nobody to complain of.
+        owner: Object that holds the workers; it is collected no sooner than the pool.
+        name: Name of the pool's class for the warning; empty for no warning.
     """
 
     def __init__(self, owner: object, name: str) -> None:
@@ -152,16 +152,20 @@ class Unclosed:
         weakref.finalize(owner, self.forgotten).atexit = False
 
     def forgotten(self) -> None:
-        """The pool is garbage."""
+        """End the workers in a thread, and warn about the unclosed pool, because it was garbage collected."""
         complaint = self.complaint()
         if complaint is not None:
             thread = threading.Thread(target=self.end, name="aiocmdpool-unclosed-workers", daemon=True)
-            with contextlib.suppress(RuntimeError):  # no threads any more: this process ends
+            with contextlib.suppress(RuntimeError):  # no new threads, because this process exits
                 thread.start()
-            warnings.warn(complaint, ResourceWarning, stacklevel=2)  # which may raise
+            warnings.warn(complaint, ResourceWarning, stacklevel=2)  # may raise
 
     def complaint(self) -> str | None:
-        """What to warn of, once: what is not closed, if there is anything (in a fork it is somebody else's)."""
+        """Return the text of a warning about unclosed workers, once; `None` if there is nothing to warn of.
+
+        In a forked child there is not: the workers are the parent's.
+
+        """
         if not self.workers or not self._name or self._complained or os.getpid() != self._host:
             return None
         self._complained = True
@@ -169,7 +173,7 @@ class Unclosed:
         return f"a {self._name} with {count} running workers was not closed; use `async with`, or await its aclose()"
 
     def end(self) -> None:
-        """End them all. Blocks."""
+        """End all unclosed workers, one after the other. Blocks."""
         while self.workers:
             self.workers.pop().end()
 
@@ -184,6 +188,6 @@ def _complain_at_exit() -> None:
         complaints.append(each.complaint())
         for remains in list(each.workers):
             remains.hush()
-    with contextlib.ExitStack() as warned:  # each of them may raise, and the others are to be heard
+    with contextlib.ExitStack() as warned:  # each warning may raise, and the others are still to be given
         for complaint in filter(None, reversed(complaints)):
             warned.callback(warnings.warn, complaint, ResourceWarning, stacklevel=2)

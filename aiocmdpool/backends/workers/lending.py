@@ -1,12 +1,12 @@
-"""The worker for single commands: nobody's to close, lent to the loop that asks, and lent on when that loop has ended.
+"""`LentPool`: the worker for single commands, lent to the loop that asks, and lent on when that loop has ended.
 
     run ── borrow ──┬── the loop has one
                     ├── one at rest whose loop is closed, or stands still: it is moved to this loop
                     └── a new one: the first of this process, or another loop runs as well
 
-It leaves by itself when nothing has been asked of it for a minute, loop or no loop, and with the process in any case.
-A loop that stands still may run again: what it has asked for goes on, and the worker stays its own until then.
-After a fork the child has none; the parent's is left alone.
+The worker exits by itself when it has had no request for a minute, with or without a loop, and with the process in any
+case. A loop that stands still may run again: its commands go on, and until they have ended the worker remains its own.
+A forked child has none; the parent's is left alone.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.loop_end import LoopClosed
 
-IDLE_FOR = 60.0  # seconds
+IDLE_FOR = 60.0  # seconds without a request after which the worker exits
 
 
 class LentPool(ProcessPool):
-    """A process pool with one worker, which can go from loop to loop."""
+    """A process pool with one worker, which can be moved from one event loop to another."""
 
     _idle_for = IDLE_FOR
 
@@ -39,15 +39,15 @@ class LentPool(ProcessPool):
         self._close_watch: LoopClosed | None = None
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Run one command; see `ProcessPool.execute`."""
-        self._calls += 1  # whatever it waits for in there, it waits on this loop
+        """Run `command` to its end and return its result; see `ProcessPool.execute`."""
+        self._calls += 1  # counted, because the call waits on this loop
         try:
             return await super().execute(command, control=control)
         finally:
             self._calls -= 1
 
     def lend(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Lend it to the running loop. It is new, or at rest and free."""
+        """Lend the pool to `loop`, which is running. The pool is new, or idle and free."""
         if self._loop is not None:
             self._crew.move(loop)
         self._loop, self._pid, self._thread = loop, os.getpid(), threading.get_ident()
@@ -57,17 +57,21 @@ class LentPool(ProcessPool):
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether nobody waits for anything of it; its worker may have left."""
+        """Return whether nobody waits for anything of the pool; its worker may have exited."""
         return self._calls == 0 and self._crew.is_at_rest
 
     @property
     def is_of_use(self) -> bool:
-        """Whether another loop would gain by it: it is at rest, and its worker is there."""
+        """Return whether another loop could use the pool: it is idle, and its worker is alive."""
         return self.is_at_rest and not self._crew.has_dead
 
     @property
     def is_free(self) -> bool:
-        """Whether its loop is closed, or stands still: the thread that ran it runs another one now, or is gone."""
+        """Return whether its loop is closed, or stands still.
+
+        A loop stands still if the thread that ran it runs another one now, or has ended.
+
+        """
         loop = self._loop
         if loop is None or loop.is_closed():
             return True
@@ -75,11 +79,11 @@ class LentPool(ProcessPool):
         return is_here_or_gone and not loop.is_running()
 
     def _loop_closed(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End what the loop has left running: there is nobody whose it could be."""
+        """End what the closed loop has left running; an idle pool is kept for the next loop."""
         if os.getpid() != self._pid:
             return
         with _lock:
-            # Another thread may have seen that it is closed, and have lent this on, before this one comes here.
+            # Another thread may have noticed the closed loop first, and have lent the pool to another one.
             if self._loop is not loop or self._closed:
                 return
             _owing.discard(self)
@@ -90,35 +94,35 @@ class LentPool(ProcessPool):
                 self.end_soon()
 
     def end_soon(self) -> None:
-        """End it in a thread: that may block, and nobody waits for it."""
+        """End the pool in a thread, because that may block and nobody waits for it."""
         self._closed = True
         thread = threading.Thread(target=self.end, name="aiocmdpool-unused-worker", daemon=True)
-        with contextlib.suppress(RuntimeError):  # no threads any more: this process ends, and the worker with it
+        with contextlib.suppress(RuntimeError):  # no new threads: this process exits, and the worker with it
             thread.start()
 
     def end(self) -> None:
-        """End it. Its loop is closed: one that stands still would stumble over it when it runs again. Blocks."""
+        """End the pool, whose loop is closed. (A loop that stands still would fail if it ran again.) Blocks."""
         self._closed = True
         self._crew.abandon()
         self._ledger.close()
 
     def close_in_fork(self) -> None:
-        """Hold nothing of it: it is that of the parent of this forked process."""
+        """Close all descriptors in this forked child: the worker belongs to the parent."""
         self._closed = True
         self._crew.close_in_fork()
         self._ledger.close()
 
 
-# Reentrant: a signal handler, or a loop that is found to be garbage, may come while its own thread is in here.
+# Reentrant, because a signal handler or a finalizer of a loop may run in the thread that holds it.
 _lock = threading.RLock()
 _lent: dict[asyncio.AbstractEventLoop, LentPool] = {}
 _owing: weakref.WeakSet[LentPool] = weakref.WeakSet()
-"""Those found at work for a loop that stood still. Its watch keeps each: so it goes when the loop is thrown away."""
-_inherited: list[LentPool] = []  # never freed: their descriptors are closed, and the numbers somebody else's
+"""Pools that were found busy for a loop that stood still; kept alive by the watch on that loop only."""
+_inherited: list[LentPool] = []  # never freed: their descriptors are closed, and the numbers may be in use again
 
 
 def borrow() -> LentPool:
-    """Return the pool that is lent to the running loop."""
+    """Return the pool that is lent to the running loop; lend one to it if there is none."""
     loop = asyncio.get_running_loop()
     return _lent.get(loop) or _lend(loop)
 
@@ -126,10 +130,10 @@ def borrow() -> LentPool:
 def _lend(loop: asyncio.AbstractEventLoop) -> LentPool:
     with _lock:
         _recall(loop)
-        if loop in _lent:  # it was owing, or another thread was about to take it
+        if loop in _lent:  # it was in `_owing`, or another thread was about to take it
             return _lent[loop]
         at_rest = _at_rest()
-        # Those whose worker has left are taken, too: so there are never more than were in use at one time.
+        # Pools whose worker has exited are reused, too, so there are never more than were in use at one time.
         at_rest.sort(key=lambda each: not each[1].is_of_use)
         for owner, pool in at_rest:
             if _take(owner, pool, loop):
@@ -140,7 +144,7 @@ def _lend(loop: asyncio.AbstractEventLoop) -> LentPool:
 
 
 def _recall(loop: asyncio.AbstractEventLoop) -> None:
-    """Have back those that owe nothing any more, and that of a loop, which runs again."""
+    """Make pools in `_owing` available again: those that are idle now, and that of `loop`, which runs again."""
     for pool in list(_owing):
         if pool._loop is not None and (pool._loop is loop or pool.is_at_rest):
             _owing.discard(pool)
@@ -148,7 +152,7 @@ def _recall(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _at_rest() -> list[tuple[asyncio.AbstractEventLoop, LentPool]]:
-    """Those that can be taken from their loops. Others that are free are ended, or left to loops that stand still."""
+    """Return the pools that can be taken from their loops. End other free ones, or leave them to idle loops."""
     at_rest = []
     for owner, pool in list(_lent.items()):
         if not pool.is_free:
@@ -164,9 +168,9 @@ def _at_rest() -> list[tuple[asyncio.AbstractEventLoop, LentPool]]:
 
 
 def _take(owner: asyncio.AbstractEventLoop, pool: LentPool, loop: asyncio.AbstractEventLoop) -> bool:
-    """Lend a pool from one loop to another; whether that may be."""
-    # First: if another thread runs it from here on, either it misses the pool, or it is seen below.
-    if _lent.pop(owner, None) is not pool:  # a signal handler has come in between
+    """Lend a pool of the loop `owner` to `loop`; return whether that was possible."""
+    # Removed first: if another thread runs `owner` from now on, it misses the pool, or the check below sees that.
+    if _lent.pop(owner, None) is not pool:  # a signal handler came in between
         return False
     if pool.is_free and pool.is_at_rest:
         pool.lend(loop)
@@ -177,7 +181,7 @@ def _take(owner: asyncio.AbstractEventLoop, pool: LentPool, loop: asyncio.Abstra
 
 
 async def give_up() -> None:
-    """End the worker of the running loop, and what it runs; the next command starts another."""
+    """End the worker of the running loop and its commands; the next command starts another worker."""
     loop = asyncio.get_running_loop()
     with _lock:
         _recall(loop)
@@ -187,7 +191,7 @@ async def give_up() -> None:
 
 
 def end_unused() -> None:
-    """End the workers that are lent to no loop any more. Blocks."""
+    """End the workers whose loops are closed. Blocks."""
     with _lock:
         for loop, pool in list(_lent.items()):
             if loop.is_closed():
@@ -200,7 +204,7 @@ atexit.register(end_unused)
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.RLock()  # another thread may have held the old one
+    _lock = threading.RLock()  # another thread of the parent may have held the old one
     pools = [*_lent.values(), *_owing]
     for pool in pools:
         pool.close_in_fork()

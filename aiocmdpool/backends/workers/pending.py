@@ -1,4 +1,4 @@
-"""A request that a worker has been given, until it is answered."""
+"""`Pending`: a request to a worker, until it is answered."""
 
 from typing import TYPE_CHECKING
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     import asyncio
 
 OVERDUE_AFTER = 5.0  # seconds past a deadline that the worker itself should have kept
-OVERDUE_BEATS = 2  # so often it has to be seen overdue: between two beats the loop has read what has arrived
+OVERDUE_BEATS = 2  # beats at which it has to be overdue: between two, the loop has read all that has arrived
 
 Answer = tuple[messages.Exit, list[int]] | Exception
-"""How a run ended, with the descriptors of its large output; or why it did not."""
+"""How a run ended, with the descriptors of its large output; or the error for a run that did not take place."""
 
 
 class RequestNotSent(Exception):
-    """The worker was lost before any byte of the request had left: another one can run the command."""
+    """The worker was lost before any byte of the request was sent, so another one can run the command."""
 
 
 class OnlyHere(Exception):
-    """A stream of a command is a file that only this process can open; it never ran, and has to be sent with it.
+    """A stream of a command is a file that only this process can open; the command never ran, and is sent again.
 
     Attributes:
-        stream: Its name.
+        stream: Name of the stream.
     """
 
     def __init__(self, stream: str) -> None:
@@ -35,10 +35,10 @@ class OnlyHere(Exception):
 
 
 class WorkerUnfit(Exception):
-    """A worker could not start a command for a reason of its own; it never ran, and another one may run it.
+    """A worker could not start a command for a reason of its own; the command never ran, and another worker may run it.
 
     Attributes:
-        error: What the command ends with if nobody can.
+        error: The error of the command if no worker can run it.
     """
 
     def __init__(self, error: ExecuteError) -> None:
@@ -47,7 +47,7 @@ class WorkerUnfit(Exception):
 
 
 class Pending:
-    """A request without an answer."""
+    """A request that has been given to a worker and has no answer yet."""
 
     __slots__ = ("answer", "command", "control", "future", "overdue_beats", "started_at", "started_pid")
 
@@ -61,11 +61,11 @@ class Pending:
         self.started_at = 0.0
 
     def overdue(self, now: float, beat: float) -> bool:
-        """Whether the worker has missed a deadline of the command for so long that it cannot be trusted.
+        """Return whether the worker has missed a deadline of the command by so much that it counts as broken.
 
         Args:
-            now: Of the loop.
-            beat: Seconds between two calls. They are counted, not seconds: a machine may have stood still.
+            now: The time of the loop, in seconds.
+            beat: Seconds between two calls. Calls are counted, not seconds: the machine may have stood still.
         """
         timeout = self.command.timeout
         if not self.started_pid or timeout is None:

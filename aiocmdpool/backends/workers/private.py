@@ -1,6 +1,7 @@
-"""Descriptors between this process, its workers and their guardian, which no program is to have.
+"""Descriptors between this process, its workers and their guardian, which no program may get.
 
-A path such as `/dev/fd/7` names whatever has that number here; one such as `/proc/99/fd/7` what it is for a worker.
+A path such as `/dev/fd/7` names the descriptor with that number here; `/proc/99/fd/7` may name one of a worker.
+
 """
 
 import os
@@ -13,42 +14,42 @@ from aiocmdpool.standalone.kernel.files import leads_to_process
 
 
 class Owner(Protocol):
-    """Whoever has such descriptors."""
+    """An object that owns such descriptors."""
 
     def private(self) -> Iterable[int]:
-        """Those that are open now; a negative number is none."""
+        """Return the descriptors that are open now; a negative number is none."""
         ...
 
 
 _owners: "weakref.WeakSet[Owner]" = weakref.WeakSet()
 
 keep_private = _owners.add
-"""Refuse, from now on, what this object has at that time."""
+"""Refuse, from now on, the descriptors that this object returns at the time of the check."""
 
 
 class Servant(Protocol):
-    """Whoever stands for a worker or a guardian."""
+    """An object that stands for the process of a worker or a guardian."""
 
     pid: int
-    """0 is none."""
+    """Process id; 0 for none."""
 
 
 _servants: "weakref.WeakSet[Servant]" = weakref.WeakSet()
 
 keep_out_of = _servants.add
-"""Refuse, from now on, whatever the process has that this object stands for at that time."""
+"""Refuse, from now on, all descriptors of the process that this object stands for at the time of the check."""
 
 
 def is_in_servant(path: bytes) -> bool:
-    """Whether an absolute path, with its links, leads into one of these processes."""
+    """Return whether an absolute path, with its links resolved, leads into one of these processes."""
     number = os.path.basename(leads_to_process(path))
     return number.isdigit() and int(number) in {servant.pid for servant in list(_servants)}
 
 
 def is_private(fd: int) -> bool:
-    """Whether a descriptor is open on the same file, pipe or socket as one of these."""
+    """Return whether `fd` is open on the same file, pipe or socket as one of these descriptors."""
     asked = os.fstat(fd)
     if not stat.S_IFMT(asked.st_mode):
-        return False  # an epoll, a pidfd: they all have one inode, and are no streams
+        return False  # an epoll or a pidfd: all of these share one inode, and are no streams
     known = (each for owner in list(_owners) for each in owner.private() if each >= 0)
     return any((each.st_dev, each.st_ino) == (asked.st_dev, asked.st_ino) for each in map(os.fstat, known))

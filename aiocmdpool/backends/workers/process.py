@@ -1,4 +1,4 @@
-"""Starts the worker program and holds its process: the connection, the last words on stderr, the exit."""
+"""`WorkerProgram`: a started worker process with its connection, its stderr and its exit."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ from aiocmdpool.system.reaping import reap_the_unreaped, try_reap
 from aiocmdpool.system.start_failure import shortage
 
 FOLDER = str(pathlib.Path(aiocmdpool.standalone.__path__[0]))
-STDERR_TAIL = 8192  # bytes kept of what a worker writes to stderr
+STDERR_TAIL = 8192  # bytes kept of a worker's stderr
 HOLDERS = {
     "Z": "it is dead, and a process that traces it holds what is left",
     "D": "the kernel holds it (state D): it waits for a device or a file system that does not answer",
@@ -41,22 +41,7 @@ HOLDERS = {
 
 
 class WorkerProgram:
-    """A started worker program. Not reaped before `on_exit` has been called, so that a signal always hits this one.
-
-    Args:
-        loop: Where it is watched.
-        niceness: Added to that of this process.
-        guardian: Told of the process.
-        ledger: The pool's budget for output.
-        idle_for: Seconds without a request after which it leaves by itself; 0 for never.
-        python: Which interpreter runs it; see `interpreter.find`.
-        received: Called with each frame.
-        lost: Called, once, with a reason when the connection is lost.
-        exited: Called, once, when the process has exited; it is reaped by then, unless a tracer holds it.
-
-    Raises:
-        WorkerLost: It could not be started.
-    """
+    """A started worker program. It is not reaped before `_on_exit`, so that a signal cannot hit another process."""
 
     def __init__(
         self,
@@ -78,7 +63,7 @@ class WorkerProgram:
             raise WorkerLost(f"a worker could not be started: {error}") from error
         self.cookie = secrets.token_hex(COOKIE_SIZE // 2)
         reap_the_unreaped()
-        self.fitness = fitness_of()  # what the worker inherits
+        self.fitness = fitness_of()  # the worker inherits it
         self.environment = dict(current_environment())
         self.home = current_directory()
         parent_group = cgroup.own_directory()
@@ -88,7 +73,7 @@ class WorkerProgram:
         self._refused = ""
         self.exited = False
         self.returncode: int | None = None
-        """How it exited; `None` also if somebody else has taken that, or holds it."""
+        """Exit status or negative signal; `None` before, or if other code or a tracer has it."""
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
             try:
                 passing, other = socket.socketpair()
@@ -122,10 +107,10 @@ class WorkerProgram:
         self.page = page
         self.pid = popen.pid
         guardian.started(self.pid, os.fsencode(self.cookie), self.group)
-        popen.returncode = 0  # it is reaped below; `Popen` is not to wait for it, nor to complain that nobody has
+        popen.returncode = 0  # reaped in `_on_exit`: `Popen` must neither wait for it nor warn about it
         self._pidfd = -1
         if hasattr(os, "pidfd_open"):
-            with contextlib.suppress(OSError):  # not in this kernel or sandbox, or no descriptors left
+            with contextlib.suppress(OSError):  # not in this kernel or sandbox, or no free descriptors
                 self._pidfd = os.pidfd_open(self.pid)
         self.remains = Remains(self.pid, self.cookie, self.group, [requests, replies, errors, self._pidfd], passing)
         self.connection = Connection(loop, replies, requests, passing, received, lost, self.remains.close)
@@ -157,10 +142,10 @@ class WorkerProgram:
         return [str(PROTOCOL_VERSION), *numbers]
 
     def kill(self) -> None:
-        """End it now, if it has not exited.
+        """Send SIGKILL to the worker if it has not exited.
 
         Until `_on_exit` has reaped it the pid is its own, except in a host that ignores SIGCHLD or reaps the children
-        of others: there only the pidfd is sure to mean this process.
+        of others: there only the pidfd is certain to mean this process.
         """
         if not self.exited:
             try:
@@ -170,21 +155,21 @@ class WorkerProgram:
                     os.kill(self.pid, signal.SIGKILL)
             except ProcessLookupError:
                 return
-            except PermissionError:  # this process has dropped root; without its pipes, the worker leaves by itself
+            except PermissionError:  # this process has dropped root; with its pipes closed, the worker exits by itself
                 self._refused = "; this process may not signal it any more"
 
     def _on_exit(self) -> None:
         self.exited = True
-        with contextlib.suppress(ChildProcessError):  # the host ignores SIGCHLD, or reaps what is not its own
+        with contextlib.suppress(ChildProcessError):  # the host ignores SIGCHLD, or reaps children of others
             if (reaped := try_reap(self.pid)) is not None:
                 self.returncode = os.waitstatus_to_exitcode(reaped[0])
-            else:  # a tracer holds what is left of it
+            else:  # a tracer holds the zombie
                 self.remains.outlived()
         self._reader.read_rest()
         self._exited()
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Be watched on another loop from here on; its connection is at rest."""
+        """Move the idle worker to another event loop."""
         self.connection.move(loop)
         self._reader.move(loop)
         self._watch.close()
@@ -193,19 +178,16 @@ class WorkerProgram:
 
     @property
     def has_left_idle(self) -> bool:
-        """Whether it has left by itself, without having begun anything that it has not answered."""
+        """Return whether the worker has exited because it was idle, with every request that it began answered."""
         return self.returncode == IDLE_STATUS
 
     def is_runnable(self) -> bool:
-        """Whether it waits for nothing but CPU time."""
+        """Return whether the worker waits for nothing but CPU time."""
         state = procs.state_of(self.pid)
         return state is not None and state[0] == "R"
 
     def write_off(self) -> str:
-        """Go on as if it had exited, though SIGKILL has not ended it; returns what holds it, empty if it is dead.
-
-        It is swept and reaped when it does exit.
-        """
+        """Treat the worker as exited although SIGKILL has not ended it; return what holds it, empty if it is dead."""
         state = procs.state_of(self.pid)
         self._watch.close()
         self._on_exit()
@@ -214,12 +196,12 @@ class WorkerProgram:
         return HOLDERS.get(state[0], f"it is still there (state {state[0]})") + self._refused
 
     def last_words(self) -> str:
-        """The end of what it wrote to stderr, for an error message."""
+        """Return the end of the worker's stderr, for an error message."""
         text = self._stderr.result().decode(errors="replace").strip()
         return f"; its last words: {text[-1000:]}" if text else ""
 
     def close(self) -> None:
-        """Let go of the descriptors. Harmless when repeated."""
+        """Close the descriptors. Harmless when repeated."""
         self.connection.close()
         self._reader.close()
         self._watch.close()
@@ -229,7 +211,7 @@ class WorkerProgram:
 
 
 def _pipe(reading: contextlib.ExitStack, writing: contextlib.ExitStack) -> tuple[int, int]:
-    """A pipe, each end of which is closed by a stack."""
+    """Return a pipe; each end is closed by the stack given for it."""
     ends = os.pipe()
     reading.callback(os.close, ends[0])
     writing.callback(os.close, ends[1])

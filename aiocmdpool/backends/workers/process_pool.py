@@ -4,7 +4,7 @@
                      ▲
     a worker is lost, or recycled ── respawn, with back-off if it keeps dying
 
-The loop of this process never starts a program: that is done by the workers, small processes for which it is cheap.
+The loop of this process never starts a program: the workers do, small processes for which it is cheap.
 """
 
 import asyncio
@@ -36,38 +36,38 @@ from aiocmdpool.standalone.worker.budget import USED_UP
 from aiocmdpool.system.cpus import cpu_count
 
 DEFAULT_HANG_AFTER = 5.0  # seconds
-LOST_WITH_ONE_COMMAND = 3  # workers; an idempotent command that took so many along is what kills them
+LOST_WITH_ONE_COMMAND = 3  # workers; an idempotent command that has lost so many is likely to be the cause
 
 
 class ProcessPool(AsyncioSubprocesses):
-    """Resident workers that start the commands, so that the loop never does.
+    """Resident workers that start the commands, so that the event loop never does.
 
     Workers start on first use, or on entering `async with`. Any number of commands may be in flight; a `CommandPool` in
     front bounds them. Concurrency: belongs to one loop.
 
-    Commands run as what this process is when they are given to a worker, not as what it was when the workers started:
-    when its user, groups or umask have changed, the workers are replaced first. CPUs, limits, niceness, capabilities
+    Commands run with the user, groups and umask that this process has when they are given to a worker, not with those
+    at the workers' start: when one has changed, the workers are replaced first. CPUs, limits, niceness, capabilities
     and the root directory are compared every 0.05 s.
 
     Args:
-        workers: How many. `None`: the number of CPUs this process may use.
-        niceness: Added to that of this process for the workers, and inherited by what they start. With 10, a loop that
-            shares its core with them is not held up by them.
+        workers: Number of workers. `None`: the number of CPUs this process may use.
+        niceness: Number to add to the niceness of this process, for the workers and their commands. With 10, they do
+            not delay a loop that shares its core with them.
         recycle_after: Commands after which a worker is replaced. `None`: never.
-        max_worker_memory: Resident bytes above which a worker is replaced, looked at now and then. `None`: never.
+        max_worker_memory: Resident bytes above which a worker is replaced, checked now and then. `None`: never.
         hang_after: Seconds without a sign of life after which a worker with work counts as hung.
-        max_output_total: Bytes of captured output that are held at once for all commands, but for 64 KiB a stream; when
-            they are used up, commands that capture wait before they start, and one that writes more ends by its
-            `output_policy`. `None`: no bound. "auto": half of the memory that is free when the workers start.
-        python: The path of the Python that runs the workers. `None`: what the environment variable AIOCMDPOOL_PYTHON
-            says; then `sys.executable`, if that is a Python.
+        max_output_total: Bytes of captured output that are held at once for all commands, apart from 64 KiB a stream;
+            when they are used up, commands that capture wait before they start, and one that writes more ends by its
+            `output_policy`. `None`: no limit. "auto": half of the memory that is free when the workers start.
+        python: Path of the Python that runs the workers. `None`: the environment variable AIOCMDPOOL_PYTHON; without it
+            `sys.executable`, if that is a Python.
 
     Example:
         >>> async with ProcessPool(workers=2) as pool:
         ...     result = await pool.execute(CommandConfig("echo", ["hello"]))
     """
 
-    _idle_for = 0.0  # seconds after which a worker without work leaves until it is needed; 0: it stays
+    _idle_for = 0.0  # seconds without work after which a worker exits until it is needed; 0: never
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class ProcessPool(AsyncioSubprocesses):
 
     @property
     def size(self) -> int:
-        """How many workers there are to be."""
+        """Return the wanted number of workers."""
         return self._crew.size
 
     async def start(self) -> None:
@@ -109,18 +109,18 @@ class ProcessPool(AsyncioSubprocesses):
         self._crew.choose()
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Run one command in the least loaded worker; the contract is that of `CommandExecutor.execute`.
+        """Run `command` in the least loaded worker and return its result; the contract is `CommandExecutor.execute`.
 
         Raises:
             WorkerLost: Its worker died or hung, and the command may have run; or no worker can be started. A command
-                that says `idempotent` is run again instead, as is one that had not left this process.
+                with `idempotent` is run again instead, as is one that had not left this process.
             TaskCancelled: The pool was closed meanwhile.
             PoolClosed: The pool was closed before.
             ExecuteError: See `CommandExecutor.execute`.
         """
         self._check(command)
         attempts, failures, unfit_before = 0, self._crew.failures, False
-        if self._ledger.words[USED_UP] or self._waiting_for_output:  # directly: each command comes by
+        if self._ledger.words[USED_UP] or self._waiting_for_output:  # inline, because every command passes here
             await self._room_for_output(command)
         while True:
             if self._closed:
@@ -132,7 +132,7 @@ class ProcessPool(AsyncioSubprocesses):
                 continue
             if worker.congested:
                 await worker.drained()
-                continue  # what this process is may have changed meanwhile
+                continue  # the identity of this process may have changed meanwhile
             try:
                 result = await worker.execute(command, control)
             except RequestNotSent:
@@ -162,11 +162,11 @@ class ProcessPool(AsyncioSubprocesses):
     def open(
         self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False
     ) -> AbstractAsyncContextManager[LiveProcess]:
-        """Start a program in a worker and talk to it; see `live.process.open_process`. The worker is not in between."""
+        """Start a program in a worker and talk to it directly, not via the worker; see `live.process.open_process`."""
         return open_process(self, command, streams=streams, pty=pty)
 
     def statistics(self) -> ProcessPoolStatistics:
-        """A snapshot of the counters."""
+        """Return a snapshot of the counters."""
         return ProcessPoolStatistics(
             workers=len(self._workers),
             wanted=self._crew.size,
@@ -181,7 +181,7 @@ class ProcessPool(AsyncioSubprocesses):
     # -- output held ------------------------------------------------------------------------------------------------
 
     async def _room_for_output(self, command: CommandConfig) -> None:
-        """Wait, first come first served, until output may be held: the end of each command looks whether that is so."""
+        """Wait, first come first served, until output may be held; the end of each command checks that again."""
         captures = Stdio.CAPTURE in (command.stdout, command.stderr)
         if captures and (self._waiting_for_output or not self._may_hold_output()):
             await self._ledger.line.wait()
@@ -191,7 +191,7 @@ class ProcessPool(AsyncioSubprocesses):
             self._ledger.line.wake()
 
     def _may_hold_output(self) -> bool:
-        """Whether there is room; or nothing runs, so that nobody would come to give any back."""
+        """Return whether there is room for output, or nothing runs that could release any."""
         return self._ledger.has_room() or not any(worker.in_flight for worker in (*self._workers, *self._leaving))
 
     # -- lifecycle --------------------------------------------------------------------------------------------------
@@ -200,9 +200,8 @@ class ProcessPool(AsyncioSubprocesses):
         """End the workers, and return when they are gone. Harmless when repeated.
 
         Args:
-            drain: Let what is in flight come to its end, rather than ending it (its callers get `TaskCancelled`).
-
-        Cancellation: ends what is in flight, and leaves when that is done.
+            drain: Whether to let running commands come to their end; `False` ends them (their callers get
+                `TaskCancelled`).
 
         Raises:
             ExecuteError: The pool belongs to another loop that is still there, or to the parent of this process.
@@ -210,7 +209,7 @@ class ProcessPool(AsyncioSubprocesses):
         if self._loop is not None and not self._loop.is_closed():
             self._check_owner()
         self._closed = True
-        if self._loop is not None and self._loop.is_closed():  # nobody is left to tell
+        if self._loop is not None and self._loop.is_closed():  # nobody is left to notify
             await in_thread(self._crew.abandon)
             self._ledger.close()
             return
@@ -257,7 +256,7 @@ class ProcessPool(AsyncioSubprocesses):
             raise ExecuteError(message, command=command)
 
     def _repr_html_(self) -> str:
-        from aiocmdpool.commands.html import table  # for notebooks alone
+        from aiocmdpool.commands.html import table  # imported late: only notebooks need it
 
         return table(repr(self), dataclasses.asdict(self.statistics()))
 

@@ -1,4 +1,4 @@
-"""A reply as a result, or as the error that the end of the run calls for."""
+"""Converts a worker's reply into a result, or into the error that the end of the run calls for."""
 
 import contextlib
 import errno
@@ -18,11 +18,11 @@ from aiocmdpool.loops.threads import in_thread
 from aiocmdpool.standalone.wire import messages
 from aiocmdpool.system.start_failure import preparation_failure
 
-READ_AT_ONCE = 1024 * 1024  # bytes; copying more than that would be felt by the loop, so a thread does it
-IN_SLICES = 8 * 1024 * 1024  # bytes; above, a copy is made slice by slice, each of which is given back at once
-SLICE = 256 * 1024  # bytes: what stays in a cache of the CPU
-POUR_TIMEOUT = 10  # seconds in which a worker that gives its output through a pipe has to give more
-GIVE_BACK = 1024 * 1024  # bytes read until their pages are given back
+READ_AT_ONCE = 1024 * 1024  # bytes; to copy more would delay the loop noticeably, so a thread does it
+IN_SLICES = 8 * 1024 * 1024  # bytes; above, a copy is made in slices, each of which is freed at once
+SLICE = 256 * 1024  # bytes: fits into a CPU cache
+POUR_TIMEOUT = 10  # seconds within which a worker that sends output through a pipe has to send more
+GIVE_BACK = 1024 * 1024  # bytes read before their pages are freed
 
 _REASONS = {
     messages.EXITED: EndReason.EXITED,
@@ -42,14 +42,14 @@ _TIERS = {
 
 
 async def read_handed_over(reply: messages.Exit, descriptors: list[int]) -> None:
-    """Put large output, which came as memory files, where small output is.
+    """Read large output, which came as memory files, into the fields of `reply` where small output is.
 
-    Cancellation: waits for a read in progress; the descriptors are closed in any case.
+    Cancellation: a read in progress is waited for; the descriptors are closed in any case.
     """
     try:
         if reply.flags & messages.STDOUT_HANDED_OVER:
             reply.stdout = await _read_spool(descriptors[0], reply.stdout)
-            os.close(descriptors.pop(0))  # the file is not to outlive its reading
+            os.close(descriptors.pop(0))  # the file must not outlive its reading
         if reply.flags & messages.STDERR_HANDED_OVER:
             reply.stderr = await _read_spool(descriptors[0], reply.stderr)
     finally:
@@ -68,7 +68,7 @@ def large_output(reply: messages.Exit) -> int:
 
 
 def result_of(command: CommandConfig, reply: messages.Exit) -> CommandResult:
-    """The result in an EXIT reply."""
+    """Return the result of `command` in an EXIT reply."""
     return CommandResult(
         command,
         reply.returncode,
@@ -87,7 +87,7 @@ def result_of(command: CommandConfig, reply: messages.Exit) -> CommandResult:
 
 
 def failure_of(command: CommandConfig, payload: bytes) -> ExecuteError:
-    """The error in a FAILED reply."""
+    """Return the error of `command` in the payload of a FAILED reply."""
     number, stage = messages.unpack_failed(payload)
     if stage == "cancelled":
         message = f"{command.display()}: cancelled before it started"
@@ -111,11 +111,11 @@ def failure_of(command: CommandConfig, payload: bytes) -> ExecuteError:
 
 
 def silence(command: CommandConfig, held: str) -> str:
-    """Say which place in the file system has not answered.
+    """Return a text that says which place in the file system has not answered.
 
     Args:
-        command: What was to be run.
-        held: What was being done: a key of `messages.HELD`.
+        command: The command that was to be run.
+        held: The action in progress: a key of `messages.HELD`.
     """
     if held == "streams":
         paths = [
@@ -131,7 +131,7 @@ def silence(command: CommandConfig, held: str) -> str:
 
 
 def timed_out_in_silence(command: CommandConfig, reply: messages.Exit, result: CommandResult) -> CommandTimeout | None:
-    """Return the error for a program that timed out before it ran, because a place did not answer; or `None`."""
+    """Return the error for a program that timed out before it ran, because a path did not answer; else `None`."""
     held = next((name for name, bit in messages.HELD.items() if reply.flags & bit), None)
     if held is None:
         return None
@@ -139,7 +139,7 @@ def timed_out_in_silence(command: CommandConfig, reply: messages.Exit, result: C
 
 
 async def _read_spool(fd: int, description: bytes) -> bytes:
-    """Return the content of a memory file, or what comes through a pipe, in order."""
+    """Return the content, in order, of a memory file, or of a pipe that the worker fills."""
     size, start = messages.unpack_spool(description)
     if stat.S_ISFIFO(os.fstat(fd).st_mode):
         return await in_thread(functools.partial(_drain, fd, size))
@@ -149,10 +149,10 @@ async def _read_spool(fd: int, description: bytes) -> bytes:
 
 
 def _drain(fd: int, size: int) -> bytes:
-    """Read a pipe that the worker fills.
+    """Read `size` bytes from a pipe that the worker fills.
 
     Raises:
-        EOFError: The worker was lost before all had come.
+        EOFError: The worker was lost before all of it had come.
     """
     buffer = io.BytesIO()
     poll = select.poll()
@@ -172,7 +172,7 @@ def _copy(fd: int, size: int, start: int) -> bytes:
 
 
 def _move(fd: int, size: int, start: int) -> bytes:
-    """Copy a memory file slice by slice, and give the pages of each back, so that nothing is held twice.
+    """Copy a memory file in slices, and free the pages of each, so that nothing is held twice.
 
     `getvalue` makes no copy: nothing else refers to the buffer, so it becomes the bytes (Modules/_io/bytesio.c).
     """
@@ -191,20 +191,20 @@ def _move(fd: int, size: int, start: int) -> bytes:
 
 
 class _Pages:
-    """The pages of a memory file, to give them back one by one; where that cannot be done they stay."""
+    """The pages of a memory file, which can be freed one by one; they stay if the system cannot do that."""
 
     def __init__(self, fd: int, size: int) -> None:
         self._map: mmap.mmap | None = None
-        with contextlib.suppress(OSError, ValueError):  # no descriptor for the map's own; a file that is too short
+        with contextlib.suppress(OSError, ValueError):  # no descriptor for the mapping; or the file is too short
             self._map = mmap.mmap(fd, size)
 
     def give_back(self, begin: int, end: int) -> int:
-        """Free the whole pages between two places; return where the next ones begin."""
+        """Free the whole pages between two offsets; return the offset where the next ones begin."""
         begin, end = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
         if self._map is not None and hasattr(mmap, "MADV_REMOVE"):
             try:
                 self._map.madvise(mmap.MADV_REMOVE, begin, end - begin)  # punches a hole, madvise(2)
-            except OSError:  # a file system that cannot do that
+            except OSError:  # the file system cannot do that
                 self.close()
         return end
 

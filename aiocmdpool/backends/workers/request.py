@@ -1,4 +1,4 @@
-"""A command as a request: what goes into the START frame, and which descriptors travel beside it."""
+"""`Request`: a command as a START frame, with the descriptors that travel beside it."""
 
 import asyncio
 import errno
@@ -18,12 +18,12 @@ from aiocmdpool.system.launch import launcher_settings
 from aiocmdpool.system.pipes import PipeFeeder
 from aiocmdpool.system.stdio import inherited, open_path
 
-LARGEST = 16 * 1024 * 1024  # bytes of a request; the kernel takes 6 MiB of arguments and environment (execve(2))
-INLINE_STDIN = 4096  # bytes; what any empty pipe takes at once (PIPE_BUF), so that the worker never has to feed
+LARGEST = 16 * 1024 * 1024  # bytes of a request; the kernel accepts 6 MiB of arguments and environment (execve(2))
+INLINE_STDIN = 4096  # bytes that any empty pipe takes at once (PIPE_BUF), so the worker never has to feed
 
 NOWHERE = (-1, -1)
 Directory = tuple[int, int]
-"""Device and inode of a directory. The worker has its own open, so the inode is not given to another."""
+"""Device and inode of a directory. The worker keeps its own open, so that the inode is not reused."""
 
 _POLICIES = {
     OutputPolicy.FAIL: messages.FAIL,
@@ -35,10 +35,10 @@ _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
 class Request:
-    """The frame of one command, with what belongs to it in this process until it is over.
+    """The frame of one command, and the resources of this process that belong to it until it is over.
 
     Raises:
-        OSError: There are no descriptors left for a pipe, or too much for the kernel anyway (E2BIG).
+        OSError: No free descriptors for a pipe, or a request larger than the kernel accepts (E2BIG).
     """
 
     __slots__ = ("__weakref__", "_here", "_opened", "_owned", "descriptors", "feeder", "frame")
@@ -140,7 +140,7 @@ class Request:
         return messages.DESCRIPTOR
 
     def _open_here(self, name: str, path: bytes) -> int:
-        """Open a file that the worker cannot: for it, the path means another one, or is not to be had."""
+        """Open a file that the worker cannot open: for it the path means another file, or is inaccessible."""
         if is_in_servant(path):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         fd = open_path(path, os.O_RDONLY if name == "stdin" else CREATE)
@@ -157,37 +157,37 @@ class Request:
         keep_from_forks(self)
 
     def held(self) -> Iterable[int]:
-        """For `keep_from_forks`."""
+        """Return the descriptors to close in forked children, for `keep_from_forks`."""
         return self._owned
 
     def sent(self) -> None:
-        """The descriptors have left: what was opened for the program alone is closed here."""
+        """Close the descriptors that were opened for the program alone, because they have been sent."""
         for fd in self._owned:
             os.close(fd)
         self._owned.clear()
 
     def close(self) -> None:
-        """It is over."""
+        """Close everything that belongs to the request, because it is over."""
         self.sent()
         if self.feeder is not None:
             self.feeder.close()
 
 
 def _settings(command: CommandConfig, group: str, setup: ChildSetup | None) -> dict[str, str]:
-    """What is to be prepared before the program runs."""
+    """Return the settings to prepare before the program runs."""
     settings = launcher_settings(command)
     if setup is not None:
         settings |= setup.settings()
-    if command.detach and group:  # what it leaves behind outlives the worker, and so the worker's control group
+    if command.detach and group:  # leftovers outlive the worker, and so they need another control group than its own
         settings["cgroup"] = os.path.dirname(group)
     return settings
 
 
 def environment_changes(command: CommandConfig, base: Mapping[bytes, bytes]) -> list[bytes]:
-    """What to change in the environment that the worker started with, to get that of the command."""
+    """Return the changes from the environment `base`, which the worker started with, to that of `command`."""
     changes: list[bytes] = []
     if not command.inherit_env:
-        changes.append(b"")  # start from nothing
+        changes.append(b"")  # an empty name: start from nothing
     elif (current := current_environment()) != base:  # this process has changed its own since
         changes += [name + b"=" + value for name, value in current.items() if base.get(name) != value]
         changes += [name for name in base if name not in current]
@@ -197,16 +197,16 @@ def environment_changes(command: CommandConfig, base: Mapping[bytes, bytes]) -> 
 
 
 def current_directory() -> Directory:
-    """What the working directory of this process is: a name could mean another one by now (removed, and made anew)."""
+    """Return the device and inode of the working directory; its path may have been removed and made anew."""
     try:
         status = os.stat(".")
-    except OSError:  # it is gone; or this process has dropped root, and may not search it any more
+    except OSError:  # it is gone; or this process has dropped root and may not search it
         return NOWHERE
     return status.st_dev, status.st_ino
 
 
 def _directory(command: CommandConfig, home: Directory) -> str:
-    """Where to start the program, empty for where the worker is."""
+    """Return the directory to start the program in; empty for the worker's own, `home`."""
     if command.cwd is not None:
         return command.cwd
     if current_directory() == home:

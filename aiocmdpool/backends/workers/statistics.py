@@ -1,25 +1,25 @@
-"""What a process pool counts."""
+"""`ProcessPoolStatistics`: a snapshot of the counters of a process pool."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessPoolStatistics:
-    """A snapshot."""
+    """Counters and worker pids of a process pool at one moment."""
 
     workers: int
-    """Workers that take commands."""
+    """Number of workers that take commands."""
     wanted: int
-    """Workers that there are to be, once there is anything to do."""
+    """Number of workers that the pool keeps once it has work."""
     in_flight: int
-    """Commands given to workers and not answered."""
+    """Number of commands that were given to workers and are not answered."""
     completed: int
-    """Commands answered, failures to start included."""
+    """Number of commands that were answered, including those that failed to start."""
     lost: int
-    """Workers that died or hung."""
+    """Number of workers that died or hung."""
     recycled: int
-    """Workers replaced because of their age or memory."""
+    """Number of workers that were replaced because of their age or memory."""
     failures: int
-    """Workers in a row that died before they were ready, or could not be started; the next one is tried later."""
+    """Number of workers in a row that died before they were ready, or could not be started; the next is tried later."""
     pids: tuple[int, ...]
-    """Of the workers."""
+    """Process ids of the workers that take commands."""

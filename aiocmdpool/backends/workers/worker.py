@@ -1,4 +1,4 @@
-"""`Worker`: one resident worker, by what can be asked of it: run a command, end, and what happens when it dies.
+"""`Worker`: one resident worker that runs commands, is closed, and settles its commands when it dies.
 
 execute ── START ──▶ worker program ──▶ EXIT or FAILED ── result or error
               │
@@ -40,27 +40,26 @@ from aiocmdpool.standalone.wire import frames, messages
 from aiocmdpool.system.leftovers_log import warn_of_leftovers
 from aiocmdpool.system.start_failure import shortage, stream_failure
 
-TICK = 0.01  # seconds: as exactly as the kernel tells when a process was started
-PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its death is no sign of a broken start
-STARVED_LOOKS = 5  # at a killed worker that still waits for CPU time to die, `KILL_TIMEOUT` apart
-CLOSE_TIMEOUT = 2.0  # seconds an idle worker has to leave by itself
+TICK = 0.01  # seconds: the resolution of the kernel's start times
+PROVEN_AFTER = 1.0  # seconds that an idle worker has to live before its death is no sign of a broken start
+STARVED_LOOKS = 5  # checks on a killed worker that still waits for CPU time, `KILL_TIMEOUT` apart
+CLOSE_TIMEOUT = 2.0  # seconds for an idle worker to exit by itself
 
 
 class Worker:
     """A resident worker; it starts when it is made and takes commands at once.
 
     Args:
-        niceness: Added to that of this process, for the worker and what it starts.
+        niceness: Number to add to the niceness of this process, for the worker and its commands.
         ledger: The pool's budget for output.
         hang_after: Seconds without any sign of life, while it has work, after which it counts as hung and is killed.
         gone: Called with this worker, once, when it is dead and everything it ran is settled.
-        guardian: Told of it when it starts; or started by it, if it is missing.
-        unfit: Called with this worker and a reason when another one should take its place; whether one does.
-        idle_for: Seconds without a request after which it leaves by itself; 0 for never.
-        python: Which interpreter runs it; see `interpreter.find`.
+        guardian: Notified of the worker when it starts; forked by it if it is missing.
+        unfit: Called with this worker and a reason when another one should replace it; returns whether one does.
+        python: Path of the Python that runs it; see `interpreter.find`.
 
     Raises:
-        WorkerLost: It could not be started.
+        WorkerLost: The worker could not be started.
     """
 
     def __init__(
@@ -80,9 +79,9 @@ class Worker:
         self.guardian = guardian
         self._pending: dict[int, Pending] = {}
         self._last_number = 0
-        self._failed_starts = 0  # in a row, for want of something
+        self._failed_starts = 0  # in a row, for lack of a resource
         self._retired = False
-        self._last_wait: asyncio.TimerHandle | None = None  # for its death
+        self._last_wait: asyncio.TimerHandle | None = None  # of the wait for its death
         self.lost_because: str | None = None
         self._idle: asyncio.Future[None] | None = None
         self._started_at = self._loop.time()
@@ -91,7 +90,7 @@ class Worker:
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.completed = 0
         self.ready = False
-        """Whether it has said hello."""
+        """Whether the worker has sent HELLO."""
         self._program = WorkerProgram(
             self._loop, niceness, guardian, ledger, idle_for, python, self._received, self._lose, self._on_exit
         )
@@ -111,42 +110,42 @@ class Worker:
 
     @property
     def in_flight(self) -> int:
-        """Commands it has been given and not answered."""
+        """Return the number of commands that it was given and has not answered."""
         return len(self._pending)
 
     @property
     def proven(self) -> bool:
-        """Whether it has shown that workers can live here."""
+        """Return whether the worker has shown that workers can live on this system."""
         return self.ready and (self.completed > 0 or self._loop.time() - self._started_at > PROVEN_AFTER)
 
     @property
     def congested(self) -> bool:
-        """Whether more has been sent to it than it takes."""
+        """Return whether more has been sent to the worker than it takes at present."""
         return self._program.connection.congested
 
     async def drained(self) -> None:
-        """Wait until it takes more, or is lost."""
+        """Wait until the worker takes more, or is lost."""
         await self._program.connection.drained()
 
     @property
     def usable(self) -> bool:
-        """Whether it takes commands."""
+        """Return whether the worker takes commands."""
         return self.lost_because is None and not self._closing and not self._retired
 
     @property
     def sends_in_this_turn(self) -> bool:
-        """Whether a request has been put on its way to it in this turn of the loop."""
+        """Return whether a request goes out to the worker in this iteration of the loop."""
         return self._program.connection.sends_in_this_turn
 
     # -- its loop ---------------------------------------------------------------------------------------------------
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether it can be moved: nobody waits for anything of it, and it is alive as far as its loop knows."""
+        """Return whether the worker can be moved: it is idle, and alive as far as its loop knows."""
         return self.usable and not self._pending and self._program.connection.is_at_rest
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Belong to another loop from here on; it is at rest, and so is its loop."""
+        """Move the idle worker to another event loop."""
         self._loop = loop
         self.ended = loop.create_future()
         self._heartbeat.move(loop)
@@ -154,23 +153,23 @@ class Worker:
 
     @property
     def has_left_idle(self) -> bool:
-        """Whether it has left because nobody asked anything of it."""
+        """Return whether the worker has exited because nobody asked anything of it."""
         return self._program.has_left_idle
 
     # -- one command ------------------------------------------------------------------------------------------------
 
     async def execute(self, command: CommandConfig, control: RunControl | None = None) -> CommandResult:
-        """Run a command there; returns its result however it ended.
+        """Run `command` in this worker and return its result, however it ended.
 
-        Cancellation: the command is ended by TERM, grace, KILL, and dead before `CancelledError` leaves; the error's
-        cause, a `TaskCancelled`, holds the result.
+        Cancellation: the command is ended by `stop_signal`, `grace`, SIGKILL, and dead before `CancelledError` is
+            raised; the error's cause, a `TaskCancelled`, holds the result.
 
         Raises:
-            IoError: It could not be started.
-            OnlyHere: See there.
-            RequestNotSent: The worker was lost before it could know of it.
+            IoError: The command could not be started.
+            OnlyHere: A stream is a file that only this process can open.
+            RequestNotSent: The worker was lost before it got the request.
             WorkerLost: The worker was lost, and the command may have run.
-            WorkerUnfit: The worker could not start it, for a reason of its own, and is being replaced.
+            WorkerUnfit: The worker could not start the command, for a reason of its own, and is being replaced.
         """
         if self._program.connection.congested:
             await self._program.connection.drained()
@@ -205,7 +204,7 @@ class Worker:
     async def _submit_patiently(
         self, command: CommandConfig, control: RunControl | None, error: IoError
     ) -> tuple[int, Pending, Request]:
-        """Put a request on its way that could not be made; again, for a while, where the reason may pass by itself."""
+        """Submit a request again whose first try failed with `error`; for a while, if the reason may pass by itself."""
         patience = Patience()
         while (delay := patience.delay(error.errno)) >= 0:
             await asyncio.sleep(delay)
@@ -218,7 +217,7 @@ class Worker:
         raise error
 
     def _submit(self, command: CommandConfig, control: RunControl | None) -> tuple[int, Pending, Request]:
-        """Put a request on its way."""
+        """Make a request for `command` and send it; return its number, its entry and the request."""
         program = self._program
         number = self._last_number = (self._last_number + 1) & 0xFFFFFFFF
         try:
@@ -228,7 +227,7 @@ class Worker:
         entry = self._pending[number] = Pending(command, control, self._loop.create_future())
         try:
             self._send(number, command, entry, request)
-        except BaseException:  # nobody waits for an answer then, and the worker is not to be held for one
+        except BaseException:  # nobody waits for an answer then, so the worker must not be expected to give one
             del self._pending[number]
             request.close()
             raise
@@ -252,12 +251,12 @@ class Worker:
     async def _end(self, number: int, entry: Pending) -> None:
         """End a command whose caller was cancelled, and wait for its answer, through further cancellations."""
         if entry.answer is None:
-            entry.future = self._loop.create_future()  # the other one was cancelled together with its caller
+            entry.future = self._loop.create_future()  # the former one was cancelled together with its caller
             self.end(number, messages.CANCELLED)
             await wait_through(entry.future)
 
     def end(self, number: int, reason: int) -> None:
-        """Have a command ended; its answer will tell."""
+        """Have the command with this request number ended; its answer will say how."""
         connection = self._program.connection
         if connection.withdraw(number):
             self._pending[number].settle(RequestNotSent())
@@ -265,10 +264,10 @@ class Worker:
             connection.send(0, frames.encode(frames.CANCEL, number, bytes([reason])))
 
     def _signal(self, number: int, signal: int) -> None:
-        """Have a program signalled.
+        """Send a signal to the program of a request.
 
-        Here and now, where this process can tell that it is still the program that has its pid: what is written to it
-        next comes after the signal then, as after kill(2). On the way over the worker the writes would overtake it.
+        Directly, if this process can tell that the pid still belongs to the program: then data that is written to it
+        next comes after the signal, as after kill(2). By way of the worker, the data would overtake the signal.
         """
         entry = self._pending.get(number)
         if entry is None or self._signal_here(entry, signal):
@@ -277,10 +276,10 @@ class Worker:
             self._program.connection.send(0, frames.encode(frames.SIGNAL, number, bytes([signal])))
 
     def _signal_here(self, entry: Pending, signal: int) -> bool:
-        """Signal a program from here, if that can be nobody else; whether it was.
+        """Send a signal to a program directly if its pid cannot belong to another process; return whether it was sent.
 
-        It was its worker's child and led a group before this process heard of it. Another one could only be all of that
-        if all pids had been given away while the word of its start was on its way.
+        It was a child of its worker and led a group before this process heard of it. Another process could only be all
+        of that if all pids had been reused while the message about its start was on its way.
         """
         process = procs.look_at(entry.started_pid)
         return (
@@ -314,7 +313,7 @@ class Worker:
             raise frames.ProtocolError(f"a frame of kind {kind}, which only a parent sends")
 
     def _answer(self, kind: int, number: int, payload: bytes) -> Answer:
-        """What an EXIT or FAILED frame says, with the descriptors that belong to it."""
+        """Return the content of an EXIT or FAILED frame, with the descriptors that belong to it."""
         command = self._pending[number].command
         if kind == frames.FAILED:
             return self._failure(command, payload)
@@ -339,19 +338,19 @@ class Worker:
             return IoError(message, errno=error.errno, command=command)
 
     def _failure(self, command: CommandConfig, payload: bytes) -> Exception:
-        """The error in a FAILED frame, told apart where the worker itself is the reason."""
+        """Return the error in a FAILED frame, with a type of its own if the worker itself is the cause."""
         number, stage = messages.unpack_failed(payload)
         if stage.endswith(messages.OF_HOST):
             return OnlyHere(stage.removesuffix(messages.OF_HOST))
         error = failure_of(command, payload)
-        if number in SYMPTOMS and stage != "output" and ":" not in stage:  # with those it has run
+        if number in SYMPTOMS and stage != "output" and ":" not in stage:  # the others mean that it has run
             self._note_failed_start(number, command)
             if self._retired:
                 return WorkerUnfit(error)
         return error
 
     def _note_failed_start(self, number: int, command: CommandConfig) -> None:
-        """A start failed for a reason that may be the worker's own: look at what it has, and count."""
+        """Check the worker's resources after a failed start that may be its own fault, and count such starts."""
         why = self._heartbeat.unfit()
         if not why and number in SHORTAGES and not command.needs_preparing:
             self._failed_starts += 1
@@ -362,14 +361,14 @@ class Worker:
             self._retire(why)
 
     def _retire(self, why: str) -> None:
-        """The worker is not what it was: have it replaced, and take no more commands, if another one can be started."""
+        """Have an unfit worker replaced, and give it no more commands if another one can be started."""
         if self.usable and self._unfit(self, why):
             self._retired = True
 
     # -- its end ----------------------------------------------------------------------------------------------------
 
     def _lose(self, why: str) -> None:
-        """The worker is of no use any more: make sure it is dead; the rest follows its exit."""
+        """Kill a worker that is of no use any more; the rest follows its exit."""
         if self.lost_because is None:
             self.lost_because = why
             self._heartbeat.stop()
@@ -379,7 +378,7 @@ class Worker:
             self._last_wait = self._loop.call_later(KILL_TIMEOUT, self._write_off)
 
     def _write_off(self, looks: int = STARVED_LOOKS) -> None:
-        """It does not die, or nobody tells: settle what it has without it. Dying itself takes CPU time, though."""
+        """Settle the commands of a killed worker that does not die. It is given time while it waits for the CPU."""
         if looks and self._program.is_runnable():
             self._last_wait = self._loop.call_later(KILL_TIMEOUT, self._write_off, looks - 1)
             return
@@ -396,7 +395,7 @@ class Worker:
         self._burying = self._loop.create_task(self._bury(), name=f"aiocmdpool-bury-{self.pid}")
 
     async def _bury(self) -> None:
-        """Kill what the dead worker left behind, then settle what it had been given."""
+        """Kill what the dead worker has left behind, then settle its requests."""
         tier = None
         try:
             if (self._pending and not self.has_left_idle) or not cgroup.remove(self._program.group):
@@ -422,26 +421,26 @@ class Worker:
             self._gone(self)
 
     async def _sweep(self, leaders: list[int]) -> KillTier | None:
-        """Kill what it left, in a thread; never behind callers who hold all of anyio's own."""
+        """Kill what the worker has left, in a thread; not one of anyio's, all of which may be held by callers."""
         try:
             return await in_thread(functools.partial(self.remains.sweep, leaders))
-        except RuntimeError:  # no more threads in this process: rather hold up the loop than leave anything
+        except RuntimeError:  # no more threads in this process: blocking the loop is better than leaving processes
             return self.remains.sweep(leaders)
 
     def cause_of_death(self) -> str:
-        """Why it is lost, for people, with what it said last."""
+        """Return a text about why the worker was lost, with the end of its stderr."""
         cause, code = self.lost_because or "it is alive", self._program.returncode
         if cause == CLOSED_PIPE and code is not None:
             cause = f"it was killed by signal {-code}" if code < 0 else f"it exited with status {code}"
         return cause + self._program.last_words()
 
     def end_all(self, reason: int) -> None:
-        """Have everything it runs ended."""
+        """Have all commands of the worker ended with `reason`."""
         for number in list(self._pending):
             self.end(number, reason)
 
     async def aclose(self) -> asyncio.CancelledError | None:
-        """Let it leave once it has nothing more to do, and see that it does. Returns what cancelled the wait."""
+        """Let the worker exit once it has no more work, and kill it if it does not; return what cancelled this wait."""
         if not self._closing and self.lost_because is None:
             self._closing = True
             self._program.connection.send(0, frames.encode(frames.CLOSE, 0))
@@ -482,7 +481,7 @@ async def _result(command: CommandConfig, answer: Answer | None, page: Page) -> 
             )
             raise IoError(message, errno=errno.ENOMEM, command=command) from None
         finally:
-            page.give_back(size)  # the caller has it from here on: nothing is waited for any more
+            page.give_back(size)  # the caller holds the output from here on
     result = result_of(command, reply)
     if result.leaked:
         warn_of_leftovers(result)
