@@ -72,7 +72,6 @@ def _too_much(result: CommandResult) -> str:
     """Return the text about the limit on output that was exceeded, and its cure.
 
     It was the command's own limit if that many bytes of a stream have been kept.
-
     """
     limit, how = result.command.max_output, f"; ended with {result.status_text()}"
     if limit is not None and max(len(result.stdout or b""), len(result.stderr or b"")) >= limit:

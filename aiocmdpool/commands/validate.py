@@ -31,7 +31,6 @@ class FrozenMapping(Mapping[str, Any]):
 
     Args:
         data: The entries; this mapping owns them from here on.
-
     """
 
     __slots__ = ("_data",)

@@ -1,4 +1,4 @@
-"""The same names as in `aiocmdpool`, blocking, for code without an event loop: Flask, Django, Celery, scripts.
+"""A blocking facade, with the same names as `aiocmdpool`, for code without a loop: Flask, Django, Celery, scripts.
 
     run, execute                  one command
     CommandPool ─ TaskHandle      many
@@ -6,8 +6,8 @@
     ProcessPool                   workers alone
          └─ binding ─ calls ─ process_wide ─ background      one thread with a loop, started on first use, shared by all
 
-Any number of threads may use it at once. Whatever interrupts a blocked call (Ctrl-C, a signal handler that raises)
-leaves it when the command it waited for is dead and reaped.
+Any number of threads may use it at once. An exception that interrupts a blocked call (Ctrl-C, a signal handler that
+raises) is raised when the command it waited for is dead and reaped.
 """
 
 from aiocmdpool.sync.command_pool import CommandPool

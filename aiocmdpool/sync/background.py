@@ -1,13 +1,13 @@
-"""A thread with a loop that does what callers of the facade block for, and all that is open on it.
+"""`Background`: a thread with an event loop that does the work of blocking callers, and everything open on that loop.
 
     start ── anyio's blocking portal ── … ── shut_down ── pools closed, commands ended, calls settled ── thread gone
 
-That there is one, and in which process, is the business of `process_wide.py`.
+`process_wide.py` decides when there is one, in each process.
 """
 
 import _thread
 import asyncio
-import concurrent.futures.thread  # noqa: F401  # refuses to be imported once the main thread has come to its end
+import concurrent.futures.thread  # noqa: F401  # cannot be imported once the main thread has ended
 import contextlib
 import errno
 import importlib
@@ -23,8 +23,8 @@ from aiocmdpool.commands.errors import ExecuteError, IoError, PoolClosed
 from aiocmdpool.loops.gate import Gate
 from aiocmdpool.loops.interruptions import wait_or_end
 
-# What the thread would import by itself is imported now: a fork in the middle of it would leave the child with the lock
-# of a module for good.
+# Import now what the thread would import itself: a fork in the middle of such an import would leave the child with a
+# module lock that is never released.
 importlib.import_module("anyio._backends._asyncio")
 try:
     importlib.import_module("uvloop")
@@ -32,69 +32,69 @@ try:
 except ImportError:
     HAS_UVLOOP = False
 
-FORK_PATIENCE = 2.0  # seconds that a fork waits for the loop to stand still
+FORK_PATIENCE = 2.0  # seconds that a fork waits for the loop to pause
 
 Closer = Callable[[], Awaitable[object]]
 
 
 class PendingCall(Protocol):
-    """What the background thread knows of a call: see `calls.Call`."""
+    """The interface of a call that the background thread uses; see `calls.Call`."""
 
     def abandon(self, why: BaseException | None) -> None:
-        """The loop is gone, for a reason or in good order; whoever waits for the call is told."""
+        """Settle the call because the loop is gone; `why` is the exception that ended it, `None` for an orderly end."""
 
     def cancel_now(self) -> "asyncio.Task[None] | None":
-        """Cancel it, from the loop; what is still to be waited for then, if anything."""
+        """Cancel the call, on the loop; return its task if that still has to end."""
 
 
 living: "set[Background]" = set()
-"""Those whose threads have not come to their ends, in this process."""
+"""Backgrounds of this process whose threads have not ended."""
 
 
 class Background:
-    """A loop in a thread of its own.
+    """An event loop in a thread of its own.
 
-    Concurrency: may be started by any number of threads, and by signal handlers and destructors that interrupt each
-    other in the middle of that. So nothing here holds a lock; a `threading.Thread` is started by a thread of no
-    Python code but ours: its `start` waits, and holds a lock meanwhile that the new thread takes.
+    Concurrency: it may be started by any number of threads, and by signal handlers and destructors that interrupt each
+        other while doing so. So nothing here holds a lock, and the `threading.Thread` is started from a helper thread
+        that runs only code of ours: `Thread.start` waits, and meanwhile holds a lock that the new thread takes.
     """
 
     loop: asyncio.AbstractEventLoop
     backend: SingleCommands
-    """What `run` and `execute` use."""
+    """Backend of `run` and `execute`."""
 
     def __init__(self) -> None:
         self.ended = False
-        """It takes no more calls."""
+        """Whether it takes no more calls."""
         self.failure: BaseException | None = None
-        """What ended it, if not `shut_down`."""
+        """Exception that ended it; `None` if that was `shut_down`."""
         self.inherited = False
-        """It is that of the parent of this forked process."""
+        """Whether it belongs to the parent of this forked process."""
         self.calls: set[PendingCall] = set()
-        """Those that are not settled."""
+        """Calls that are not settled."""
         self.open: dict[object, Closer] = {}
-        """What has to be closed at the end, and how."""
+        """Objects to close at the end, each with the function that closes it."""
         self.following: dict[None, Background] = {}
-        """The one that was made when this had ended."""
-        self._not_begun = [None]  # whoever takes this off begins
-        self._starter = 0  # the ident of the thread that did
+        """The background that was made after this one had ended, under the key `None`."""
+        self._not_begun = [None]  # whoever pops the item starts the thread
+        self._starter = 0  # the ident of the helper thread that does
         self._thread: threading.Thread | None = None
         self._closing: set[asyncio.Task[object]] = set()
         self._portal: BlockingPortal | None = None
         self._stop: asyncio.Task[None] | None = None
         self.ready = Gate()
-        """Open once there is a loop, or never will be."""
+        """Open once there is a loop, or it is certain that there will be none."""
         self.gone = Gate()
-        """Open once all is over."""
+        """Open once the thread has ended everything."""
 
     def start(self) -> None:
-        """Start the thread, if nobody has, and wait for the loop.
+        """Start the thread, unless it was started before, and wait for its loop.
 
         Raises:
-            IoError: There are no more threads.
-            ExecuteError: This is a destructor that runs in the very thread that starts it.
+            IoError: The system allows no more threads.
+            ExecuteError: This is a destructor that interrupts the very thread that starts it.
         """
-        if self._not_begun:  # perhaps by a frame that this interrupts, which does it later: so do it now
+        if self._not_begun:  # also if an interrupted frame is about to: it cannot go on before this returns
             try:
                 _thread.start_new_thread(self._begin, ())
             except RuntimeError as error:
@@ -110,14 +110,14 @@ class Background:
         return self.ended and not hasattr(self, "loop")
 
     def _begin(self) -> None:
-        """Start the thread of the loop, from a thread that nobody interrupts."""
+        """Start the thread of the loop, from a helper thread that no signal handler interrupts."""
         try:
             self._not_begun.pop()
-        except IndexError:  # somebody else has
+        except IndexError:  # another helper has
             return
         self._starter = threading.get_ident()
         try:
-            # A daemon: the interpreter waits for other threads before it calls what is registered with `atexit`.
+            # A daemon, because the interpreter joins other threads before it calls `atexit` functions.
             self._thread = threading.Thread(target=self._run, name="aiocmdpool-sync", daemon=True)
             living.add(self)
             self._thread.start()
@@ -141,7 +141,7 @@ class Background:
             self.ended = True
         finally:
             self.ready.open()
-            # A call is in the set before it is given to the loop; so it is found here, or finds the loop closed.
+            # A call joins the set before it is given to the loop, so it is found here, or it finds the loop closed.
             for call in list(self.calls):
                 call.abandon(self.failure)
             living.discard(self)
@@ -160,7 +160,7 @@ class Background:
                 await self._close_all()
 
     async def _close_all(self) -> None:
-        """End everything. What is called meanwhile is refused, by the pools or because of `ended`."""
+        """Close everything and end all calls. Calls that come meanwhile are refused, by pools or due to `ended`."""
         closing = [close() for close in list(self.open.values())]
         self.open.clear()
         await asyncio.gather(self.backend.aclose(), *closing, *self._closing, return_exceptions=True)
@@ -169,8 +169,8 @@ class Background:
             await asyncio.wait(left)
 
     def close_soon(self, key: object) -> None:
-        """Close one thing without waiting for it, from any thread; one that nobody can use any more."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and that with it
+        """Close the object `key`, which nobody can use any more, from any thread and without waiting."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the object with it
             self.loop.call_soon_threadsafe(self._close_one, key)
 
     def _close_one(self, key: object) -> None:
@@ -181,7 +181,7 @@ class Background:
             task.add_done_callback(self._closing.discard)
 
     def pause(self, go_on: Gate) -> None:
-        """Bring the loop to a stand between two callbacks, for a fork; it goes on when the gate is opened."""
+        """Pause the loop between two callbacks, for a fork, until the gate `go_on` is opened."""
         self.ready.wait(FORK_PATIENCE)
         if self.ended or self._thread is None or threading.get_ident() == self._thread.ident:
             return
@@ -191,7 +191,7 @@ class Background:
             stands.open()
             go_on.wait()
 
-        with contextlib.suppress(RuntimeError, AttributeError):  # the loop is closed, or not there yet
+        with contextlib.suppress(RuntimeError, AttributeError):  # the loop is closed, or does not exist yet
             self.loop.call_soon_threadsafe(stand)
             stands.wait(FORK_PATIENCE)
 
@@ -200,14 +200,14 @@ class Background:
             self._stop = self.loop.create_task(portal.stop())
 
     def shut_down(self, patience: float | None = None) -> None:
-        """Close what is open, end what runs, and return when the thread is gone.
+        """Close all open objects, end all calls, and return when the thread has ended.
 
         Args:
-            patience: Seconds after which a loop that does not answer, because an executor or a hook blocks it, is left
-                to itself. `None`: never.
+            patience: Seconds after which a loop that does not answer, because an executor or a hook blocks it, is
+                abandoned. `None`: never.
 
         Raises:
-            BaseException: What interrupted this; raised when it is done nevertheless.
+            BaseException: An interruption of this call; raised after the shutdown is complete.
         """
         wait_or_end(lambda: self._end(patience), lambda: self._end(patience))
 
@@ -221,8 +221,8 @@ class Background:
                 if not answers.wait(patience) and not self.gone.is_open:
                     return
         self.gone.wait()
-        if self._thread is not None and self._thread.ident is not None:  # it was started
-            self._thread.join()  # not before: up to 3.12, a join that is interrupted takes a living thread for gone
+        if self._thread is not None and self._thread.ident is not None:  # the thread was started
+            self._thread.join()  # only now: up to 3.12, an interrupted join marks a living thread as ended
 
 
 def _no_thread(why: BaseException | None) -> ExecuteError:

@@ -1,7 +1,7 @@
-"""What ties an object of the facade to what it stands for: one of `aiocmdpool`, and the background thread it runs in.
+"""`Link` and `Life`: the tie between an object of the facade, its pool of `aiocmdpool`, and the background thread.
 
-An object of the facade may be made at import and used in any process that is forked after that (gunicorn's `--preload`,
-multiprocessing, Celery): it has one life in each process, and each begins with the first use there.
+An object of the facade may be made at import and used in any process that is forked later (gunicorn's `--preload`,
+multiprocessing, Celery): it has one life in each process, which begins with the first use there.
 """
 
 import functools
@@ -21,12 +21,12 @@ P = TypeVar("P")
 
 
 class Life(Generic[P]):
-    """That of one object in one process.
+    """The life of one facade object in one process.
 
     Args:
-        name: Of the class, for errors.
-        pool: What the object stands for.
-        generation: Of the process: see `process_wide.generation`.
+        name: Name of the object's class, for errors.
+        pool: The pool that the object stands for.
+        generation: Generation of the process; see `process_wide.generation`.
     """
 
     __slots__ = ("_generation", "_name", "background", "pool")
@@ -34,26 +34,26 @@ class Life(Generic[P]):
     def __init__(self, name: str, pool: P, generation: int) -> None:
         self.pool = pool
         self.background: Background | None = None
-        """Where it runs, from its first use on."""
+        """The background that runs the pool, from its first use on; `None` before."""
         self._name = name
         self._generation = generation
 
     @property
     def is_inherited(self) -> bool:
-        """Whether it is lived by the parent of this forked process."""
+        """Return whether this life belongs to the parent of this forked process."""
         return self._generation != process_wide.generation
 
     @property
     def is_over(self) -> bool:
-        """Whether what was open has been closed by the end of the background thread, or is none of this process."""
+        """Return whether the pool was closed by the end of the background, or belongs to the parent process."""
         return self.is_inherited or (self.background is not None and self.background.ended)
 
     def check(self) -> None:
-        """Refuse what can only be done in the life that this is.
+        """Raise an error if the object cannot be used in this life any more.
 
         Raises:
-            ExecuteError: It is the parent's.
-            PoolClosed: It has ended.
+            ExecuteError: The object belongs to the parent of this forked process.
+            PoolClosed: The background has ended.
         """
         if self.is_inherited:
             raise ExecuteError(f"this {self._name} belongs to the parent of this forked process; make a new one here")
@@ -64,37 +64,37 @@ class Life(Generic[P]):
             raise PoolClosed(message) from background.failure
 
     def bind(self, close: Callable[[P], Awaitable[object]]) -> Background:
-        """Return where it runs, from now on if it has not run yet."""
+        """Return the background that runs the pool; the present one from the first call on."""
         self.check()
         background = self.background
         if background is None:
-            # Of several threads that come first, all get the same, unless it ends just then; the last word counts.
+            # Threads that race get the same one, unless it ends just then; the last assignment counts.
             self.background = background = process_wide.current()
             background.open[self] = functools.partial(close, self.pool)
         return background
 
 
 class Link(Generic[P]):
-    """The lives of an object of the facade.
+    """The lives of one facade object, one for each process that uses it.
 
     Args:
-        owner: The object; when it is forgotten without having been closed, it is closed, with a `ResourceWarning`.
-        make: Makes what it stands for; must not refer to the owner, as `close`.
-        close: Closes that, on the loop.
+        owner: The object; if it is collected unclosed, its pool is closed, with a `ResourceWarning`.
+        make: Makes the pool that it stands for; neither this nor `close` may refer to the owner.
+        close: Closes the pool, on the loop.
     """
 
     def __init__(self, owner: object, make: Callable[[], P], close: Callable[[P], Awaitable[object]]) -> None:
         self.name = type(owner).__name__
         self._make = make
         self._close = close
-        # By generation. Those of the parents are kept: to throw them away would close what is in use there.
+        # By generation. Those of parents are kept, because collecting them would close resources in use there.
         self._lives: dict[int, Life[P]] = {}
         self._closed = False
         self.life()
-        weakref.finalize(owner, self._forgotten).atexit = False  # the background thread closes it then
+        weakref.finalize(owner, self._forgotten).atexit = False  # at exit, the background thread closes it
 
     def life(self) -> Life[P]:
-        """Return that of this process. One that was closed in the parent stays closed."""
+        """Return the life in this process. An object that was closed in the parent stays closed."""
         generation = process_wide.generation
         life = self._lives.get(generation)
         if life is None:
@@ -105,14 +105,14 @@ class Link(Generic[P]):
 
     @property
     def pool(self) -> P:
-        """What it stands for in this process."""
+        """Return the pool that the object stands for in this process."""
         return self.life().pool
 
     def background(self) -> Background:
-        """Where it lives.
+        """Return the background that runs the pool.
 
         Raises:
-            PoolClosed: Nowhere any more.
+            PoolClosed: The object is stopped, or its background has ended.
         """
         life = self.life()
         if self._closed and (life.is_inherited or life.background is None):
@@ -120,17 +120,17 @@ class Link(Generic[P]):
         return life.bind(self._close)
 
     def call(self, work: Callable[[], Awaitable[T]], undo: Callable[[T], object] | None = None) -> T:
-        """Await something on the loop, and block until it is done."""
+        """Await `work()` on the loop, block until it is done, and return its value."""
         check_no_loop(self.name)
         return Call(self.background(), work, undo).finish()
 
     def ask(self, work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
-        """Call a function on the loop, and block for its answer."""
+        """Call `work()` on the loop, block until it is done, and return its value."""
         check_no_loop(self.name)
         return Question(self.background(), work, undo).finish()
 
     def look(self, work: Callable[[], T]) -> T:
-        """Like `ask`, for functions that only read: called here where there is no loop that they could disturb."""
+        """Call `work`, which only reads, on the loop like `ask`; in this thread if no loop runs the pool."""
         life = self.life()
         if life.background is None or life.is_over:
             return work()
@@ -138,12 +138,12 @@ class Link(Generic[P]):
 
     @property
     def is_ended(self) -> bool:
-        """Whether there is nothing to close: it is closed, or the background thread has gone, or is the parent's."""
+        """Return whether there is nothing to close: it is closed, its background has ended, or it is the parent's."""
         life = self.life()
         return self._closed or life.is_over or (life.background is None and len(self._lives) > 1)
 
     def closed(self) -> None:
-        """Note that the owner has been closed in good order."""
+        """Record that the owner has been closed in good order."""
         self._closed = True
         for life in tuple(self._lives.values()):
             if life.background is not None and not life.is_inherited:

@@ -1,9 +1,9 @@
-"""One blocking call: work for the loop, a gate for the thread that waits.
+"""`Call`: one blocking call: work for the loop, and a gate for the thread that waits.
 
     call ── call_soon_threadsafe ── task, or function, on the loop ── gate ── result or error, in the caller
 
-`portal.call` does the same at several times the cost: a task in a task group, a cancel scope, a `concurrent.futures`
-future and its condition.
+anyio's `portal.call` does the same at several times the cost: a task in a task group, a cancel scope, a
+`concurrent.futures` future and its condition.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ SHUT_DOWN = "aiocmdpool.sync was shut down"
 
 
 class Call(Generic[T]):
-    """A coroutine for the loop, and the wait for it.
+    """A coroutine to run on the background loop, and the wait for its outcome.
 
     Args:
-        background: Where it runs.
-        work: Makes the awaitable; called on the loop.
-        undo: Called on the loop with the value of a call that was interrupted too late to be cancelled.
+        background: The background whose loop runs it.
+        work: Function that makes the awaitable; called on the loop.
+        undo: Function to call on the loop with the value of a call that was interrupted too late to cancel it.
         on_settled: Called with the call, on the loop, once it is settled.
     """
 
@@ -67,17 +67,17 @@ class Call(Generic[T]):
     # -- in the caller's thread -------------------------------------------------------------------------------------
 
     def submit(self) -> None:
-        """Give it to the loop. Calls from one thread begin in their order."""
+        """Hand the call to the loop. Calls from one thread begin in their order."""
         self._background.calls.add(self)
         self._tell(self._start)
 
     def finish(self) -> T:
-        """Submit it and wait for its outcome. Whatever interrupts the wait ends the work before it leaves."""
+        """Submit the call and return its value or raise its error; an interruption comes after the end of the work."""
         try:
             wait_or_end(self._submit_and_wait, self.end)
             return self.outcome()
         finally:
-            self = None  # type: ignore[assignment]  # else an error, its frames and this call keep each other alive
+            self = None  # type: ignore[assignment]  # break the cycle of an error, its frames and this call
 
     def _submit_and_wait(self) -> None:
         stay_or_leave_at_exit()
@@ -85,11 +85,11 @@ class Call(Generic[T]):
         self.gate.wait(None, stay_or_leave_at_exit)
 
     def cancel(self) -> None:
-        """Cancel it; does not wait. Harmless when repeated."""
+        """Cancel the call, without waiting for its end. Harmless when repeated."""
         self._tell(self.cancel_now)
 
     def end(self) -> None:
-        """Cancel it, and wait until it is settled. Harmless when repeated."""
+        """Cancel the call, and wait until it is settled. Harmless when repeated."""
         self.cancel()
         self.gate.wait()
         if self._undo is not None and self._value is not None:
@@ -97,7 +97,7 @@ class Call(Generic[T]):
         stay_if_exiting()
 
     def outcome(self) -> T:
-        """The value or the error of a settled call."""
+        """Return the value of a settled call, or raise its error."""
         stay_if_exiting()
         try:
             if self._error is not None:
@@ -134,24 +134,24 @@ class Call(Generic[T]):
         except BaseException as error:
             self._settle(error=error)
             if not isinstance(error, Exception):
-                raise  # KeyboardInterrupt, SystemExit: asyncio ends its loop then
+                raise  # KeyboardInterrupt and SystemExit end the loop in asyncio
         else:
             self._settle(value)
 
     def cancel_now(self) -> asyncio.Task[None] | None:
-        """Cancel it, from the loop; its task, if that has to end first."""
+        """Cancel the call, on the loop; return its task if that still has to end."""
         if self.gate.is_open:
             return None
         if self._task is not None:
             self._task.cancel()
             if self._begun:
                 return self._task
-        # A task that is cancelled before its first step takes none.
+        # A task that is cancelled before its first step never runs `_run`.
         self._settle(error=TaskCancelled(SHUT_DOWN, end_reason=EndReason.CLOSED))
         return None
 
     def abandon(self, why: BaseException | None) -> None:
-        """The loop is gone, for a reason or in good order."""
+        """Settle the call because the loop is gone; `why` is the exception that ended it, `None` for an orderly end."""
         if not self.gate.is_open:
             error = PoolClosed(SHUT_DOWN if why is None else f"the loop of aiocmdpool.sync was ended by {why!r}")
             error.__cause__ = why
@@ -168,14 +168,14 @@ class Call(Generic[T]):
 
 
 class Question(Call[T]):
-    """A plain function for the loop: done in the turn in which it arrives, without a task."""
+    """A plain function to call on the loop: done in the iteration in which it arrives, without a task."""
 
     __slots__ = ()
 
     def __init__(
         self, background: Background, work: Callable[[], T], undo: Callable[[T], object] | None = None
     ) -> None:
-        super().__init__(background, work, undo)  # type: ignore[arg-type]  # `_begin` is what calls it
+        super().__init__(background, work, undo)  # type: ignore[arg-type]  # called by `_begin`, without await
 
     def _begin(self) -> None:
         try:
@@ -187,8 +187,8 @@ class Question(Call[T]):
 
 
 def raise_again(error: BaseException, traceback: TracebackType | None) -> NoReturn:
-    """Raise an error in the caller's thread, with the frames of the loop and not those of whoever raised it before."""
+    """Raise `error` in the caller's thread with the frames of the loop, without those of earlier raises."""
     try:
         raise error.with_traceback(traceback)
     finally:
-        del error, traceback  # else this frame and the error keep each other alive
+        del error, traceback  # break the cycle of this frame and the error

@@ -1,4 +1,4 @@
-"""`CommandPool`, blocking, for any number of threads."""
+"""`CommandPool` of the facade: blocking, for any number of threads."""
 
 import asyncio
 import functools
@@ -29,21 +29,7 @@ from aiocmdpool.tasks.thread_handle import ThreadTaskHandle
 
 
 class CommandPool:
-    """Runs commands with bounded concurrency from a bounded queue; the arguments are those of `aiocmdpool.CommandPool`.
-
-    It may be made at import, and first used in the forked worker of a server: it lives where it is first used. An
-    `executor` is one of `aiocmdpool`, with an async `execute`; it runs on the loop in the background, as `hooks` do.
-
-    Concurrency: any thread may use it, several at once.
-
-    Interruption: what a signal handler raises in a blocked call (KeyboardInterrupt, SystemExit, …) leaves when what
-    the call waited for is dead and reaped.
-
-    Example:
-        >>> with CommandPool(ExecutionConfig(concurrency_limit=8), max_size=1000) as pool:
-        ...     handle = pool.push_task(CommandConfig("convert", ["in.png", "out.jpg"], timeout=30))
-        ...     result = handle.result()
-    """
+    """A blocking pool with a bounded queue and bounded concurrency; arguments as for `aiocmdpool.CommandPool`."""
 
     def __init__(
         self,
@@ -77,9 +63,9 @@ class CommandPool:
     def push_task(
         self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
     ) -> ThreadTaskHandle:
-        """Add a command to the queue, waiting for room; see `aiocmdpool.CommandPool.push_task`.
+        """Add `command` to the queue, waiting for room if it is full; see `aiocmdpool.CommandPool.push_task`.
 
-        Interruption: nothing is added, or it is cancelled: nobody has its handle.
+        Interruption: nothing is added, or the task is cancelled, because nobody has its handle.
         """
 
         async def push() -> ThreadTaskHandle:
@@ -91,7 +77,7 @@ class CommandPool:
     def try_push_task(
         self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
     ) -> ThreadTaskHandle:
-        """Add a command to the queue now, or raise `QueueFull`."""
+        """Add `command` to the queue if there is room now, or raise `QueueFull`."""
 
         def push() -> ThreadTaskHandle:
             pool = self._pushable()
@@ -102,13 +88,13 @@ class CommandPool:
     def push_tasks(
         self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
     ) -> list[ThreadTaskHandle]:
-        """Add commands in order, waiting for room for each. Interrupted in between, it leaves those added so far."""
+        """Add `commands` in order, waiting for room for each. If interrupted, those added so far stay in the queue."""
         return [self.push_task(c, priority=priority, queue_timeout=queue_timeout) for c in commands]
 
     def try_push_tasks(
         self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
     ) -> list[ThreadTaskHandle]:
-        """Add all commands now, or none and raise `QueueFull`."""
+        """Add all of `commands` to the queue now, or none of them and raise `QueueFull`."""
         batch = list(commands)
 
         def push() -> list[ThreadTaskHandle]:
@@ -120,7 +106,7 @@ class CommandPool:
     def execute(
         self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
     ) -> CommandResult:
-        """Push a command and wait for its result; see `aiocmdpool.CommandPool.execute`."""
+        """Push `command` to the queue and wait for its result; see `aiocmdpool.CommandPool.execute`."""
         return self._link.call(lambda: self._execute(command, priority, queue_timeout))
 
     async def _execute(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> CommandResult:
@@ -130,7 +116,7 @@ class CommandPool:
         return await pool.execute(command, priority=priority, queue_timeout=queue_timeout)
 
     def _pushable(self) -> on_loop.CommandPool:
-        """Return the pool, which will start, and whose handles are for threads. On the loop."""
+        """Return the pool of this process, set up to start by itself and to make thread handles. Called on the loop."""
         life = self._link.life()
         pool = life.pool
         if pool.listeners is None:
@@ -169,16 +155,16 @@ class CommandPool:
         """Run many commands and iterate over their results.
 
         Args:
-            commands: Taken one by one as there is room, in the thread that iterates; it may be endless, and may block.
-            ordered: Results in the order of the commands, or as they complete.
-            in_flight: How many commands may be pushed and not yet yielded. `None`: twice the concurrency.
-            return_errors: Yield an `ExecuteError` in place of the result it stands for, instead of raising it.
+            commands: Taken one by one when there is room, in the iterating thread; it may be endless, and may block.
+            ordered: Whether results come in the order of the commands, or as they complete.
+            in_flight: Most commands that are pushed and not yet yielded. `None`: twice the concurrency.
+            return_errors: Whether to yield an `ExecuteError` in place of the result instead of raising it.
 
         Raises:
-            ExecuteError: The first one met; what is still in flight is cancelled.
+            ExecuteError: The first error met; commands still in flight are cancelled.
 
-        Ownership: closing the iterator cancels what is in flight, and returns when that is dead. A `for` loop that is
-        left does it, as long as nobody else keeps the iterator; `contextlib.closing` says it aloud.
+        Ownership: closing the iterator cancels the commands in flight, and returns when they are dead. Leaving a `for`
+            loop closes it if nothing else refers to the iterator; `contextlib.closing` makes that explicit.
         """
         limit = validate.whole_number(1, optional=True)("in_flight", in_flight) or 2 * self.config.concurrency
         background = self._link.background()
@@ -193,39 +179,39 @@ class CommandPool:
     # -- the queue --------------------------------------------------------------------------------------------------
 
     def pop_task(self) -> CommandConfig | None:
-        """Take the next command off the queue, to run it elsewhere; `None` if there is none."""
+        """Take the next command off the queue, to run it elsewhere, and return it; `None` if the queue is empty."""
         return self._link.look(self._pool.pop_task)
 
     def clear(self) -> int:
-        """Cancel everything that waits in the queue; returns how many tasks that were."""
+        """Cancel every task in the queue, and return how many there were."""
         return self._link.look(self._pool.clear)
 
     def __len__(self) -> int:
         return len(self._pool)
 
     def __bool__(self) -> bool:
-        return True  # an empty pool is still a pool
+        return True  # a pool with an empty queue is still true
 
     @property
     def max_size(self) -> int | None:
-        """Bound of the queue."""
+        """Return the most tasks that the queue may hold; `None` for no limit."""
         return self._pool.max_size
 
     @property
     def executor(self) -> CommandExecutor | None:
-        """What runs the commands, on the loop in the background; `None` before the start, if it is made only then."""
+        """Return the executor of the commands, on the background loop; `None` before it is made at the start."""
         return self._pool.executor
 
     def statistics(self) -> PoolStatistics:
-        """A snapshot of the counters."""
+        """Return a snapshot of the counters."""
         return self._link.look(self._pool.statistics)
 
     def latencies(self) -> PoolLatencies:
-        """A snapshot of the histograms: how long tasks were queued, took to start, and ran."""
+        """Return a snapshot of the latency histograms: how long tasks were queued, took to start, and ran."""
         return self._link.look(self._pool.latencies)
 
     def worker_statistics(self) -> ProcessPoolStatistics | None:
-        """The counters of the workers; `None` without a backend that has any, or before the start."""
+        """Return the counters of the worker processes; `None` before the start, or for a backend without workers."""
         return self._link.look(self._pool.worker_statistics)
 
     def health(
@@ -234,41 +220,41 @@ class CommandPool:
         queue_use: float | None = health.DEFAULT_QUEUE_USE,
         long_running: float | None = health.DEFAULT_LONG_RUNNING,
     ) -> health.PoolHealth:
-        """Whether the pool can do its work, and what speaks against it; see `aiocmdpool.CommandPool.health`."""
+        """Return whether the pool can do its work, and the reasons if not; see `aiocmdpool.CommandPool.health`."""
         return self._link.look(lambda: self._pool.health(queue_use=queue_use, long_running=long_running))
 
     # -- lifecycle --------------------------------------------------------------------------------------------------
 
     def start_executor(self, workers: int | None = None) -> None:
-        """Begin to run what is in the queue. Harmless when repeated; see `aiocmdpool.CommandPool.start_executor`."""
+        """Start to run the tasks in the queue. Harmless when repeated; see `aiocmdpool.CommandPool.start_executor`."""
         self._link.call(lambda: self._pool.start_executor(workers))
 
     def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:
-        """Take no more tasks, and return when every task is settled and nothing of the pool is left.
+        """Accept no more tasks, and return when every task is settled and no process of the pool is left.
 
         Args:
-            drain: Run what is in the queue to its end, or cancel it and end what is running.
-            timeout: Seconds the draining may take; what is left then is cancelled. `None`: as long as it takes.
+            drain: Whether to run all tasks to their end; `False` cancels queued and running ones.
+            timeout: Seconds the draining may take; tasks left after that are cancelled. `None`: no limit.
 
-        Interruption: ends everything at once, and leaves when that is done.
+        Interruption: everything is ended at once, and the exception is raised when that is done.
         """
         if not self._link.is_ended:
             try:
                 self._link.call(lambda: self._pool.stop(drain=drain, timeout=timeout))
             finally:
-                if self._pool.is_stopped():  # also when it was interrupted, which leaves when all is ended
+                if self._pool.is_stopped():  # also after an interruption, which is raised when all is ended
                     self._link.closed()
 
     def is_stopped(self) -> bool:
-        """Whether the pool takes no more tasks."""
+        """Return whether the pool accepts no more tasks."""
         return self._pool.is_stopped()
 
     def is_running(self) -> bool:
-        """Return whether the pool runs what is pushed to it; one that nobody has needed yet does not."""
+        """Return whether the pool runs the tasks pushed to it; before its first use it does not."""
         return self._pool.is_running()
 
     def is_empty(self) -> bool:
-        """Return whether nothing waits in the queue."""
+        """Return whether no task waits in the queue."""
         return self._pool.is_empty()
 
     def __enter__(self) -> Self:

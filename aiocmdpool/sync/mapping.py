@@ -1,6 +1,6 @@
-"""`CommandPool.map`, as a plain iterator.
+"""`map_commands`: the implementation of `CommandPool.map`, as a plain iterator.
 
-The source is read by the thread that asks for results, and as it asks: an iterable may belong to a thread (a database
+The thread that asks for results also reads the source, when it asks: an iterable may belong to a thread (a database
 cursor), may block, and may use this package itself.
 """
 
@@ -23,10 +23,10 @@ Launch = Callable[[CommandConfig, Callable[[Call[CommandResult]], object] | None
 def map_commands(
     launch: Launch, commands: Iterable[CommandConfig], *, ordered: bool, in_flight: int, return_errors: bool
 ) -> Generator[CommandResult | ExecuteError, None, None]:
-    """The iteration behind `CommandPool.map`; see there.
+    """Implement `CommandPool.map`; see there.
 
     Args:
-        launch: Makes the call that pushes a command and awaits it, with what is to be called when it is settled.
+        launch: Makes the call that runs a command; its second argument is called when that is settled.
     """
     flight = _Flight(launch, iter(commands), ordered, in_flight)
     try:
@@ -45,7 +45,7 @@ def map_commands(
 
 
 class _Flight:
-    """What is launched and not yet yielded."""
+    """The calls that are launched and not yet yielded."""
 
     def __init__(self, launch: Launch, source: Iterator[CommandConfig], ordered: bool, in_flight: int) -> None:
         self._launch = launch
@@ -60,10 +60,10 @@ class _Flight:
         self._news = Gate()
 
     def next_settled(self) -> Call[CommandResult] | None:
-        """Wait for the next one to yield; `None` when there are no more.
+        """Wait for the next settled call to yield, and return it; `None` when there are no more.
 
-        One command is taken from the source for each, as long as results are there already, so that neither a slow
-        source holds them all back, nor a slow consumer lets the pool run dry.
+        As long as there are results, one command is taken from the source for each, so that a slow source does not hold
+        them back, and a slow consumer does not let the pool run dry.
         """
         check_no_loop("CommandPool")
         while True:
@@ -97,7 +97,7 @@ class _Flight:
         if self._ordered:
             _wait(self._calls[0].gate, self._end_all)
             return self._calls.popleft()
-        self._news = news = Gate()  # before the look at what has arrived: what comes after that opens this one
+        self._news = news = Gate()  # before the check for arrivals: a later arrival opens this gate
         if not self._arrivals:
             _wait(news, self._end_all)
         call = self._arrivals.popleft()
@@ -105,7 +105,7 @@ class _Flight:
         return call
 
     def abandon(self) -> None:
-        """Cancel what is in flight, and wait until it is settled; not where the garbage collector does it on a loop."""
+        """Cancel the calls in flight and wait until they are settled; without waiting if a loop runs in this thread."""
         if asyncio._get_running_loop() is None:
             wait_or_end(self._end_all, self._end_all)
         else:

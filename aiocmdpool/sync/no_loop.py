@@ -1,4 +1,4 @@
-"""Where the facade may block."""
+"""`check_no_loop`: refuses blocking calls in a thread that runs an event loop."""
 
 import asyncio
 
@@ -6,15 +6,15 @@ from aiocmdpool.commands.errors import ExecuteError
 
 
 def check_no_loop(name: str) -> None:
-    """That blocking this thread stops nobody's loop.
+    """Raise `ExecuteError` if an event loop runs in this thread, which a blocking call would stop.
 
     Args:
-        name: What was called, as it is called in `aiocmdpool` as well.
+        name: The name of what was called, which is the same in `aiocmdpool`.
 
     Raises:
-        ExecuteError: It would.
+        ExecuteError: An event loop runs in this thread.
     """
-    if asyncio._get_running_loop() is not None:  # a tenth of what `get_running_loop` and its exception cost
+    if asyncio._get_running_loop() is not None:  # ten times faster than `get_running_loop` and its exception
         raise ExecuteError(
             f"aiocmdpool.sync.{name} would block the event loop that runs in this thread; there, use aiocmdpool.{name} "
             "with await, or call this in another thread (asyncio.to_thread)"

@@ -1,4 +1,4 @@
-"""The pools that those of the facade stand for: started when somebody needs them, with handles for threads."""
+"""The pools behind those of the facade: they start by themselves when needed, and make handles for threads."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,33 +15,33 @@ from aiocmdpool.tasks.listeners import Listeners
 
 _log = SafeLog("aiocmdpool")
 
-# Seconds that a pushed task waits for `start_executor`, or for somebody who wants its result; then the pool starts.
+# Seconds that a pushed task waits for `start_executor`, or for a thread that wants its result; then the pool starts.
 START_SOON = 1.0
 
 
 class _StartsByItself:
-    """What both pools of the facade have: they start when somebody needs them, and before they are drained."""
+    """Base class of both pools: they start when somebody needs them, and before they are drained."""
 
     start_is_due = False
-    """Whether it has been seen to that it starts."""
+    """Whether a start has been scheduled."""
     _life: PoolLife
     _starting: asyncio.TimerHandle | asyncio.Task[None] | None = None
 
-    if TYPE_CHECKING:  # what the pools have
+    if TYPE_CHECKING:  # defined by the pools
 
         async def start_executor(self, workers: int | None = None) -> None:
-            """Start."""
+            """Start the pool, with `workers` runners."""
 
         def __len__(self) -> int:
-            """Return how many tasks wait."""
+            """Return the number of queued tasks."""
             ...
 
     def is_started(self) -> bool:
-        """Whether it runs what is in its queue, or has stopped."""
+        """Return whether the pool was started, or has stopped."""
         return self._life.started or self._life.stopped
 
     def start_soon(self) -> None:
-        """Start by and by, if nobody does: what is pushed is run, also if nobody ever waits for it."""
+        """Schedule a start after `START_SOON` seconds, so that pushed tasks run even if nobody waits for them."""
         self.start_is_due = True
         if self._starting is None and not self.is_started():
             self._starting = asyncio.get_running_loop().call_later(START_SOON, self._start_by_itself)
@@ -51,7 +51,7 @@ class _StartsByItself:
 
     async def _start_for_nobody(self) -> None:
         try:
-            with suppress(PoolClosed):  # meanwhile
+            with suppress(PoolClosed):  # stopped meanwhile
                 await self.start_executor()
         except Exception:
             self.start_is_due = False
@@ -60,7 +60,7 @@ class _StartsByItself:
             self._starting = None
 
     async def _before_stop(self, drain: bool) -> None:
-        """Start it, if there is anything to drain; a start that was due is no more."""
+        """Cancel a scheduled start, or start the pool now if there are tasks to drain."""
         if self._starting is not None and not isinstance(self._starting, asyncio.Task):  # a start sees it by itself
             self._starting.cancel()
         if drain and len(self) and not self.is_started():
@@ -68,46 +68,46 @@ class _StartsByItself:
 
 
 class CommandPool(_StartsByItself, command_pool.CommandPool):
-    """That of `sync.CommandPool`, on the loop in the background."""
+    """The pool behind `sync.CommandPool`, on the background loop."""
 
     listeners: Listeners | None = None
 
     def make_handles(self, make: Callable[[CommandConfig, int], TaskHandle]) -> None:
-        """Have handles made by a function of the command and the priority."""
+        """Set the function that makes handles from a command and a priority."""
         self.listeners = Listeners()
         self._tasks.make_handle = make
 
     def cancel_task(self, handle: TaskHandle) -> None:
-        """Cancel a task, from the loop."""
+        """Cancel the task of `handle`, on the loop."""
         self._tasks.cancel_task(handle)
 
     async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as that of the base
-        """Stop it; see there."""
+        """Stop the pool, after starting it if it has tasks to drain; see `aiocmdpool.CommandPool.stop`."""
         await self._before_stop(drain)
         await super().stop(drain=drain, timeout=timeout)
 
 
 class CommandPoolSeg(_StartsByItself, seg_pool.CommandPoolSeg):
-    """That of `sync.CommandPoolSeg`.
+    """The pool behind `sync.CommandPoolSeg`.
 
     Attributes:
-        before_wait: Called in a thread that is about to wait for a task.
-        while_waiting: Called by it now and then.
+        before_wait: Function that a thread calls before it waits for a task.
+        while_waiting: Function that it calls now and then while it waits.
     """
 
     before_wait: Callable[[], object]
     while_waiting: Callable[[], object]
 
     async def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as that of the base
-        """Stop it; see there."""
+        """Stop the pool, after starting it if it has tasks to drain; see `aiocmdpool.CommandPoolSeg.stop`."""
         await self._before_stop(drain)
         await super().stop(drain=drain, timeout=timeout)
 
     def begin_wait(self, handle: TaskHandle) -> None:
-        """Start it, unless somebody has; see there."""
+        """Start the pool, unless it was started, before a thread waits for the task of `handle`."""
         super().begin_wait(handle)
         self.before_wait()
 
     def look(self) -> None:
-        """Leave, or stay for good, where the interpreter exits."""
+        """Raise `PoolClosed` or block for good if the interpreter exits; see `stay_or_leave_at_exit`."""
         self.while_waiting()

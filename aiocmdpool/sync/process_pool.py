@@ -1,4 +1,4 @@
-"""`ProcessPool`, blocking."""
+"""`ProcessPool` of the facade: blocking, for any number of threads."""
 
 import functools
 from types import TracebackType
@@ -51,7 +51,7 @@ class ProcessPool:
 
     @property
     def size(self) -> int:
-        """How many workers there are to be."""
+        """Return the wanted number of workers."""
         return self._pool.size
 
     def start(self) -> None:
@@ -59,22 +59,22 @@ class ProcessPool:
         self._link.call(lambda: self._pool.start())
 
     def execute(self, command: CommandConfig) -> CommandResult:
-        """Run one command in the least loaded worker; see `aiocmdpool.ProcessPool.execute`.
+        """Run `command` in the least loaded worker and return its result; see `aiocmdpool.ProcessPool.execute`.
 
-        Interruption: what a signal handler raises here (KeyboardInterrupt, SystemExit, …) leaves when the command is
-        dead and reaped.
+        Interruption: an exception that a signal handler raises here (KeyboardInterrupt, SystemExit, …) is raised when
+            the command is dead and reaped.
         """
         return self._link.call(lambda: self._pool.execute(command))
 
     def statistics(self) -> ProcessPoolStatistics:
-        """A snapshot of the counters."""
+        """Return a snapshot of the counters."""
         return self._link.look(self._pool.statistics)
 
     def close(self, *, drain: bool = False) -> None:
         """End the workers, and return when they are gone. Harmless when repeated.
 
         Args:
-            drain: Let what is in flight come to its end, rather than ending it (its callers get `TaskCancelled`).
+            drain: Whether to let running commands end by themselves; else their callers get `TaskCancelled`.
         """
         if not self._link.is_ended:
             self._link.call(lambda: self._pool.aclose(drain=drain))

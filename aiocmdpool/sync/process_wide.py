@@ -1,9 +1,9 @@
 """The one background of this process: from its first use to `shutdown`, a fork, or the end of the interpreter.
 
-After `os.fork` the child has no background thread; it gets one on its first use, and what the parent had open is an
-error there, because its loop and its workers are the parent's. During the fork the loop stands still between two
-callbacks: in the middle of one it could hold a lock that nobody gives back in the child, or a pipe of a program that is
-being started, whose end it waits for as long as the child lives.
+After `os.fork` the child has no background thread; it gets one on its first use there. Objects that were open in the
+parent raise an error in the child, because their loop and workers are the parent's. During the fork the loop is paused
+between two callbacks: inside of one it could hold a lock that would never be released in the child, or a pipe of a
+starting program, which would not see its end as long as the child lives.
 """
 
 import atexit
@@ -23,19 +23,19 @@ from aiocmdpool.sync.real_threads import check_real_threads
 from aiocmdpool.system.safe_log import SafeLog
 
 EXITS = "the interpreter exits: aiocmdpool.sync takes no more commands"
-EXIT_PATIENCE = 5.0  # seconds after which the interpreter leaves a loop alone that does not answer
+EXIT_PATIENCE = 5.0  # seconds after which an exiting interpreter abandons a loop that does not answer
 
-# No lock: a signal handler or a destructor that uses the facade may run in the middle of anything here.
+# No lock: a signal handler or a destructor that uses the facade may run in the middle of all of this.
 _first: dict[None, Background] = {}
-_current: Background | None = None  # the last one as far as anybody has looked
-_exiting_in = 0  # the ident of the thread that ends the interpreter
-_leaving: frozenset[int] = frozenset()  # the idents of those that have to leave before that
-_told = False  # whether anybody has been told so
+_current: Background | None = None  # the latest background that anybody has seen
+_exiting_in = 0  # ident of the thread that ends the interpreter
+_leaving: frozenset[int] = frozenset()  # idents of the threads that have to leave before that
+_told = False  # whether that has been logged
 _log = SafeLog("aiocmdpool")
 
 
 def current() -> Background:
-    """That of this process; started if there is none."""
+    """Return the background of this process, started if there was none."""
     background = _current
     if background is None or background.ended or _exiting_in or not background.ready.is_open:
         background = _new()
@@ -51,9 +51,9 @@ def _new() -> Background:
     background = _current
     following = _first if background is None else background.following
     while background is None or background.ended:
-        background = following.setdefault(None, Background())  # atomic: of all that come here, one has its way
+        background = following.setdefault(None, Background())  # atomic: of several threads here, one wins
         following = background.following
-    _current = background  # whoever is interrupted before this sets it back: to one that is followed by the other
+    _current = background  # an interrupted thread may set it back, to a background that is followed by the other
     background.start()
     return background
 
@@ -61,8 +61,8 @@ def _new() -> Background:
 def shutdown() -> None:
     """Close every open pool, end every command, and stop the background thread; the next use starts a new one.
 
-    Happens by itself at the end of the interpreter. Those who wait for a command meanwhile get `TaskCancelled`, those
-    who come to a closed pool `PoolClosed`. Harmless when repeated, or when nothing was used.
+    Called automatically at the end of the interpreter. Threads that wait for a command get `TaskCancelled`, later calls
+    of a closed pool `PoolClosed`. Harmless when repeated, or when nothing was used.
 
     Raises:
         ExecuteError: An event loop runs in this thread.
@@ -76,17 +76,17 @@ def shutdown() -> None:
 
 
 def stay_if_exiting() -> None:
-    """At the end of the interpreter: do not return, in any thread but the one that ends it.
+    """Block for good if the interpreter exits, in any thread but the one that ends it.
 
-    What they wait for has been ended, but to tell them would start tracebacks and more commands, in threads that are
-    about to be cut off wherever they are (daemons), because that is what they were meant for.
+    The awaited commands have been ended, but telling these threads would start tracebacks and more commands in daemon
+    threads, which are meant to be cut off wherever they are.
     """
     if _exiting_in and threading.get_ident() != _exiting_in:
         _stay()
 
 
 def stay_or_leave_at_exit() -> None:
-    """The same, for a thread that waits; one of an executor, for whose jobs the interpreter waits, has to leave.
+    """Block for good if the interpreter exits; in a thread of an executor, for which it waits, raise instead.
 
     Raises:
         PoolClosed: The interpreter exits, and this is a thread of an executor.
@@ -109,10 +109,10 @@ def _stay() -> NoReturn:
 
 
 def _end_jobs() -> None:
-    """The main thread is at its end: have the threads of executors leave.
+    """Let the threads of executors leave, because the main thread has ended.
 
-    They are daemons for whoever uses an executor, who has no say in it, but the interpreter waits for all their jobs.
-    It does so before `atexit`; this comes before that.
+    For the user of an executor they are like daemons, but the interpreter waits for their jobs. It does so before it
+    calls `atexit` functions; this hook comes before that.
     """
     global _leaving
     _leaving = frozenset(thread.ident for thread in tuple(_executor_threads) if thread.ident is not None)
@@ -127,7 +127,7 @@ def _at_exit() -> None:
     global _exiting_in
     _exiting_in = threading.get_ident()
     for background in tuple(living):
-        # An interruption has waited until all was ended; there is nobody left to whom it could matter.
+        # An interruption is raised after all has been ended, and nobody is left to handle it.
         with contextlib.suppress(BaseException):
             background.shut_down(EXIT_PATIENCE)
 
@@ -135,9 +135,9 @@ def _at_exit() -> None:
 # -- fork --------------------------------------------------------------------------------------------------------------
 
 generation = 0
-"""How many forks there are between this process and the one that imported this."""
-_paused: dict[int, Gate] = {}  # by the thread that forks
-_inherited: list[Background] = []  # never freed: what they refer to is in use by a thread that is not there
+"""Number of forks between this process and the one that imported this module."""
+_paused: dict[int, Gate] = {}  # by the ident of the forking thread
+_inherited: list[Background] = []  # never freed: their resources are in use by a thread that does not exist here
 
 
 def _before_fork() -> None:

@@ -1,4 +1,4 @@
-"""Whether the threads and processes of the standard library are what they seem."""
+"""`check_real_threads`: refuses to work with threads and processes that gevent or eventlet has patched."""
 
 import sys
 
@@ -9,13 +9,13 @@ EVENTLET = ("thread", "subprocess", "os")
 
 
 def check_real_threads() -> None:
-    """Refuse to start a loop in what is no thread: it would hold up the whole process, for good.
+    """Raise `ExecuteError` if threads are greenlets: a loop in one would block the whole process for good.
 
-    A greenlet that waits at a lock of the operating system holds up all others; so even with true threads for the loop,
-    patched ones could not be served.
+    A greenlet that waits for a lock of the operating system blocks all others; so even a real thread for the loop could
+    not serve patched threads.
 
     Raises:
-        ExecuteError: gevent or eventlet has replaced them.
+        ExecuteError: gevent or eventlet has patched threads or processes.
     """
     patched = gevent_patched()
     if patched:
@@ -34,12 +34,12 @@ def check_real_threads() -> None:
 
 
 def gevent_patched() -> list[str]:
-    """Return the modules that gevent has patched, of those that matter."""
+    """Return which of the modules that matter gevent has patched."""
     monkey = sys.modules.get("gevent.monkey")
     return [] if monkey is None else [name for name in GEVENT if monkey.is_module_patched(name)]
 
 
 def eventlet_patched() -> list[str]:
-    """Return the modules that eventlet has patched, of those that matter."""
+    """Return which of the modules that matter eventlet has patched."""
     patcher = sys.modules.get("eventlet.patcher")
     return [] if patcher is None else [name for name in EVENTLET if patcher.is_monkey_patched(name)]

@@ -1,4 +1,4 @@
-"""`CommandPoolSeg`, blocking: threads push to the pool itself; only its life goes through the background thread."""
+"""`CommandPoolSeg` of the facade: threads push directly; only start and stop go through the background thread."""
 
 import functools
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from aiocmdpool.tasks.thread_handle import ThreadTaskHandle
 
 
 class CommandPoolSeg:
-    """Runs commands from a queue that any thread pushes to; the arguments are those of `aiocmdpool.CommandPoolSeg`.
+    """A blocking pool that any thread pushes to; the arguments are those of `aiocmdpool.CommandPoolSeg`.
 
     A push goes straight into the queue, with no hop to the background thread.
 
@@ -56,7 +56,7 @@ class CommandPoolSeg:
         return self._link.pool
 
     def push_task(self, command: CommandConfig) -> ThreadTaskHandle:
-        """Add a command to the queue; see `aiocmdpool.CommandPoolSeg.push_task`."""
+        """Add `command` to the queue; see `aiocmdpool.CommandPoolSeg.push_task`."""
         pool = self._pool
         handle = pool.push_task(command)
         if not pool.start_is_due:
@@ -64,7 +64,7 @@ class CommandPoolSeg:
         return handle
 
     def push_tasks(self, commands: Iterable[CommandConfig]) -> list[ThreadTaskHandle]:
-        """Add all commands now, or none."""
+        """Add all of `commands` to the queue now, in order, or none of them."""
         pool = self._pool
         handles = pool.push_tasks(commands)
         if not pool.start_is_due:
@@ -72,65 +72,65 @@ class CommandPoolSeg:
         return handles
 
     def _start_soon(self, pool: on_loop.CommandPoolSeg) -> None:
-        """See to it, once, that what has been pushed is run, also if nobody ever waits for it."""
+        """Schedule a start, once, so that pushed tasks run even if nobody waits for them."""
         pool.start_is_due = True
         try:
             self._link.background().loop.call_soon_threadsafe(pool.start_soon)
-        except (ExecuteError, RuntimeError):  # stopped, or no thread can be started: whoever waits for it is told
+        except (ExecuteError, RuntimeError):  # stopped, or no thread can be started: a waiting thread gets that error
             pool.start_is_due = False
 
     def execute(self, command: CommandConfig) -> CommandResult:
-        """Push a command and wait for it.
+        """Push `command` to the queue and wait for its result.
 
-        Interruption: what a signal handler raises here leaves when the command is withdrawn, or dead and reaped.
+        Interruption: an exception of a signal handler is raised when the command is withdrawn, or dead and reaped.
         """
         start(self._link)
         return self._link.call(lambda: self._pool.execute(command))
 
     def pop_task(self) -> CommandConfig | None:
-        """Take the next command off the queue, to run it elsewhere; `None` if there is none."""
+        """Take the next command off the queue, to run it elsewhere, and return it; `None` if the queue is empty."""
         return self._link.look(self._pool.pop_task)
 
     def clear(self) -> int:
-        """Cancel everything that waits in the queue; returns how many tasks that were."""
+        """Cancel every task in the queue, and return how many there were."""
         return self._link.look(self._pool.clear)
 
     def start_executor(self, workers: int | None = None) -> None:
-        """Begin to run what is in the queue. Harmless when repeated."""
+        """Start to run the tasks in the queue. Harmless when repeated."""
         self._link.call(lambda: self._pool.start_executor(workers))
 
     def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:
-        """Take no more tasks, and return when every task is settled and nothing of the pool is left.
+        """Accept no more tasks, and return when every task is settled and no process of the pool is left.
 
         Args:
-            drain: Run what is in the queue to its end, or cancel it and end what is running.
-            timeout: Seconds the draining may take; what is left then is cancelled.
+            drain: Whether to run all tasks to their end; `False` cancels queued and running ones.
+            timeout: Seconds the draining may take; tasks left after that are cancelled. `None`: no limit.
         """
         if not self._link.is_ended:
             self._link.call(lambda: self._pool.stop(drain=drain, timeout=timeout))
             self._link.closed()
 
     def is_stopped(self) -> bool:
-        """Whether the pool takes no more tasks."""
+        """Return whether the pool accepts no more tasks."""
         return self._pool.is_stopped()
 
     def is_running(self) -> bool:
-        """Return whether the pool runs what is pushed to it; one that nobody has needed yet does not."""
+        """Return whether the pool runs the tasks pushed to it; before its first use it does not."""
         return self._pool.is_running()
 
     def is_empty(self) -> bool:
-        """Return whether nothing waits in the queue."""
+        """Return whether no task waits in the queue."""
         return self._pool.is_empty()
 
     def statistics(self) -> PoolStatistics:
-        """A snapshot of the counters."""
+        """Return a snapshot of the counters."""
         return self._pool.statistics()
 
     def __len__(self) -> int:
         return len(self._pool)
 
     def __bool__(self) -> bool:
-        return True  # an empty pool is still a pool
+        return True  # a pool with an empty queue is still true
 
     def __enter__(self) -> Self:
         self.start_executor()

@@ -1,4 +1,4 @@
-"""One command, one blocking call, nothing to set up or to close."""
+"""`run` and `execute`: run one command in a blocking call, with nothing to set up or to close."""
 
 from typing import Unpack
 
@@ -12,19 +12,19 @@ from aiocmdpool.sync.process_wide import current
 
 
 def execute(command: CommandConfig, *, mode: ExecutionMode = ExecutionMode.PROCESS_POOL) -> CommandResult:
-    """Run one command; the contract is that of `CommandExecutor.execute`.
+    """Run `command` to its end and return its result; the contract is that of `CommandExecutor.execute`.
 
     Args:
-        command: What to run.
-        mode: See `aiocmdpool.execute`.
+        command: The command to run.
+        mode: The execution mode; see `aiocmdpool.execute`.
 
     Concurrency: any number of threads at once. For many commands use a `CommandPool`.
 
-    Interruption: what a signal handler raises here (KeyboardInterrupt, SystemExit, …) leaves when the command is dead
-    and reaped.
+    Interruption: an exception that a signal handler raises here (KeyboardInterrupt, SystemExit, …) is raised when the
+        command is dead and reaped.
 
     Raises:
-        ConfigError: It is no command, or no mode.
+        ConfigError: `command` is no command, or `mode` is no mode.
         ExecuteError: See `CommandExecutor.execute`; also if an event loop runs in this thread.
     """
     check_no_loop("execute")
@@ -38,7 +38,7 @@ def run(
     mode: ExecutionMode = ExecutionMode.PROCESS_POOL,
     **options: Unpack[CommandOptions],
 ) -> CommandResult:
-    """Run a program with arguments; keyword arguments are those of `CommandConfig`, and the `mode` of `execute`.
+    """Run `program` with `args` and return its result; `options` are those of `CommandConfig`, `mode` as in `execute`.
 
     Example:
         >>> result = run("git", "rev-parse", "HEAD", timeout=5, check=True)

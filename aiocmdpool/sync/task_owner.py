@@ -1,4 +1,4 @@
-"""What the handles of the facade ask of their pool: to be cancelled, and to be waited for in a thread."""
+"""`PoolTaskOwner`: what the facade's task handles need from their pool: cancelling tasks, and waiting in a thread."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def start(link: "Link[CommandPool] | Link[CommandPoolSeg]") -> None:
-    """Start a pool for whose tasks a thread waits, unless somebody has."""
+    """Start the pool of `link`, for whose tasks a thread waits, unless it was started."""
     pool = link.pool
     if not pool.is_started():
-        with suppress(PoolClosed):  # just now: its tasks are settled
+        with suppress(PoolClosed):  # stopped just now, so its tasks are settled
             link.call(pool.start_executor)
 
 
@@ -28,9 +28,9 @@ class PoolTaskOwner:
     """The pool of a handle, in one of its lives; see `tasks.thread_handle.ThreadOwner`.
 
     Args:
-        facade: The pool of the facade: not to be forgotten, and so closed, while somebody may wait for its tasks.
-        link: Of that pool.
-        life: In which the handle was made.
+        facade: The pool of the facade; a reference keeps it open while somebody may wait for its tasks.
+        link: The link of that pool.
+        life: The life in which the handle was made.
     """
 
     __slots__ = ("_facade", "_life", "_link")
@@ -42,19 +42,19 @@ class PoolTaskOwner:
 
     @property
     def listeners(self) -> Listeners:
-        """Those who wait for the tasks of that life."""
+        """Return the callbacks of those who wait for tasks of that life."""
         listeners = self._life.pool.listeners
-        assert listeners is not None  # it was given some with the handle
+        assert listeners is not None  # set together with the function that makes handles
         return listeners
 
     @property
     def loop(self) -> "asyncio.AbstractEventLoop":
-        """The loop of the pool."""
-        assert self._life.background is not None  # a handle is made there
+        """Return the event loop of the pool."""
+        assert self._life.background is not None  # handles are made on its loop
         return self._life.background.loop
 
     def call_on_loop(self, callback: Callable[[], object]) -> bool:
-        """Have something called by the loop; return whether it still runs."""
+        """Schedule `callback` on the loop; return `False` if the loop is closed."""
         try:
             self.loop.call_soon_threadsafe(callback)
         except RuntimeError:
@@ -62,37 +62,37 @@ class PoolTaskOwner:
         return True
 
     def tell(self, listener: Listener) -> None:
-        """Call a listener, in the next turn of the loop: by then the runner has let the handle go, and so the pool."""
+        """Call a listener; on the loop in the next iteration, when the runner has released the handle and the pool."""
         if running_loop() is self.loop:
             self.loop.call_soon(listener)
         else:
             listener()
 
     def begin_wait(self, handle: TaskHandle) -> None:
-        """Start the pool, unless somebody has.
+        """Start the pool, unless it was started, before a thread waits for the task of `handle`.
 
         Raises:
-            ExecuteError: The task is one of the parent of this forked process.
-            PoolClosed: The pool is gone.
+            ExecuteError: The task belongs to the parent of this forked process.
+            PoolClosed: The pool has been closed.
         """
         self._life.check()
         start(self._link)
 
     def look(self) -> None:
-        """Leave, or stay for good, where the interpreter exits."""
+        """Raise `PoolClosed` or block for good if the interpreter exits; see `stay_or_leave_at_exit`."""
         stay_or_leave_at_exit()
 
     def is_served(self) -> bool:
-        """Whether there is a loop that settles tasks."""
+        """Return whether there is a running loop that settles tasks."""
         return not self._life.is_inherited and self.loop.is_running()
 
     def cancel_soon(self, handle: TaskHandle) -> None:
-        """Have the task cancelled."""
+        """Request the cancellation of the task of `handle`, from any thread."""
         if not self._life.is_inherited:
             self.call_on_loop(lambda: self._life.pool.cancel_task(handle))
 
     def cancel_task(self, handle: TaskHandle) -> None:
-        """Cancel the task; on return, one that was pending is settled, unless a loop runs here, which must not wait."""
+        """Cancel the task of `handle`. A pending task is settled on return, unless a loop runs in this thread."""
         self._life.check()
         here = running_loop()
         if here is self.loop:

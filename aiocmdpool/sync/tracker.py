@@ -1,4 +1,4 @@
-"""`TaskStatusTracker`, from any thread."""
+"""`TaskStatusTracker` of the facade, for any thread."""
 
 from aiocmdpool.sync.binding import Link
 from aiocmdpool.sync.on_loop import CommandPool
@@ -7,11 +7,7 @@ from aiocmdpool.tasks.status import TaskStatus
 
 
 class TaskStatusTracker:
-    """What `CommandPool.tracker` of the facade is: the tracker of the pool, asked on its loop, which writes in it.
-
-    Args:
-        link: Of the pool.
-    """
+    """The `tracker` of the facade's `CommandPool`: that of its pool, read on the loop that writes to it."""
 
     def __init__(self, link: Link[CommandPool]) -> None:
         self._link = link
@@ -21,23 +17,23 @@ class TaskStatusTracker:
         return self._link.pool.tracker
 
     def get(self, task_id: int) -> TaskStatus | None:
-        """The status of a task; `None` if it is unknown or forgotten."""
-        return self._tracker.get(task_id)  # one look into a dict, which needs no loop
+        """Return the status of the task `task_id`; `None` if it is unknown or forgotten."""
+        return self._tracker.get(task_id)  # one dict lookup, which needs no loop
 
     def remove(self, task_id: int) -> TaskStatus | None:
-        """Forget one task and return its last status."""
+        """Forget the task `task_id` and return its last status; `None` if it was unknown."""
         return self._link.look(lambda: self._tracker.remove(task_id))
 
     def all(self) -> dict[int, TaskStatus]:
-        """A copy of everything remembered."""
+        """Return a copy of all remembered statuses, by task id."""
         return self._link.look(self._tracker.all)
 
     def counts(self) -> dict[TaskStatus, int]:
-        """How many remembered tasks there are in each status."""
+        """Return the number of remembered tasks in each status."""
         return self._link.look(self._tracker.counts)
 
     def clear(self) -> None:
-        """Forget the finished tasks."""
+        """Forget all finished tasks; unfinished ones stay."""
         self._link.look(self._tracker.clear)
 
     def __len__(self) -> int:

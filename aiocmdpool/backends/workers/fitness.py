@@ -1,7 +1,6 @@
 """The resources of a worker: its resource limits and its CPUs, which other programs of its user can take away.
 
 prlimit(2) and sched_setaffinity(2) only require the same user. Commands inherit what their worker has lost.
-
 """
 
 import errno
@@ -28,7 +27,6 @@ def fitness_of(pid: int = 0) -> Fitness | None:
     """Return the fitness of the process `pid`, 0 for this one; `None` if it cannot be read.
 
     From /proc, because prlimit(2) on another process takes a privilege.
-
     """
     try:
         with open(f"/proc/{pid or 'self'}/limits", "rb", buffering=0) as file:

@@ -227,7 +227,6 @@ def _reap(pid: int) -> None:
     """Reap a guardian that has just closed its pipes if this process adopts orphans, as the first one of a container.
 
     Otherwise it is no child of this process.
-
     """
     deadline = time.monotonic() + REAP_FOR
     with contextlib.suppress(ChildProcessError):

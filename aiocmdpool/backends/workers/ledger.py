@@ -157,7 +157,6 @@ def _open_file() -> int:
     """Open an empty file, in memory if the sandbox allows that, and return its descriptor.
 
     In memory it can be sealed against shrinking: access to a mapping beyond the end of its file kills (SIGBUS).
-
     """
     try:
         fd = os.memfd_create("aiocmdpool-ledger", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

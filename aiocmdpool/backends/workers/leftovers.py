@@ -164,7 +164,6 @@ class Unclosed:
         """Return the text of a warning about unclosed workers, once; `None` if there is nothing to warn of.
 
         In a forked child there is not: the workers are the parent's.
-
         """
         if not self.workers or not self._name or self._complained or os.getpid() != self._host:
             return None

@@ -70,7 +70,6 @@ class LentPool(ProcessPool):
         """Return whether its loop is closed, or stands still.
 
         A loop stands still if the thread that ran it runs another one now, or has ended.
-
         """
         loop = self._loop
         if loop is None or loop.is_closed():

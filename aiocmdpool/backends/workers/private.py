@@ -1,7 +1,6 @@
 """Descriptors between this process, its workers and their guardian, which no program may get.
 
 A path such as `/dev/fd/7` names the descriptor with that number here; `/proc/99/fd/7` may name one of a worker.
-
 """
 
 import os
