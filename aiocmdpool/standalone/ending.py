@@ -1,32 +1,32 @@
-"""Decides how a run is brought to its end: facts and the time in, the next act out.
+"""`Ending`: decides how a run is brought to its end, from facts and the time to the next act.
 
     running ── reason ── ASK ── grace ── KILL ── UNKILLABLE_AFTER ── GIVE_UP
        │                  └─ exit: what is left of its group has the rest of the grace ─┐
        └── exit: what it leaves has LEFTOVER_GRACE ── ASK_LEFT ── SWEEP ── … ── nothing left ── drain ── CLOSE
 
-Pure: no clock, no signal, no descriptor. Whoever runs a command (a worker, the host itself) tells this machine what has
-happened, does what it answers, and asks again. So both end a command in the same steps.
+Pure: no clock, no signal, no descriptor. The driver of a command (a worker, or the host itself) reports what has
+    happened, does what it is told, and asks again. So both end a command in the same steps.
 """
 
 NOTHING, ASK, KILL, ASK_LEFT, SWEEP, CLOSE, GIVE_UP = range(7)
-"""The acts: wait; ask the group to end; kill the group; ask what is left to end; kill what is left; take what is in the
-pipes and report; report that something cannot be killed."""
+"""The acts: wait; ask the group to end; kill the group; ask leftovers to end; kill leftovers; read what is in the pipes
+and report; report that something cannot be killed."""
 
-DRAIN_TIMEOUT = 0.25  # seconds for what is still in the pipes after the exit, when somebody else holds them
-UNKILLABLE_AFTER = 5.0  # seconds after KILL; who may not be signalled, or sleeps uninterruptibly, stays longer
-HELD_AFTER = 0.5  # the same for a child that a silent file system has kept from becoming the program: it does not end
-SWEEP_EVERY = 0.01  # seconds between looks at what has been killed and is not gone
+DRAIN_TIMEOUT = 0.25  # seconds for data in the pipes after the exit, if another process holds them
+UNKILLABLE_AFTER = 5.0  # seconds after KILL; only a process of another user, or in uninterruptible sleep, stays longer
+HELD_AFTER = 0.5  # the same for a child that waits for a file system before its exec: it does not die
+SWEEP_EVERY = 0.01  # seconds between checks on processes that have been killed
 
 _RUNNING, _ENDED, _ASKED, _KILLED, _EXITED, _LEFT_ASKED, _SWEEPING, _DRAINING, _OVER = range(9)
 
 
 class Ending:
-    """The way of one run to its end.
+    """State machine that brings one run to its end.
 
     Args:
         grace: Seconds between the stop signal and KILL, for the whole group.
         leftover_grace: Seconds between the stop signal and KILL for what the program leaves after it exited by itself.
-        spares: Whether what it leaves by exiting by itself is left alone.
+        spares: Whether processes that the program leaves when it exits by itself are spared.
     """
 
     __slots__ = (
@@ -48,16 +48,16 @@ class Ending:
         self._stage = _RUNNING
         self._until = -1.0
         self.exited_at = -1.0
-        """When the program exited; -1 while it runs."""
+        """Time of the program's exit in seconds of the caller's clock; -1 while it runs."""
         self.was_ended = False
-        """Whether it is ended, rather than exited by itself."""
+        """Whether the program is being ended, rather than exiting by itself."""
 
     def end(self, grace: float = -1.0, held: bool = False) -> None:
-        """Begin to end the program, unless it has exited or is being ended.
+        """Begin to end the program, unless it has exited or is being ended already.
 
         Args:
             grace: Seconds between the stop signal and KILL, if not those of the command.
-            held: Whether it has not become the program, so that there is nobody to give a grace to.
+            held: Whether the child has not become the program yet, so that a grace is of no use.
         """
         if self._stage == _RUNNING:
             self.was_ended = True
@@ -68,12 +68,12 @@ class Ending:
                 self._grace = grace
 
     def hurry(self) -> None:
-        """Kill at the next act what still has a grace."""
+        """Cut any grace short, so that the next act is to kill."""
         if self._stage in (_ASKED, _LEFT_ASKED):
             self._until = 0.0
 
     def exited(self, now: float) -> None:
-        """Note that the program has exited."""
+        """Record that the program has exited at the time `now`, in seconds."""
         if self.exited_at < 0:
             self.exited_at = now
             if self._stage == _RUNNING:
@@ -81,30 +81,30 @@ class Ending:
 
     @property
     def wake_at(self) -> float:
-        """When to ask again though nothing has happened, after NOTHING or SWEEP; -1 for never."""
+        """Return the time at which to ask again after NOTHING or SWEEP even if nothing happens; -1 for never."""
         return self._until
 
     @property
     def in_grace(self) -> bool:
-        """Whether the group has been asked to end and has not been killed yet."""
+        """Return whether the group has been asked to end and has not been killed yet."""
         return self._stage == _ASKED
 
     @property
     def is_over(self) -> bool:
-        """Whether CLOSE or GIVE_UP has been answered."""
+        """Return whether CLOSE or GIVE_UP has been returned, so that nothing follows."""
         return self._stage == _OVER
 
     def act(self, now: float, left: int, in_group: int, drained: bool) -> int:
-        """Return the next act.
+        """Return the next act, given the facts at the time `now`.
 
         Args:
             now: Seconds of a monotonic clock.
-            left: Number of its processes that live, its program apart.
-            in_group: How many of these are in the program's own process group.
+            left: Number of living processes of the run, without the program.
+            in_group: Number of these that are in the program's own process group.
             drained: Whether its pipes have ended.
         """
         stage = self._stage
-        if stage == _EXITED:  # the way of nearly all runs, so it comes first
+        if stage == _EXITED:  # the path of nearly all runs, so it comes first
             if not left or self._spares:
                 return self._drain(now, drained)
             self._stage, self._until = _LEFT_ASKED, now + self._leftover_grace
@@ -127,7 +127,10 @@ class Ending:
         return NOTHING
 
     def _grace_passes(self, now: float, left: int, in_group: int, drained: bool) -> int:
-        """A shell dies of the stop signal at once; what it runs may need the grace to clean up."""
+        """Return the next act during the grace, which the group keeps after the program's exit.
+
+        A shell dies of the stop signal at once; the commands that it runs may need the grace to clean up.
+        """
         if self.exited_at >= 0:
             return NOTHING if in_group and now < self._until else self._sweep(now, left, drained)
         if now < self._until:
@@ -144,7 +147,7 @@ class Ending:
         if not left:
             return self._drain(now, drained)
         self._stage = _SWEEPING
-        self._grace = now + UNKILLABLE_AFTER  # the grace is over; from here on it is when to give up
+        self._grace = now + UNKILLABLE_AFTER  # from here on, the time at which to give up
         self._until = now + SWEEP_EVERY
         return SWEEP
 
@@ -164,7 +167,7 @@ class Ending:
         return NOTHING
 
     def _drain_on(self, now: float, left: int, drained: bool) -> int:
-        if left and not self._spares:  # it came late
+        if left and not self._spares:  # a process that was found late
             return self._sweep(now, left, drained)
         if not drained and now < self._until:
             return NOTHING

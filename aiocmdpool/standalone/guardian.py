@@ -4,11 +4,11 @@
     worker ──┼──────── one pipe ───▶ guardian        (no child of theirs, in a session of its own)
     worker ──┘
 
-It reads notes, and does nothing. Whoever writes holds the pipe open until it dies, and hands it on to no program: so
-its end comes when host and workers are dead. If nobody has said that all is well by then, it sweeps up. A worker
-forks it as soon as it starts: by then Python is up, which takes ten times as long.
+It only reads notes. Every writer holds the pipe open until it dies, and passes it to no program: so the pipe ends when
+host and workers are dead. Unless a note has said before that all is well, the guardian then kills leftovers. A worker
+forks it when it starts: Python is running by then, which takes ten times as long as the fork.
 
-Notes are lines, each shorter than PIPE_BUF, so that those of several writers do not mix (pipe(7)):
+Notes are lines, each shorter than PIPE_BUF, so that notes of several writers do not mix (pipe(7)):
 
     worker PID STARTED COOKIE GROUP     it runs; its control group is a directory, or empty
     gone PID                            it is dead, and nothing of it is left
@@ -26,16 +26,16 @@ from .kernel import processes as procs
 from .kernel.roundup import Roundup
 
 LONGEST_NOTE = 4096  # bytes: PIPE_BUF of Linux
-ORPHANS_LEAVE_AFTER = 2.0  # seconds; a worker that can act has ended everything, and left, in less than one
-SWEEP_FOR = 10.0  # seconds; what is left then is left to the kernel
+ORPHANS_LEAVE_AFTER = 2.0  # seconds; a healthy worker has ended everything, and exited, in less than one
+SWEEP_FOR = 10.0  # seconds after which leftovers are left to the kernel
 LOOK_AGAIN_AFTER = 0.002  # seconds
-MAX_LEFT = 1000  # remembered before those that have died since are forgotten
+MAX_LEFT = 1000  # notes about leftovers kept before those about dead processes are dropped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def note_worker(pid: int, cookie: bytes, group: str) -> bytes:
-    """A note that a worker has been started."""
+    """Return the note that the worker `pid` has been started."""
     process = procs.look_at(pid)
     started = process.started if process is not None else 0
     head, directory = b"worker %d %d %s " % (pid, started, cookie), os.fsencode(group)
@@ -44,27 +44,27 @@ def note_worker(pid: int, cookie: bytes, group: str) -> bytes:
 
 
 def note_gone(pid: int) -> bytes:
-    """A note that a worker has ended, and nothing of it is left."""
+    """Return the note that the worker `pid` has ended, and nothing of it is left."""
     return b"gone %d\n" % pid
 
 
 def note_left(pid: int, started: int) -> bytes:
-    """A note that a process, with all that is below it, may outlive its worker."""
+    """Return the note that a process, with all of its descendants, may outlive its worker."""
     return b"left %d %d\n" % (pid, started)
 
 
 def tell_left(notes: int, pid: int) -> None:
-    """Tell the guardian of a process that may outlive its worker. A mark could be forged; this is what it trusts.
+    """Tell the guardian that the process `pid` may outlive its worker. Marks can be forged; only this note is trusted.
 
     Args:
-        notes: The pipe; -1 is none.
-        pid: The process. Its descendants may outlive the worker as well.
+        notes: The pipe for notes; -1 for none.
+        pid: The process; its descendants may outlive the worker, too.
     """
     process = procs.look_at(pid) if notes >= 0 else None
     if process is not None:
         try:
             os.write(notes, note_left(pid, process.started))
-        except OSError:  # nobody reads, and the pipe is full: the guardian is dead or stopped
+        except OSError:  # nobody reads and the pipe is full: the guardian is dead or stopped
             return
 
 
@@ -72,7 +72,7 @@ BYE = b"bye\n"
 
 
 def tell_idle(notes: int) -> None:
-    """Have the guardian leave with the only worker it has, which has nothing to do; -1 is no guardian."""
+    """Have the guardian exit together with its only worker, which is idle; `notes` is -1 without a guardian."""
     if notes >= 0:
         try:
             os.write(notes, note_gone(os.getpid()) + BYE)
@@ -81,7 +81,7 @@ def tell_idle(notes: int) -> None:
 
 
 class Worker:
-    """What has been noted of one worker."""
+    """The facts noted about one worker."""
 
     __slots__ = ("cookie", "group", "started")
 
@@ -92,22 +92,22 @@ class Worker:
 
 
 class Notes:
-    """What has been noted so far."""
+    """All facts noted so far."""
 
     def __init__(self) -> None:
         self.workers: dict[int, Worker] = {}
         self.left: dict[int, int] = {}
-        """When the processes that may stay were started, by pid."""
+        """Start times of the processes that may stay, by pid."""
         self.all_is_well = False
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
-        """Take what was read."""
+        """Process the bytes `data` read from the pipe, line by line."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             try:
                 self._take(line)
-            except (ValueError, LookupError):  # it is no note: somebody else has found the pipe
+            except (ValueError, LookupError):  # no note: another process has found the pipe
                 continue
 
     def _take(self, line: bytes) -> None:
@@ -136,13 +136,13 @@ def start(notes: int, alive: int, host: int, others: "tuple[int, ...]" = ()) -> 
 
     Args:
         notes: The reading end of the pipe.
-        alive: A pipe to the host. The guardian says its pid there, and lets go of it when it dies.
+        alive: A pipe to the host. The guardian writes its pid there, and closes it by dying.
         host: The pid of the host.
-        others: The descriptors of this process, beside the standard streams, that the guardian must not keep.
+        others: Further descriptors of this process that the guardian must close.
     """
     try:
         middle = os.fork()
-    except OSError:  # as many processes as there may be; the host sees that there is none
+    except OSError:  # the limit on processes; the host sees that there is no guardian
         return
     if middle:
         os.waitpid(middle, 0)
@@ -157,7 +157,7 @@ def start(notes: int, alive: int, host: int, others: "tuple[int, ...]" = ()) -> 
 
 
 def _let_go(others: "tuple[int, ...]") -> None:
-    """Keep nothing of this process, nor of its place in the world."""
+    """Detach from the worker: ignore signals, leave its directory, close its descriptors."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     os.chdir("/")
@@ -167,17 +167,17 @@ def _let_go(others: "tuple[int, ...]") -> None:
     for fd in (null, *others):
         os.close(fd)
     try:
-        with open("/proc/self/comm", "w") as name:  # for people who look at processes
+        with open("/proc/self/comm", "w") as name:  # for people who list processes
             name.write("cmdpool-guard")
     except OSError:
         return
 
 
 def _guard(pipe: int, alive: int, host: int) -> None:
-    """Read notes until nobody is left who could write one, and sweep up if nobody has said that all is well."""
+    """Read notes until nobody is left to write any, then kill leftovers unless a note said that all is well."""
     try:
         os.write(alive, b"%d\n" % os.getpid())
-    except OSError:  # nobody listens: the host is dead already
+    except OSError:  # nobody listens, because the host is dead already
         host = -1
     notes, lives = Notes(), Lives(host)
     if host > 0:
@@ -195,13 +195,13 @@ def _guard(pipe: int, alive: int, host: int) -> None:
 
 
 class Lives:
-    """The lives of the host and of workers, as pidfds show them.
+    """Watches the host and the workers by pidfds.
 
-    The pipe alone might not end: a program that hangs in the middle of its `exec`, on a file system that does not
-    answer, still has it open. Where there are no pidfds (before Linux 5.3), its end has to do.
+    The end of the pipe alone is not reliable: a program that hangs in the middle of its `exec`, on a file system that
+    does not answer, still has it open. Without pidfds (before Linux 5.3) it has to do.
 
-    A worker that is still there some time after its host cannot act: it is stopped by a tracer, or frozen. It is
-    killed, which a tracer cannot prevent (ptrace(2)).
+    A worker that still lives some time after its host cannot act: it is stopped by a tracer, or frozen. It is killed,
+    which a tracer cannot prevent (ptrace(2)).
 
     Args:
         host: The pid of the host; -1 if it is dead.
@@ -209,13 +209,13 @@ class Lives:
 
     def __init__(self, host: int) -> None:
         self._host = host
-        self._kill_at = -1.0  # when workers without a host are killed; -1: not yet known, or done
+        self._kill_at = -1.0  # time at which workers without a host are killed; -1: not yet known, or done
         self._has_killed = False
-        self._pidfds: dict[int, int] = {}  # by pid, of those that live
+        self._pidfds: dict[int, int] = {}  # of living processes, by pid
         self._are_all_known = True
 
     def watch(self, pid: int) -> None:
-        """Know when a process dies. Harmless when repeated."""
+        """Watch the process `pid` until it dies. Harmless when repeated."""
         if pid in self._pidfds:
             return
         try:
@@ -226,7 +226,7 @@ class Lives:
             self._are_all_known = False
 
     def wait(self, pipe: int) -> bool:
-        """Wait until there is something to read in a pipe, or until nobody lives any more; whether there is."""
+        """Wait for data in `pipe`, or for the death of all watched processes; return whether there is data."""
         while True:
             poll = select.poll()
             for fd in (pipe, *self._pidfds.values()):
@@ -241,7 +241,7 @@ class Lives:
                     del self._pidfds[pid]
 
     def _patience(self) -> "float | None":
-        """Milliseconds to wait; `None` for ever. Kills the workers whose time is over."""
+        """Return the milliseconds to wait, `None` for no limit, after killing workers whose time is over."""
         if self._host in self._pidfds or self._has_killed or not self._are_all_known:
             return None
         now = time.monotonic()
@@ -252,19 +252,19 @@ class Lives:
             for fd in self._pidfds.values():
                 try:
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
-                except OSError:  # gone, or not this user's any more
+                except OSError:  # gone, or of another user by now
                     continue
             return None
         return (self._kill_at - now) * 1000
 
 
 def sweep(notes: Notes) -> None:
-    """End whatever the workers that were noted have left, but for what may stay. Blocks."""
+    """Kill everything that the noted workers have left, except what may stay. Blocks."""
     for worker in notes.workers.values():
         if worker.group:
             cgroup.kill(worker.group)
     sessions = {pid: worker.started for pid, worker in notes.workers.items() if not _is_another(pid, worker.started)}
-    cookies = tuple(worker.cookie for worker in notes.workers.values())  # whatever has been made of the rest of a mark
+    cookies = tuple(worker.cookie for worker in notes.workers.values())  # the rest of a mark can be forged
 
     def belongs(process: procs.Process) -> "bool | None":
         if process.session in sessions and process.started >= sessions[process.session]:
@@ -283,13 +283,13 @@ def sweep(notes: Notes) -> None:
 
 
 def _is_another(pid: int, started: int) -> bool:
-    """Whether the number of a worker was given to another process, and with it perhaps that of the session."""
+    """Return whether the pid of a worker, and so perhaps its session id, was given to another process."""
     process = procs.look_at(pid)
     return process is not None and process.started != started
 
 
 def _hurry() -> None:
-    """Get more of the CPUs than what is to be ended, where that is permitted."""
+    """Raise the priority of this process above that of the processes to be ended, if permitted."""
     try:
         os.setpriority(os.PRIO_PROCESS, 0, -20)
         with open("/proc/self/autogroup", "w") as group:  # sched(7)

@@ -1,1 +1,1 @@
-"""What the kernel is asked directly; used by the worker and by its parent."""
+"""Direct interfaces to the kernel, for the worker and its parent."""

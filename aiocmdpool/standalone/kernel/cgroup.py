@@ -1,8 +1,8 @@
-"""A control group for a worker and all it starts, where the kernel lets it have one (cgroups(7), version 2).
+"""A control group for a worker and all that it starts, if the kernel allows it (cgroups(7), version 2).
 
-Whatever a process does to its environment, group and session, it stays in its control group, and `cgroup.kill` (Linux
-5.14) ends the whole of it at once. One group for each worker costs a fifth of a millisecond when that starts; one for
-each command would cost every command as much.
+A process may change its environment, group and session, but stays in its control group, and `cgroup.kill` (Linux 5.14)
+ends the whole of it at once. One group for each worker takes a fifth of a millisecond at its start; one for each
+command would cost every command as much.
 """
 
 import os
@@ -11,11 +11,11 @@ import time
 from . import processes as procs
 
 PREFIX = "aiocmdpool-"
-EMPTY_AFTER = 1.0  # seconds for the killed to be gone
+EMPTY_AFTER = 1.0  # seconds for killed processes to disappear
 
 
 def own_directory() -> str:
-    """The directory of the control group of this process; empty where there is none that it may divide."""
+    """Return the directory of this process's control group; empty if there is none in which it may make groups."""
     try:
         with open("/proc/self/cgroup") as file:
             path = next((line[3:].strip() for line in file if line.startswith("0::")), "")
@@ -32,9 +32,9 @@ def own_directory() -> str:
 
 
 def make(parent: str, name: str) -> str:
-    """A new group below another; its directory, or empty where that does not work.
+    """Make a control group below `parent`, and return its directory; empty if that does not work.
 
-    Those that dead processes have left behind are removed, if they are empty.
+    Empty groups that dead processes have left there are removed.
     """
     directory = os.path.join(parent, f"{PREFIX}{os.getpid()}-{name}")
     try:
@@ -52,7 +52,7 @@ def make(parent: str, name: str) -> str:
 
 
 def enter(directory: str) -> bool:
-    """Move this process into a group; whether that worked."""
+    """Move this process into the group at `directory`; return whether that worked."""
     try:
         with open(f"{directory}/cgroup.procs", "w") as file:
             file.write("0")
@@ -62,7 +62,7 @@ def enter(directory: str) -> bool:
 
 
 def kill(directory: str) -> bool:
-    """End everything in a group and remove it; whether nothing is left. Blocks, for some milliseconds as a rule."""
+    """Kill everything in a group and remove it; return whether nothing is left. Blocks, mostly for milliseconds."""
     seen = {process.pid: process for process in _members(directory)}
     try:
         with open(f"{directory}/cgroup.kill", "w") as file:
@@ -73,7 +73,7 @@ def kill(directory: str) -> bool:
         return False
     deadline = time.monotonic() + EMPTY_AFTER
     while not remove(directory):
-        for process in _members(directory):  # the kernel signals main threads, which may have ended before the others
+        for process in _members(directory):  # the kernel signals main threads, which may end before the others
             process.kill()
             seen[process.pid] = process
         if time.monotonic() > deadline:
@@ -85,7 +85,7 @@ def kill(directory: str) -> bool:
 
 
 def _members(directory: str) -> "list[procs.Process]":
-    """The living processes of a group."""
+    """Return the living processes of the group at `directory`."""
     try:
         with open(f"{directory}/cgroup.procs") as file:
             found = [procs.look_at(int(line)) for line in file]
@@ -95,7 +95,7 @@ def _members(directory: str) -> "list[procs.Process]":
 
 
 def remove(directory: str) -> bool:
-    """Remove a group if nothing is in it; whether it is gone."""
+    """Remove the group at `directory` if it is empty; return whether it is gone."""
     try:
         os.rmdir(directory)
     except FileNotFoundError:

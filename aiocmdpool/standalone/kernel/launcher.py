@@ -1,15 +1,15 @@
-"""Becomes the program after preparing the process: niceness, limits, identity, umask.
+"""Prepares this process (niceness, limits, identity, umask), then becomes the program.
 
 Run as `python -I -S launcher.py STATUS_FD MODE COUNT [NAME=VALUE...] PROGRAM [ARG...]`, it does what `preexec_fn`
 would, but in a process of its own: code between `fork` and `exec` is unsafe in a host with threads (see the warning in
 the documentation of `subprocess`), and uvloop refuses most of it. Standard library only, as little of it as can be.
 
-MODE `exec` replaces this process with the program. MODE `supervise` starts it as a child and reports its exit over
-STATUS_FD: the way out for a host that ignores SIGCHLD, where the kernel throws exit statuses away (wait(2), NOTES).
+MODE `exec` replaces this process by the program. MODE `supervise` starts it as a child and reports its exit over
+STATUS_FD: for a host that ignores SIGCHLD, whose kernel discards exit statuses (wait(2), NOTES).
 
-COUNT settings follow, each an argument of its own: no value can hold what ends it. Reports are lines on STATUS_FD:
-`exec` right before the `exec`, `error STAGE ERRNO`, `pid N`, `exit WAIT_STATUS USER SYSTEM MAXRSS`. Without a word the
-program has not run: what was started was no Python, or could not come up, and its exit status is not the program's.
+COUNT settings follow, each an argument of its own, so that values may contain anything. Reports are lines on STATUS_FD:
+`exec` right before the `exec`, `error STAGE ERRNO`, `pid N`, `exit WAIT_STATUS USER SYSTEM MAXRSS`. Without any report
+the program has not run: what was started was no Python, or failed to start, and its exit status is not the program's.
 """
 
 import errno
@@ -25,34 +25,34 @@ TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-NESTED = "AIOCMDPOOL_NESTED"  # in the environment of what is started to be a Python; its programs do not get it
-EXEC = b"exec\n"  # the word before the `exec`
+NESTED = "AIOCMDPOOL_NESTED"  # set for programs that are meant to be a Python; their own programs do not get it
+EXEC = b"exec\n"  # the report before the `exec`
 PR_SET_NO_NEW_PRIVS = 38
 STREAMS = ("stdin", "stdout", "stderr")
-BUSY_DELAYS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.32)  # seconds; somebody writes to the program (ETXTBSY)
+BUSY_DELAYS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.32)  # seconds; the program is open for writing (ETXTBSY)
 
-# All imports stand above: once limits and identity are applied, a lazy import may fail for lack of either. That holds
-# for the lazy ones inside the standard library too (`os.execvpe` has one), hence `execute` below.
+# All imports are above, because a lazy import may fail once limits and identity are applied. That includes lazy imports
+# inside the standard library (`os.execvpe` has one), hence `execute` below.
 
 
 def apply_niceness(value: str) -> None:
-    """Add to the niceness."""
+    """Add `value` to the niceness of this process."""
     os.nice(int(value))
 
 
 def apply_limit(resource_name: str, value: str) -> None:
-    """Set one resource limit, soft and hard."""
+    """Set one resource limit, soft and hard, to `value`."""
     limit = int(value)
     resource.setrlimit(getattr(resource, resource_name), (limit, limit))
 
 
 def is_number(value: str) -> bool:
-    """Whether a user or group is given by number; other digits than these, such as the Arabic ones, are a name."""
+    """Return whether a user or group is given by number, in ASCII digits; with others, such as Arabic, it is a name."""
     return value.isascii() and value.isdigit()
 
 
 def apply_group(value: str) -> None:
-    """Become a member of one group, by name or number."""
+    """Change to one group, by name or number, without supplementary groups if privileged."""
     try:
         gid = int(value) if is_number(value) else grp.getgrnam(value).gr_gid
     except KeyError:
@@ -63,19 +63,19 @@ def apply_group(value: str) -> None:
 
 
 def apply_extra_groups(value: str) -> None:
-    """Become a member of these groups, by number, beside the main one."""
+    """Set the supplementary groups, by number."""
     os.setgroups([int(gid) for gid in value.split(",") if gid])
 
 
 def apply_user(value: str, keep_group: bool, keep_others: bool = False) -> None:
-    """Become a user, by name or number, with the groups of that user unless others were asked for."""
+    """Change to a user, by name or number, with that user's groups unless others were asked for."""
     try:
         entry = pwd.getpwuid(int(value)) if is_number(value) else pwd.getpwnam(value)
         name, uid, gid = entry.pw_name, entry.pw_uid, entry.pw_gid
     except KeyError:
         if not is_number(value):
             raise LookupError(value) from None
-        if not keep_group and os.geteuid() == 0:  # then its groups are not known, and ours must not stay
+        if not keep_group and os.geteuid() == 0:  # its groups are not known then, and ours must not stay
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
         name, uid, gid = "", int(value), 0
     if not keep_group and os.geteuid() == 0:
@@ -86,8 +86,8 @@ def apply_user(value: str, keep_group: bool, keep_others: bool = False) -> None:
 
 
 def forbid_new_privileges() -> None:
-    """Make set-user-ID programs and file capabilities powerless from here on (PR_SET_NO_NEW_PRIVS, prctl(2))."""
-    import ctypes  # 10 ms that few need; it runs before limits and identity are applied
+    """Disable set-user-ID bits and file capabilities from now on (PR_SET_NO_NEW_PRIVS, prctl(2))."""
+    import ctypes  # takes 10 ms that few need; before limits and identity are applied
 
     if sys.platform != "linux":
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -97,13 +97,13 @@ def forbid_new_privileges() -> None:
 
 
 def leave_control_group(directory: str) -> None:
-    """Move to another control group: what is to outlive a worker must not be in the worker's."""
+    """Move this process to another control group: it is to outlive the worker, and so must leave the worker's group."""
     with open(f"{directory}/cgroup.procs", "w") as file:
         file.write("0")
 
 
 def control_session(stream: str) -> None:
-    """Make the terminal of a standard stream the one that controls this session (ioctl_tty(2), TIOCSCTTY)."""
+    """Make the terminal of a standard stream the controlling terminal of this session (ioctl_tty(2), TIOCSCTTY)."""
     import fcntl  # as above
     import termios
 
@@ -111,11 +111,11 @@ def control_session(stream: str) -> None:
 
 
 def open_stream(name: str, path: str) -> None:
-    """Open a FIFO as a standard stream, and wait for its other end to be opened (fifo(7)).
+    """Open a FIFO as the standard stream `name`, and wait for its other end to be opened (fifo(7)).
 
     Args:
-        name: Of the stream.
-        path: In hexadecimal.
+        name: Name of the stream.
+        path: Path of the FIFO, in hexadecimal.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a signal ends the wait as it would end the program
@@ -126,7 +126,7 @@ def open_stream(name: str, path: str) -> None:
 
 
 def prepare(settings: "dict[str, str]", report) -> None:  # type: ignore[no-untyped-def]  # typing costs 2 ms here
-    """Apply settings in the order in which privileges allow it; tell `report` the stage before each."""
+    """Apply settings in the order in which privileges allow it, after calling `report` with the name of each stage."""
     for name in STREAMS:
         if name in settings:
             report(name)
@@ -163,7 +163,7 @@ def prepare(settings: "dict[str, str]", report) -> None:  # type: ignore[no-unty
 
 
 def execute(name: bytes, argv: "list[bytes]", directories: "list[bytes]", environment: "dict[bytes, bytes]") -> None:
-    """Replace this process with a program, searched as execvp(3) does; return only by `OSError`."""
+    """Replace this process by a program, searched for like execvp(3) does; return only by `OSError`."""
     paths = [name] if b"/" in name else [os.path.join(directory, name) for directory in directories]
     for delay in (*BUSY_DELAYS, 0):
         try:
@@ -175,9 +175,9 @@ def execute(name: bytes, argv: "list[bytes]", directories: "list[bytes]", enviro
 
 
 def attempt(start: "Callable[[bytes], int]", paths: "Iterable[bytes]") -> int:
-    """Start a program from the first path that can be started.
+    """Call `start` with each path until one succeeds, and return its value.
 
-    What is wrong with a program that is there says more than that there is none elsewhere, so it is what is raised.
+    An error of a program that exists says more than its absence elsewhere, so that error is raised.
     """
     failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     for path in paths:
@@ -190,11 +190,7 @@ def attempt(start: "Callable[[bytes], int]", paths: "Iterable[bytes]") -> int:
 
 
 def given_environment(lc_ctype: str) -> "dict[bytes, bytes]":
-    """The environment that this process was given for programs: CPython itself sets LC_CTYPE in a C locale (PEP 538).
-
-    Args:
-        lc_ctype: What it was before, behind a `+`; `-` if it was not set.
-    """
+    """Return the environment given for programs, without CPython's change of LC_CTYPE in a C locale (PEP 538)."""
     environment = dict(os.environb)
     environment.pop(NESTED.encode(), None)
     environment.pop(b"LC_CTYPE", None)
@@ -204,12 +200,12 @@ def given_environment(lc_ctype: str) -> "dict[bytes, bytes]":
 
 
 def lc_ctype_of(environment: "dict[str, str]") -> str:
-    """What `given_environment` has to be told of the environment in which a process is started."""
+    """Return the argument `lc_ctype` of `given_environment` for the environment in which a process is started."""
     return f"+{environment['LC_CTYPE']}" if "LC_CTYPE" in environment else "-"
 
 
 def search_path(environment: "dict[bytes, bytes]") -> "list[bytes]":
-    """The directories in which an environment looks for programs."""
+    """Return the directories in which `environment` looks for programs."""
     return environment.get(b"PATH", os.fsencode(os.defpath)).split(b":")
 
 
@@ -220,7 +216,7 @@ def become(
     status_fd: int,
     last_word: bytes = b"",
 ) -> None:
-    """Prepare, say a last word and `exec`; on failure write a report and end with status 127."""
+    """Prepare this process, write `last_word` and `exec`; on failure write a report and exit with status 127."""
     stage = "program"
 
     def report(name: str) -> None:
@@ -228,7 +224,8 @@ def become(
         stage = name
 
     try:
-        # What CPython ignores at start-up would stay ignored in the program; SIGCHLD as well if the host ignores it.
+        # Signals that CPython ignores at start-up would stay ignored in the program; so would SIGCHLD if the host
+        # ignores it.
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -238,21 +235,21 @@ def become(
         name = os.fsencode(settings["executable"]) if "executable" in settings else argv[0]
         os.write(status_fd, last_word)
         execute(name, argv, directories, environment)
-    except LookupError:  # there is no such user or group
+    except LookupError:  # no such user or group
         code = 0
-    except Exception as error:  # whatever it is, it is said
+    except Exception as error:  # any error is reported
         code = code_of(error)
     os.write(status_fd, b"error %s %d\n" % (stage.encode(), code))
     os._exit(127)
 
 
 def code_of(error: Exception) -> int:
-    """The errno for what has prevented a program from being prepared."""
+    """Return the errno for an exception that prevented a program from being prepared."""
     if isinstance(error, OSError):
         return error.errno or errno.EIO
     if isinstance(error, ValueError):  # setrlimit above the hard limit, without the privilege
         return errno.EPERM
-    if isinstance(error, OverflowError):  # a number that the kernel has no room for
+    if isinstance(error, OverflowError):  # a number too large for the kernel
         return errno.ERANGE
     return errno.ENOMEM if isinstance(error, MemoryError) else errno.EIO
 
@@ -260,7 +257,7 @@ def code_of(error: Exception) -> int:
 def supervise(
     settings: "dict[str, str]", argv: "list[bytes]", environment: "dict[bytes, bytes]", status_fd: int
 ) -> None:
-    """Start the program as a child in this process group, outlive every signal but KILL, report the exit."""
+    """Start the program as a child in this process group, ignore every signal but KILL, and report the exit."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
     pid = os.fork()
@@ -268,7 +265,7 @@ def supervise(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         become(settings, argv, environment, status_fd, EXEC)
     os.write(status_fd, b"pid %d\n" % pid)
-    for fd in (0, 1, 2):  # the pipes are the program's alone
+    for fd in (0, 1, 2):  # the pipes belong to the program alone
         os.close(fd)
     _, status, usage = os.wait4(pid, 0)
     os.write(status_fd, b"exit %d %r %r %d\n" % (status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss))

@@ -1,16 +1,16 @@
-"""Who is killed first when memory runs out: what was started, rather than the one who started it."""
+"""Makes the kernel kill started programs before their starter when memory runs out."""
 
 import os
 
-YIELD_BY = 200  # thousandths of all memory that a process is taken to use beyond what it does (oom_score_adj, proc(5))
-HIGHEST = 1000  # the kernel takes no more
+YIELD_BY = 200  # thousandths of all memory by which the kernel overrates the use of a process (oom_score_adj, proc(5))
+HIGHEST = 1000  # the kernel's maximum
 
 
 def yield_memory_first(pid: str) -> None:
-    """Have the process `pid` (or "self"), and what it starts, killed for memory before the one who started it.
+    """Have the process `pid` (or "self"), and what it starts, killed before its starter when memory runs out.
 
-    Raises its `oom_score_adj`, which it inherited, by `YIELD_BY`; that needs no privilege. Where the system has no such
-    file, or refuses (another user's, not dumpable, read-only), everything stays as it is.
+    Raises its inherited `oom_score_adj` by `YIELD_BY`, which needs no privilege. If the system has no such file, or
+    refuses (another user's, not dumpable, read-only), nothing changes.
     """
     try:
         fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)

@@ -1,9 +1,9 @@
 """Tells which places in the file system answer at once, without asking them.
 
-A file system that is served by somebody else (NFS, FUSE, 9p, …) may answer late or never, and holds whoever asks it: a
-`chdir`, an `open`, a `stat`, an `exec` of a script whose interpreter lies there (uvloop#118, psutil#1931). There is no
-such call with a time limit. So whoever must not be held leaves the first look to a child that can be given up, and
-remembers for a while what the child has found: `resolve` is for that child.
+A file system that is served by another machine or process (NFS, FUSE, 9p, …) may answer late or never, and blocks its
+callers: a `chdir`, an `open`, a `stat`, an `exec` of a script whose interpreter lies there (uvloop#118, psutil#1931).
+These calls have no time limit. So a process that must not block leaves the first access to a child that can be
+abandoned, and remembers for a while what the child has found: `all_local` is for that child.
 """
 
 import os
@@ -13,38 +13,38 @@ LOCAL = frozenset(
     b"bcachefs btrfs devtmpfs ecryptfs erofs exfat ext2 ext3 ext4 f2fs hfsplus iso9660 jfs minix nilfs2 ntfs3 overlay "
     b"proc ramfs reiserfs rootfs squashfs sysfs tmpfs udf ufs vfat xfs zfs".split()
 )
-"""Types of file systems that nobody serves from elsewhere (proc_pid_mountinfo(5)). What is not here may be silent."""
-REMEMBERED_FOR = 1.0  # seconds; a mount, or a link, may be put in the way later
+"""Types of file systems served by the kernel alone (proc_pid_mountinfo(5)). Any other type may not answer."""
+REMEMBERED_FOR = 1.0  # seconds; a mount or a link may get in the way later
 REMEMBERED = 1024  # sets of places
-INTERPRETERS = 4  # scripts that name scripts: BINPRM_MAX_RECURSION in the kernel's fs/exec.c
+INTERPRETERS = 4  # scripts that name scripts as interpreter: BINPRM_MAX_RECURSION in the kernel's fs/exec.c
 MOUNTS = "/proc/self/mountinfo"
 
 
 class Places:
-    """Which sets of places have been found to be local, and until when that is believed."""
+    """Sets of places that have been found to be local, each for a limited time."""
 
     __slots__ = ("_local", "knows")
 
     def __init__(self) -> None:
         self._local: dict[object, float] = {}
         self.knows = os.path.exists(MOUNTS)
-        """Whether this system tells at all; where it does not, every place counts as local."""
+        """Whether this system provides a mount table; without one, every place counts as local."""
 
     def are_local(self, key: object) -> bool:
-        """Whether the places of a start have been found to be local a moment ago."""
+        """Return whether the places of a start have been found to be local a moment ago."""
         return not self.knows or self._local.get(key, 0.0) > time.monotonic()
 
     def note_local(self, key: object) -> None:
-        """Believe for a while that these are local."""
+        """Remember for `REMEMBERED_FOR` seconds that these places are local."""
         if len(self._local) >= REMEMBERED:
             self._local.clear()
         self._local[key] = time.monotonic() + REMEMBERED_FOR
 
 
 def all_local(directories: "list[bytes]", program: bytes) -> bool:
-    """Whether these directories, a program and the interpreter that it names are all on local file systems.
+    """Return whether these directories, a program and its interpreter are all on local file systems.
 
-    It asks them, and is held where one does not answer.
+    It accesses them, and blocks if one does not answer.
     """
     try:
         mounts = local_mounts()
@@ -55,7 +55,7 @@ def all_local(directories: "list[bytes]", program: bytes) -> bool:
             program = os.path.realpath(program)
             paths.append(program)
             program = interpreter_of(program)
-    except OSError:  # no mount table; or the working directory is gone
+    except OSError:  # no mount table, or the working directory is gone
         return False
     return all(_is_local(path, mounts) for path in paths)
 
@@ -72,7 +72,7 @@ def interpreter_of(program: bytes) -> bytes:
 
 
 def local_mounts() -> "dict[bytes, bool]":
-    """Return whether what is mounted is local, by mount point; the last mount at a point hides the others."""
+    """Return by mount point whether the mount is local; the last mount at a point hides the others."""
     with open(MOUNTS, "rb", buffering=0) as file:
         data = file.readall()
     mounts = {}
@@ -83,7 +83,7 @@ def local_mounts() -> "dict[bytes, bool]":
 
 
 def _is_local(path: bytes, mounts: "dict[bytes, bool]") -> bool:
-    """Whether the mount that a path, free of links, lies on is local."""
+    """Return whether the mount of a path without links is local."""
     while path not in mounts:
         if path in (b"/", b""):
             return False
@@ -92,7 +92,7 @@ def _is_local(path: bytes, mounts: "dict[bytes, bool]") -> bool:
 
 
 def _unescape(path: bytes) -> bytes:
-    """Undo the octal escapes of blanks in the table of mounts."""
+    """Return a path of the mount table with the octal escapes of blanks undone."""
     for code in (b"040", b"011", b"012", b"134"):
         path = path.replace(b"\\" + code, bytes([int(code, 8)]))
     return path

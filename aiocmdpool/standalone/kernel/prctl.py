@@ -1,4 +1,4 @@
-"""What a process can ask of the kernel for itself with prctl(2); only Linux can do that."""
+"""Requests of a process for itself by prctl(2), which only Linux has."""
 
 import signal
 import sys
@@ -9,27 +9,27 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def become_subreaper() -> bool:
-    """Make orphaned descendants come to this process rather than to init; whether they do."""
+    """Become the parent of orphaned descendants, in place of init; return whether that worked."""
     return _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def hide_from_equals() -> bool:
     """Keep other processes of this user from tracing this one, and from opening its memory and descriptors in /proc.
 
-    Privileged ones still can. What it forks is hidden as well, until that executes a program (begin_new_exec in the
+    Privileged ones still can. Forked children are hidden as well, until they execute a program (begin_new_exec in the
     kernel's fs/exec.c). From here on the files in /proc/self belong to root (proc_pid(5)): an ordinary user can read
-    those that everybody can, and write none, so what is to be written there comes before.
+    only those that everybody can, and write none, so writes have to come before.
     """
     return _prctl(PR_SET_DUMPABLE, 0)
 
 
 def be_visible() -> bool:
-    """Undo `hide_from_equals`."""
+    """Undo `hide_from_equals`: let other processes of this user trace this one again."""
     return _prctl(PR_SET_DUMPABLE, 1)
 
 
 def go_on_without_parent() -> bool:
-    """Have this process continued if it is stopped when its parent dies, so that it can see that.
+    """Have this process continued if it is stopped when its parent dies, so that it notices the death.
 
     SIGCONT and nothing stronger: the signal also comes when the *thread* that started this process ends.
     """
@@ -37,7 +37,7 @@ def go_on_without_parent() -> bool:
 
 
 def hear_of_parents_death(number: int) -> bool:
-    """Have the kernel send this process a signal when its parent, a process of one thread, dies."""
+    """Have the kernel send the signal `number` to this process when its parent, a single-threaded process, dies."""
     return _prctl(PR_SET_PDEATHSIG, number)
 
 

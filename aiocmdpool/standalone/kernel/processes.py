@@ -1,22 +1,22 @@
-"""Looks at processes through /proc, and ends them; where there is no /proc, it sees nothing."""
+"""Reads processes from /proc, and signals them; without /proc, there are none to see."""
 
 import errno
 import os
 import signal
 import time
 
-COOKIE = b"AIOCMDPOOL_RUN"  # the environment variable that names the run a process belongs to
-EXEC_LOOKS = 3  # at a process that does not even show its arguments, 0.3 ms apart
-MARK_DIGITS = 10  # what a request number has at most (32 bits); int() refuses more than 4,300 with an error
-FEW = 64  # pids; for more of them a listing of /proc costs less
-UNSEEN = -1  # the start of a child that could not be looked at; it is not reaped, so its pid is its own
-TICKS = os.sysconf("SC_CLK_TCK")  # a second
+COOKIE = b"AIOCMDPOOL_RUN"  # environment variable that names the run of a process
+EXEC_LOOKS = 3  # readings of a process without visible arguments, 0.3 ms apart
+MARK_DIGITS = 10  # most digits of a request number (32 bits); int() raises an error above 4,300
+FEW = 64  # pids; for more, a listing of /proc is cheaper
+UNSEEN = -1  # start time of a child that /proc could not show; unreaped, so its pid is its own
+TICKS = os.sysconf("SC_CLK_TCK")  # per second
 _EXITING = 0x4  # PF_EXITING in the kernel's include/linux/sched.h
 _DEAD = (b"Z", b"X", b"x")  # proc_pid_stat(5)
 
 
 class Process:
-    """One living process."""
+    """One process that was alive when it was read."""
 
     __slots__ = ("group", "name", "parent", "pid", "session", "started", "state")
 
@@ -29,17 +29,17 @@ class Process:
         self.group = group
         self.session = session
         self.started = started
-        """Clock ticks since the system started; with the pid, this names one process for ever."""
+        """Clock ticks from system start to process start; with the pid, this identifies a process for ever."""
         self.state = state
         """A letter of proc_pid_stat(5): R, S, D, T, …"""
 
     def lives(self) -> bool:
-        """Whether it is still there."""
+        """Return whether the process is still alive."""
         now = look_at(self.pid) if self.started != UNSEEN else look_at_child(self.pid)
         return now is not None and now.started == self.started
 
     def is_dying(self) -> bool:
-        """Whether it is still on its way: alive, or giving back what it had. Then comes the zombie, or nothing."""
+        """Return whether the process is alive or still releasing its resources, and not yet a zombie."""
         try:
             _, fields = _stat_of(self.pid)
         except OSError:
@@ -47,29 +47,29 @@ class Process:
         return (fields[0] not in _DEAD or int(fields[17]) > 1) and int(fields[19]) == self.started
 
     def reap(self) -> None:
-        """Reap it, if it has died and its orphan has come to this process: the first of a container, or a subreaper.
+        """Reap the process if it is dead, and an orphan adopted by this process as a first process or a subreaper.
 
-        Only then. Other children of this process are somebody else's to wait for.
+        Not otherwise: other code waits for the other children of this process.
         """
         try:
             _, fields = _stat_of(self.pid)
             if fields[0] == b"Z" and int(fields[1]) == os.getpid() and int(fields[19]) == self.started:
                 os.waitpid(self.pid, os.WNOHANG)
         except OSError:
-            return  # gone, or it was a child of the program, which has reaped it
+            return  # gone, or a child of the program, which has reaped it
 
     def kill(self) -> None:
-        """Kill it: see `signal`."""
+        """Send SIGKILL to the process; see `signal`."""
         self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> bool:
-        """Signal it; whether that is allowed.
+        """Send the signal `number` to the process; return whether that is allowed.
 
-        Never another one that has been given its pid meanwhile: a pidfd stays with its process.
+        It never reaches another process with the same pid: a pidfd stays with its process.
         """
         try:
             pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else -1
-        except OSError:  # gone; or no descriptors left, or an old kernel
+        except OSError:  # gone; or no free descriptors, or an old kernel
             pidfd = -1
         try:
             if not self.lives():
@@ -78,9 +78,9 @@ class Process:
                 signal.pidfd_send_signal(pidfd, number)
             else:
                 os.kill(self.pid, number)
-        except PermissionError:  # somebody else's (setuid)
+        except PermissionError:  # it belongs to another user (setuid)
             return False
-        except OSError:  # gone by itself
+        except OSError:  # it has exited
             return True
         finally:
             if pidfd >= 0:
@@ -89,32 +89,32 @@ class Process:
 
 
 def look_at(pid: int) -> "Process | None":
-    """What /proc says of a process; `None` if it is dead, a zombie or not to be seen."""
+    """Return the process `pid`; `None` if it is dead, a zombie, or not visible."""
     try:
         name, fields = _stat_of(pid)
     except OSError:
         return None
     if (fields[0] in _DEAD or int(fields[6]) & _EXITING) and int(fields[17]) <= 1:
-        return None  # with more threads, it is only its main thread that has ended
+        return None  # with other threads left, only its main thread has ended
     return Process(pid, name, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), fields[0])
 
 
 def is_alive(pid: int, started: int) -> bool:
-    """Whether the process with a pid and a start lives."""
+    """Return whether the process with this pid and start time is alive."""
     now = look_at(pid)
     return now is not None and now.started == started
 
 
 def started_since(process: Process, moment: float) -> bool:
-    """Whether a process was started after a moment of the monotonic clock, as far as ticks tell."""
+    """Return whether a process was started after `moment` of the monotonic clock, within two ticks."""
     if process.started == UNSEEN:
         return True
-    suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()  # seconds the machine has been asleep
+    suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()  # seconds spent suspended
     return process.started / TICKS >= moment + suspended - 2 / TICKS
 
 
 def started_before(process: Process, moment: float) -> bool:
-    """Whether a process may have been started before a moment of the monotonic clock, as far as ticks tell."""
+    """Return whether a process may have been started before `moment` of the monotonic clock, to the tick."""
     if process.started == UNSEEN:
         return True
     suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
@@ -122,10 +122,10 @@ def started_before(process: Process, moment: float) -> bool:
 
 
 def kill_child(pid: int) -> bool:
-    """Kill a child of this process, which is not reaped yet, so the number is its own; whether that is allowed."""
+    """Kill an unreaped child of this process, whose pid is certainly its own; return whether that is allowed."""
     try:
         os.kill(pid, signal.SIGKILL)
-    except PermissionError:  # somebody else's (setuid)
+    except PermissionError:  # it belongs to another user (setuid)
         return False
     except OSError:
         return True
@@ -133,7 +133,7 @@ def kill_child(pid: int) -> bool:
 
 
 def descendants(pid: int, limit: int) -> "list[Process]":
-    """Return the living descendants of a process, at most so many; none where the kernel does not list children."""
+    """Return up to `limit` living descendants of a process; none if the kernel does not list children."""
     found: list[Process] = []
     parents = [pid]
     while parents and len(found) < limit:
@@ -160,7 +160,7 @@ def dead_children() -> "list[Process]":
 
 
 def _children_of(pid: int) -> "list[int]":
-    """Return the children of all threads of a process: a child is listed under the thread that forked it."""
+    """Return the children of all threads of a process: the kernel lists a child under the thread that forked it."""
     try:
         tasks = os.listdir(f"/proc/{pid}/task")
         return [int(child) for task in tasks for child in _read(f"/proc/{pid}/task/{task}/children").split()]
@@ -169,7 +169,7 @@ def _children_of(pid: int) -> "list[int]":
 
 
 def look_at_child(pid: int) -> "Process | None":
-    """Return what there is to say of a child of this process, also without a descriptor to read /proc with."""
+    """Return a child of this process, also without a free descriptor for /proc; `None` if it is dead."""
     try:
         _stat_of(pid)
     except OSError as failure:
@@ -185,7 +185,7 @@ def look_at_child(pid: int) -> "Process | None":
 
 
 def name_of(pid: int) -> bytes:
-    """Return the name of a process, dead or alive, until it is reaped; empty if it is not to be seen."""
+    """Return the name of a process, alive or unreaped; empty if it is not visible."""
     try:
         return _stat_of(pid)[0]
     except OSError:
@@ -193,7 +193,7 @@ def name_of(pid: int) -> bytes:
 
 
 def group_of(pid: int) -> int:
-    """The process group of a process, dying or dead, until it is reaped; 0 if it is not to be seen."""
+    """Return the process group of a process, alive or unreaped; 0 if it is not visible."""
     try:
         return int(_stat_of(pid)[1][2])
     except OSError:
@@ -201,9 +201,9 @@ def group_of(pid: int) -> int:
 
 
 def state_of(pid: int) -> "tuple[str, float, int] | None":
-    """The state of a process, dead or alive, the seconds of CPU time it has had, and when it started (in ticks).
+    """Return the state letter of a process, alive or unreaped, its CPU time in seconds, and its start in ticks.
 
-    `None` if it is not to be seen: it is reaped, or /proc does not show it (`hidepid`).
+    `None` if it is not visible: it is reaped, or hidden (`hidepid`).
     """
     try:
         _, fields = _stat_of(pid)
@@ -235,7 +235,7 @@ def _memory_of(pid: int) -> "list[bytes]":
 
 
 def tracer_of(pid: int) -> int:
-    """The pid of the process that traces this one, dead or alive; 0 if there is none, or it is not to be seen."""
+    """Return the pid of the process that traces this one; 0 if there is none, or it is not visible."""
     try:
         _, _, rest = _read(f"/proc/{pid}/status").partition(b"\nTracerPid:")
         return int(rest.split(None, 1)[0])
@@ -244,13 +244,13 @@ def tracer_of(pid: int) -> int:
 
 
 def _stat_of(pid: int) -> "tuple[bytes, list[bytes]]":
-    """The name, and what follows it: proc_pid_stat(5), from the third field on."""
-    before, _, after = _read_once(f"/proc/{pid}/stat").rpartition(b")")  # the name itself may hold spaces and brackets
+    """Return the name of a process, and the fields after it: proc_pid_stat(5), from the third field on."""
+    before, _, after = _read_once(f"/proc/{pid}/stat").rpartition(b")")  # the name itself may contain spaces and brackets
     return before.partition(b"(")[2], after.split(None, 20)
 
 
 def is_thread(pid: int) -> bool:
-    """Whether a number is that of a thread, not the first of its process: /proc knows it, but does not list it."""
+    """Return whether `pid` is the id of a thread other than the main one: /proc knows these, but does not list them."""
     try:
         return b"\nTgid:\t%d\n" % pid not in _read(f"/proc/{pid}/status")
     except OSError:
@@ -258,7 +258,7 @@ def is_thread(pid: int) -> bool:
 
 
 def newest_pid() -> int:
-    """The pid given last (proc_loadavg(5)); 0 where that is not to be seen."""
+    """Return the pid that was given out last (proc_loadavg(5)); 0 if that is not visible."""
     try:
         return int(_read_once("/proc/loadavg").rsplit(None, 1)[1])
     except OSError:
@@ -266,7 +266,7 @@ def newest_pid() -> int:
 
 
 def pids_between(before: "int | None", newest: int) -> "list[int]":
-    """The pids given after `before` (or all there are), up to `newest`, in that order. Not all of them live."""
+    """Return the pids given out after `before` (or all), up to `newest`, in that order; some may not be alive."""
     if before is not None and 0 <= newest - before <= FEW:
         return list(range(before + 1, newest + 1))
     try:
@@ -274,19 +274,19 @@ def pids_between(before: "int | None", newest: int) -> "list[int]":
     except OSError:
         return []
     if before is not None:
-        wrapped = newest < before  # at pid_max they start anew
+        wrapped = newest < before  # past pid_max, pids start again at low numbers
         pids = [pid for pid in pids if (pid > before) + (pid <= newest) + wrapped >= 2]
     return sorted(pids, key=lambda pid: (pid <= newest, pid))
 
 
 def snapshot() -> "dict[int, Process]":
-    """All living processes by pid, in the order in which their pids were given."""
+    """Return all living processes by pid, in the order in which their pids were given out."""
     found = {pid: look_at(pid) for pid in pids_between(None, newest_pid())}
     return {pid: process for pid, process in found.items() if process is not None}
 
 
 def in_group_or_session(leader: int) -> "list[Process]":
-    """The other living processes of the group or the session of `leader`: its descendants, so they are younger."""
+    """Return the other living processes of the group or session of `leader`: its descendants, so they are younger."""
     found = [look_at(pid) for pid in pids_between(leader, newest_pid())]
     return [
         each for each in found if each is not None and leader in (each.group, each.session) and not is_thread(each.pid)
@@ -294,10 +294,10 @@ def in_group_or_session(leader: int) -> "list[Process]":
 
 
 class Children:
-    """The children of this process, which has one thread; zombies among them.
+    """The children of this process, which must have one thread only; zombies are included.
 
     Attributes:
-        visible: Whether the kernel tells (CONFIG_PROC_CHILDREN, proc_pid_task_children(5)).
+        visible: Whether the kernel lists them (CONFIG_PROC_CHILDREN, proc_pid_task_children(5)).
     """
 
     def __init__(self) -> None:
@@ -309,23 +309,23 @@ class Children:
         self.visible = self._fd >= 0
 
     def more_than(self, count: int) -> "list[bytes]":
-        """Their pids as text, if there are more than so many."""
+        """Return their pids as text if there are more than `count`; otherwise an empty list."""
         if self._fd < 0:
             return []
         data = chunk = os.pread(self._fd, 65536, 0)
-        while len(chunk) > 4000:  # the kernel gives a page at a time
+        while len(chunk) > 4000:  # the kernel returns a page at a time
             chunk = os.pread(self._fd, 65536, len(data))
             data += chunk
         return data.split() if data.count(b" ") > count else []
 
 
 def run_mark(cookie: bytes, number: int) -> bytes:
-    """What the environment of everything that a run starts holds."""
+    """Return the mark for the environment of everything that a run starts."""
     return b"%s:%d" % (cookie, number)
 
 
 def number_in(marks: "list[bytes]", cookie: bytes) -> int:
-    """Return the number of the run of a worker that marks name, or -1. Whoever wrote them may be hostile."""
+    """Return the number of the worker's run that is named in marks, or -1. The marks may be forged."""
     for mark in marks:
         given, _, number = mark.rpartition(b":")
         if given == cookie and number.isdigit() and len(number) <= MARK_DIGITS:
@@ -334,10 +334,10 @@ def number_in(marks: "list[bytes]", cookie: bytes) -> int:
 
 
 def marks_of(pid: int) -> "list[bytes] | None":
-    """The runs a process says it belongs to, the outermost first: a command may itself use workers.
+    """Return the marks of the runs that a process claims to belong to, the outermost first, as runs can be nested.
 
-    Empty if it does not say, or is not ours to look at. `None` if it cannot say: it is in the middle of an `exec`, and
-    is to be asked again.
+    Empty if it has none, or is not accessible. `None` if that cannot be told now, in the middle of an `exec`: ask
+    again.
     """
     try:
         environment = _environment_of(pid)
@@ -352,11 +352,11 @@ def marks_of(pid: int) -> "list[bytes] | None":
 
 
 def _environment_of(pid: int) -> "bytes | None":
-    """What /proc shows of an environment; empty for the dead, for kernel threads, and where there is none.
+    """Return the environment of a process as /proc shows it; empty for dead processes, kernel threads, or if empty.
 
     `None` in the middle of an `exec`, after the new program has its memory and before that has been filled
-    (create_elf_tables in the kernel's fs/binfmt_elf.c): first the arguments, then the environment. So one that shows
-    arguments alone has come that far since the look before, or has no environment: the next look tells.
+    (create_elf_tables in the kernel's fs/binfmt_elf.c): first the arguments, then the environment. So a process that
+    shows only arguments has either just come that far, or has no environment: the next reading tells.
     """
     has_arguments = False
     for _ in range(EXEC_LOOKS):
@@ -376,9 +376,9 @@ def _environment_of(pid: int) -> "bytes | None":
 
 
 def _read_memory(path: str) -> bytes:
-    """What is in the memory of a process; empty where it has none any more, as after the end of its main thread.
+    """Return a file that shows memory of a process; empty if it has none any more, as after the end of its main thread.
 
-    Such a file belongs to root then (task_dump_owner in the kernel's fs/proc/base.c), so others may not read it.
+    The file then belongs to root (task_dump_owner in the kernel's fs/proc/base.c), so others may not read it.
     """
     try:
         return _read(path)
@@ -408,7 +408,7 @@ def _read(path: str) -> bytes:
 
 
 def pipe_holders(inode: int) -> "list[tuple[int, bytes]]":
-    """Pid and name of the other processes that have the pipe with this inode open, as far as we may look."""
+    """Return pid and name of the other processes that have the pipe with this inode open, as far as visible."""
     link = f"pipe:[{inode}]"
     me = os.getpid()
     found = []
@@ -422,5 +422,5 @@ def pipe_holders(inode: int) -> "list[tuple[int, bytes]]":
 def _has_open(pid: int, link: str) -> bool:
     try:
         return any(os.readlink(f"/proc/{pid}/fd/{fd}") == link for fd in os.listdir(f"/proc/{pid}/fd"))
-    except OSError:  # gone, or not ours to look at
+    except OSError:  # gone, or not accessible
         return False

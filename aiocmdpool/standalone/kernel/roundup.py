@@ -1,8 +1,8 @@
-"""Rounds up processes that multiply while they are looked for: stop all that are found, look again, then kill all.
+"""Rounds up processes that multiply during the search: stop all that are found, search again, then kill all.
 
-Killing one after the other loses against whoever forks faster than it is found: each that dies makes room for another,
-and hands its children over to a reaper that nobody looks at. One that is stopped keeps its place (RLIMIT_NPROC,
-pids.max), starts nothing more and stays the parent of what it has started. So the tree holds still while it is read.
+Killing one after the other fails against processes that fork faster than they are found: each that dies makes room for
+another, and its children are adopted by a process that nobody checks. A stopped process keeps its place (RLIMIT_NPROC,
+pids.max), starts nothing more and stays the parent of its children. So the tree holds still while it is read.
 """
 
 import os
@@ -14,26 +14,26 @@ TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHASES = 10  # in one look, after pids that were given meanwhile
-MAX_LOOKS = 20  # at what never holds still; then it is killed as it runs
+CHASES = 10  # rounds within a search, after pids that were given out meanwhile
+MAX_LOOKS = 20  # searches, after which processes that never hold still are killed as they run
 _HELD = (b"T", b"t", b"D")  # stopped, traced, or waiting in the kernel with the stop pending: it does not fork
 
 
 class Roundup:
     """Processes to be ended together, with all their descendants.
 
-    Whatever has been found once stays found, also when its parent is gone. Nothing in here waits: call `step` until it
-    returns False, with a pause of about a millisecond in between, and no longer than there is patience for.
+    A process that has been found once stays found, even after its parent is gone. Nothing in here waits: call `step`
+    until it returns False, with pauses of about a millisecond, and within a time limit of the caller's.
 
     Args:
-        belongs: Whether a process is wanted, apart from its parent: by its group, session or mark. `None`: it cannot
-            be told yet, in the middle of an `exec`. Asked once for each process and group that it joins.
-        spares: Whether a process, with its descendants, is to be left alone.
+        belongs: Tells whether a process is wanted, apart from its parent: by its group, session or mark. `None`: it
+            cannot be told yet, in the middle of an `exec`. Called once for each process and group that it joins.
+        spares: Tells whether a process is to be left alone, with its descendants.
 
     Attributes:
-        found: How many have been found so far.
-        left: Those alive at the last look.
-        untouchable: Pids of those of them that this process may not signal (setuid).
+        found: Number of processes found so far.
+        left: Processes alive at the last search.
+        untouchable: Pids of those that this process may not signal (setuid).
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class Roundup:
     ) -> None:
         self._belongs = belongs
         self._spares = spares
-        self._strangers: dict[int, tuple[int, int, int]] = {}  # by pid: what they were when they were asked about
+        self._strangers: dict[int, tuple[int, int, int]] = {}  # by pid: start, group, session when `belongs` said no
         self._members: dict[int, procs.Process] = {}  # all ever found, the last of each pid
-        self._seen: dict[int, procs.Process] = {}  # at the present look
-        self._spared: set[int] = set()  # at the present look
+        self._seen: dict[int, procs.Process] = {}  # in the present search
+        self._spared: set[int] = set()  # in the present search
         self._looks = 0
         self._unsettled = False
         self.found = 0
@@ -55,11 +55,11 @@ class Roundup:
 
     @property
     def members(self) -> "list[procs.Process]":
-        """All that have been found so far."""
+        """Return all processes that have been found so far."""
         return list(self._members.values())
 
     def step(self) -> bool:
-        """Take one look; stop what runs, or kill all if nothing does. Whether another step is of use."""
+        """Search once; stop what runs, or kill all if nothing does. Return whether another step is needed."""
         self._looks += 1
         self._unsettled = False
         self._look()
@@ -83,17 +83,17 @@ class Roundup:
             if before == newest:
                 break
         count = -1
-        while count < len(self._seen):  # a pid may be lower than that of the parent, where they have begun anew
+        while count < len(self._seen):  # a pid may be lower than its parent's, after pids started again
             count = len(self._seen)
             for process in others.values():
                 self._take_child(process)
 
     def _take(self, process: procs.Process, is_chased: bool) -> bool:
-        """Stop a process if it is a member; whether it is.
+        """Stop a process if it is a member; return whether it is.
 
         Args:
             process: The process, alive a moment ago.
-            is_chased: Whether its number was guessed, so that it may be that of a thread.
+            is_chased: Whether its pid was guessed, so that it may be the id of a thread.
         """
         if not self._is_member(process) or (is_chased and procs.is_thread(process.pid)):
             return False
@@ -101,7 +101,7 @@ class Roundup:
         return True
 
     def _take_child(self, process: procs.Process) -> None:
-        """Stop a process if its parent is a member by now."""
+        """Stop a process if its parent has become a member."""
         pid = process.pid
         if process.parent in self._seen and pid not in self._seen and pid not in self._spared and pid != os.getpid():
             self._stop(process)
@@ -137,7 +137,7 @@ class Roundup:
         if not is_new and (process.state in _HELD or pid in self.untouchable):
             return
         try:
-            # Looked at microseconds ago: the number cannot have gone round all pids to somebody else since.
+            # Read microseconds ago, so its pid cannot have been reused since.
             os.kill(pid, signal.SIGSTOP)
         except ProcessLookupError:
             del self._seen[pid]

@@ -1,17 +1,17 @@
-"""Starting again what failed for a reason that passes by itself: who waits, and for how long."""
+"""Repeated starts after an error that may pass by itself: which errors, how often, for how long."""
 
 import errno
 import time
 
-PATIENCE = 1.0  # seconds in all
+PATIENCE = 1.0  # seconds in total
 FIRST_DELAY = 0.005  # seconds; doubles each time
 LONGEST_DELAY = 0.1
 
 PASSING = frozenset(
     (
-        errno.ETXTBSY,  # somebody still has the program open for writing, perhaps a fork of another thread (go#22315)
-        errno.EAGAIN,  # as many processes as there may be
-        errno.EMFILE,  # or descriptors
+        errno.ETXTBSY,  # another process has the program open for writing, perhaps a fork of another thread (go#22315)
+        errno.EAGAIN,  # the limit on processes
+        errno.EMFILE,  # the limit on descriptors
         errno.ENFILE,
         errno.ENOMEM,
     )
@@ -19,7 +19,7 @@ PASSING = frozenset(
 
 
 class Patience:
-    """What is left of it for one start."""
+    """The time that is left for repeating one start."""
 
     __slots__ = ("_delay", "_until")
 
@@ -28,7 +28,7 @@ class Patience:
         self._delay = FIRST_DELAY
 
     def delay(self, number: "int | None") -> float:
-        """Seconds to wait before the next attempt after one that failed with this errno; -1 if it is of no use."""
+        """Return the seconds to wait before the next attempt after this errno; -1 if another is of no use."""
         if number not in PASSING or time.monotonic() >= self._until:
             return -1.0
         delay, self._delay = self._delay, min(2 * self._delay, LONGEST_DELAY)

@@ -1,1 +1,1 @@
-"""The worker's event loop."""
+"""The worker's event loop: descriptors and timers."""

@@ -1,17 +1,17 @@
-"""Waits for descriptors: `epoll` where there is one, `poll` elsewhere."""
+"""`Poller`: waits for descriptors, with `epoll` if there is one, else with `poll`."""
 
 import select
 
-READ = select.POLLIN  # EPOLLIN has the same value, and so on: poll(2), epoll_ctl(2)
+READ = select.POLLIN  # EPOLLIN has the same value, and so have the others: poll(2), epoll_ctl(2)
 WRITE = select.POLLOUT
 
 
 class Poller:
-    """Handlers by descriptor.
+    """Handlers of events, by descriptor.
 
     Args:
         failed: Called with (owner, exception) when a handler that has an owner raises; the other handlers of the batch
-            are called all the same. What a handler without an owner raises ends `dispatch`.
+            are still called. An exception of a handler without an owner ends `dispatch`.
     """
 
     def __init__(self, failed=None) -> None:  # type: ignore[no-untyped-def]
@@ -24,7 +24,7 @@ class Poller:
         self._handlers = {}  # type: ignore[var-annotated]  # dict[int, tuple[Callable[[int], None], object]]
 
     def watch(self, fd: int, handler, events: int = READ, owner=None) -> None:  # type: ignore[no-untyped-def]
-        """Call `handler(events)` when something happens on `fd`, on behalf of an owner."""
+        """Call `handler(events)` when one of `events` happens on `fd`; `owner` gets its exceptions."""
         if fd in self._handlers:
             self._poll.modify(fd, events)
         else:
@@ -32,19 +32,19 @@ class Poller:
         self._handlers[fd] = handler, owner
 
     def forget(self, fd: int) -> None:
-        """Stop watching a descriptor, before it is closed.
+        """Stop watching the descriptor `fd`; to be called before it is closed.
 
-        A closed one leaves an epoll set by itself only when nobody has a copy of it (epoll(7), questions and answers).
-        A forked child has, until its `exec`: its events would go to whatever has been given the number meanwhile.
+        A closed descriptor leaves an epoll set by itself only if nobody has a copy of it (epoll(7), questions and
+        answers). A forked child has one until its `exec`: its events would go to the next owner of the number.
         """
         if self._handlers.pop(fd, None) is not None:
             self._poll.unregister(fd)
 
     def dispatch(self, seconds: float) -> None:
-        """Wait up to `seconds` (negative: for ever) and call the handlers of what happened.
+        """Wait up to `seconds` (negative: for ever) and call the handlers of the events.
 
-        A handler may forget other descriptors of the same batch; a new one with the number of one that was closed must
-        not be watched before `dispatch` returns.
+        A handler may forget other descriptors of the same batch; a new descriptor that reuses the number of a closed
+        one must not be watched before `dispatch` returns.
         """
         handlers = self._handlers
         for fd, events in self._poll.poll(seconds * self._unit):

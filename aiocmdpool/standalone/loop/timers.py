@@ -1,4 +1,4 @@
-"""Deadlines of a worker: a heap of callbacks."""
+"""`Timers`: the deadlines of a worker, as a heap of callbacks."""
 
 import heapq
 import time
@@ -8,7 +8,7 @@ monotonic = time.monotonic
 
 
 class Timer:
-    """One pending callback."""
+    """One pending callback of an owner."""
 
     __slots__ = ("callback", "owner")
 
@@ -17,12 +17,12 @@ class Timer:
         self.owner = owner
 
     def cancel(self) -> None:
-        """Never call back."""
+        """Cancel the callback."""
         self.callback = None
 
 
 class Timers:
-    """Callbacks by the time they are due. Cancelled ones are dropped when due, or when they outnumber the others.
+    """Callbacks by their due time. Cancelled ones are dropped when due, or when they outnumber the others.
 
     Args:
         failed: Called with (owner, exception) when a callback that has an owner raises; what others raise ends `fire`.
@@ -35,7 +35,7 @@ class Timers:
         self._compact_at = 256
 
     def add(self, seconds: float, callback, owner=None) -> Timer:  # type: ignore[no-untyped-def]
-        """Call back in so many seconds, on behalf of an owner."""
+        """Call `callback` in `seconds`; `owner` gets its exceptions. Return the timer, which can be cancelled."""
         self._count += 1
         timer = Timer(callback, owner)
         heapq.heappush(self._heap, (monotonic() + seconds, self._count, timer))
@@ -46,14 +46,14 @@ class Timers:
         return timer
 
     def wait(self) -> float:
-        """Seconds until the next one is due, or until it is worth looking again; -1 if there is none."""
+        """Return the seconds until the next callback is due, at most `LONGEST`; -1 if there is none."""
         heap = self._heap
         while heap and heap[0][2].callback is None:
             heapq.heappop(heap)
         return min(max(0.0, heap[0][0] - monotonic()), LONGEST) if heap else -1.0
 
     def fire(self) -> None:
-        """Call back whatever is due."""
+        """Call all callbacks that are due."""
         now = monotonic()
         while self._heap and self._heap[0][0] <= now:
             timer = heapq.heappop(self._heap)[2]

@@ -1,1 +1,1 @@
-"""The protocol between a worker and its parent."""
+"""The protocol between a worker and its parent: frames, and the messages in them."""

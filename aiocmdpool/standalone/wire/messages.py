@@ -1,35 +1,35 @@
 """The payloads of frames, packed and unpacked by both sides.
 
-Strings travel NUL-separated: neither arguments nor variables nor paths can hold a NUL. Everything is bytes here.
+Strings travel NUL-separated: arguments, variables and paths cannot contain a NUL. Everything is bytes here.
 Plain classes with slots, for the sake of the worker: importing `typing` would cost it 7 ms and 2 MB.
 """
 
 import struct
 
-# Where a standard stream leads; OPENED is a descriptor of a path that the host has opened.
+# Targets of a standard stream; OPENED is a descriptor of a path that the host has opened.
 NULL, CAPTURE, PATH, DESCRIPTOR, MERGED, DATA, OPENED = range(7)
 
-# What happens at the output limit.
+# Policies at the output limit.
 FAIL, KEEP_HEAD, KEEP_TAIL = range(3)
 
-# Why a run ended, as both sides number it.
+# Reasons why a run ended, as both sides number them.
 EXITED, TIMEOUT, IDLE_TIMEOUT, OUTPUT_LIMIT, CANCELLED, CLOSED = range(6)
 
-# How far one had to go to end everything, as both sides number it.
+# Means that were needed to end everything, as both sides number them.
 NOTHING, GROUP, DESCENDANTS = range(3)
 
 # Bits of Start.flags.
-DETACH, ANNOUNCE = 1, 2  # tell at once that it has started
+DETACH, ANNOUNCE = 1, 2  # ANNOUNCE: report the start at once
 
 # Bits of Exit.flags.
 STDOUT_TRUNCATED, STDERR_TRUNCATED, STDOUT_HANDED_OVER, STDERR_HANDED_OVER = 1, 2, 4, 8
 
-# The same, for a program that never ran: what a silent file system kept it from.
+# Bits for a program that never ran: what a file system that did not answer kept it from.
 HELD = {"cwd": 16, "streams": 32, "program": 64}
 
-OF_HOST = "@host"  # behind the name of a stream in FAILED: its path means another file in each process
+OF_HOST = "@host"  # after the name of a stream in FAILED: its path means another file in each process
 
-LEFT_ALONE = 128  # what is listed as leaked lives, because the command said `detach`
+LEFT_ALONE = 128  # bit of Exit.flags: the processes listed as leaked live, because the command has `detach`
 
 _START = struct.Struct("!ddddqBBBBBBHIIHI")
 _EXIT = struct.Struct("!BBBiIddddQQQI")
@@ -47,18 +47,18 @@ class Start:
     Attributes:
         timeout, grace, leftover_grace, idle_timeout: Seconds, or `NONE`.
         max_output: Bytes, or -1 for no limit.
-        policy: What happens at that limit.
-        stop_signal: What asks the program to end.
-        flags: Bits.
-        stdin, stdout, stderr: Where they lead.
-        descriptors: How many descriptors come with it over the socket, in the order stdin, stdout, stderr.
+        policy: Policy at that limit.
+        stop_signal: Number of the signal that asks the program to end.
+        flags: Bits DETACH and ANNOUNCE.
+        stdin, stdout, stderr: Targets of the streams.
+        descriptors: Number of descriptors that come with it over the socket, in the order stdin, stdout, stderr.
         argv: The program and its arguments.
         environment: `NAME=value` to set and `NAME` to remove, against the worker's own; a first empty string means:
             start from nothing.
         settings: `name=value` for `launcher.prepare`.
-        cwd: A path, or empty.
-        paths: Of stdin, stdout and stderr; empty where there is none.
-        data: For stdin.
+        cwd: Path of the working directory; empty for the worker's own.
+        paths: Paths of stdin, stdout and stderr; empty if there is none.
+        data: Data for stdin.
     """
 
     __slots__ = (
@@ -124,7 +124,7 @@ class Start:
 
 
 def pack_start(request: Start) -> bytes:
-    """The payload of START."""
+    """Return the payload of a START frame."""
     strings = b"\0".join([*request.argv, *request.environment, *request.settings, request.cwd, *request.paths])
     return (
         _START.pack(
@@ -151,7 +151,7 @@ def pack_start(request: Start) -> bytes:
 
 
 def unpack_start(payload: bytes) -> Start:
-    """The request in a START payload."""
+    """Return the request in the payload of a START frame."""
     fixed = _START.unpack_from(payload)
     arguments, variables, settings, length = fixed[-4:]
     end = _START.size + length
@@ -163,19 +163,19 @@ def unpack_start(payload: bytes) -> Start:
 
 
 class Exit:
-    """How a run ended.
+    """The facts about the end of a run.
 
     Attributes:
-        reason: Why.
-        flags: Bits.
-        tier: How far one had to go to end everything.
+        reason: Number of the end reason.
+        flags: Bits, such as STDOUT_TRUNCATED.
+        tier: Number of the strongest means that was needed to end everything.
         returncode: Exit status, or -N for signal N.
-        pid: Of the program.
+        pid: Process id of the program.
         duration, user, system: Seconds.
-        max_rss: Bytes; 0 where it cannot be told from the worker's own.
-        stdout, stderr: What was captured; of what is handed over as a descriptor, size and place (`pack_spool`).
-        leaked: Pid and name of the processes that were left behind.
-        started_at: When it was started, in seconds of the monotonic clock, which is one for all processes.
+        max_rss: Bytes; 0 if it cannot be told from the worker's own peak.
+        stdout, stderr: Captured bytes; for output handed over as a descriptor, its description (`pack_spool`).
+        leaked: Pid and name of each process that was left behind.
+        started_at: Start in seconds of the monotonic clock, which all processes share.
     """
 
     __slots__ = (
@@ -226,7 +226,7 @@ class Exit:
 
 
 def pack_exit(result: Exit) -> bytes:
-    """The payload of EXIT."""
+    """Return the payload of an EXIT frame."""
     leaked = b"".join(_PID.pack(pid) + name[:64] + b"\0" for pid, name in result.leaked) if result.leaked else b""
     fixed = _EXIT.pack(
         result.reason,
@@ -247,10 +247,10 @@ def pack_exit(result: Exit) -> bytes:
 
 
 def unpack_exit(payload: bytes) -> Exit:
-    """The result in an EXIT payload.
+    """Return the result in the payload of an EXIT frame.
 
     Raises:
-        ValueError, struct.error: It makes no sense.
+        ValueError, struct.error: The payload is malformed.
     """
     reason, flags, tier, code, pid, start, duration, user, system, rss, out, err, more = _EXIT.unpack_from(payload)
     if reason > CLOSED or tier > DESCENDANTS:
@@ -268,58 +268,61 @@ def unpack_exit(payload: bytes) -> Exit:
 
 
 def pack_failed(number: int, stage: str) -> bytes:
-    """The payload of FAILED: an errno, and what was being done."""
+    """Return the payload of a FAILED frame: an errno, and the stage that failed."""
     return _FAILED.pack(number) + stage.encode()
 
 
 def unpack_failed(payload: bytes) -> "tuple[int, str]":
-    """The errno and the stage in a FAILED payload."""
+    """Return the errno and the stage in the payload of a FAILED frame."""
     return _FAILED.unpack_from(payload)[0], payload[_FAILED.size :].decode()
 
 
 def pack_hello(version: int, pid: int) -> bytes:
-    """The payload of HELLO."""
+    """Return the payload of a HELLO frame: the protocol version and the worker's pid."""
     return _HELLO.pack(version, pid)
 
 
 def unpack_hello(payload: bytes) -> "tuple[int, int]":
-    """The protocol version and the pid of the worker."""
+    """Return the protocol version and the worker's pid in the payload of a HELLO frame."""
     version, pid = _HELLO.unpack_from(payload)
     return version, pid
 
 
 def pack_pid(pid: int) -> bytes:
-    """The payload of STARTED."""
+    """Return the payload of a STARTED frame: the pid of the program."""
     return _PID.pack(pid)
 
 
 def unpack_pid(payload: bytes) -> int:
-    """The pid in a STARTED payload."""
+    """Return the pid in the payload of a STARTED frame."""
     pid: int = _PID.unpack_from(payload)[0]
     return pid
 
 
 def pack_held(numbers: "list[int]") -> bytes:
-    """The payload of PONG: the ids of the requests that have been read and not been answered."""
+    """Return the payload of a PONG frame: the ids of the requests that were read and not answered."""
     return struct.pack(f"!{len(numbers)}I", *numbers)
 
 
 def unpack_held(payload: bytes) -> "tuple[int, ...]":
-    """The ids in a PONG payload."""
+    """Return the request ids in the payload of a PONG frame."""
     return struct.unpack(f"!{len(payload) // 4}I", payload)
 
 
 def pack_spool(size: int, start: int) -> bytes:
-    """What is said of output in a memory file: its bytes, and where it begins; it goes on at the start of the file."""
+    """Return the description of output in a memory file: its size in bytes, and the offset where it begins.
+
+    From the end of the file it continues at the start.
+    """
     return _SPOOL.pack(size, start)
 
 
 def unpack_spool(description: bytes) -> "tuple[int, int]":
-    """Size and start."""
+    """Return the size in bytes and the start offset in a description by `pack_spool`."""
     size, start = _SPOOL.unpack(description)
     return size, start
 
 
 def handed_over(payload: bytes) -> int:
-    """How many descriptors come with an EXIT payload."""
+    """Return the number of descriptors that come with an EXIT payload."""
     return (payload[1] & STDOUT_HANDED_OVER != 0) + (payload[1] & STDERR_HANDED_OVER != 0)

@@ -1,8 +1,8 @@
-"""The worker's side of the connection to its parent: frames over two pipes, descriptors over a socket beside them.
+"""`Channel`: the worker's side of the connection to its parent: frames over two pipes, descriptors over a socket.
 
-The pipes arrive as 0 and 1. They are moved away at once and the null device is put there instead, so that nothing a
-program or a library prints can get between the frames (bazel#4897). Writes are collected and go out in one system call
-a turn of the loop; what the pipe does not take waits until it does.
+The pipes arrive as 0 and 1. They are moved away at once and replaced by the null device, so that nothing that a program
+or a library prints can get between the frames (bazel#4897). Writes are collected and go out in one system call per
+iteration of the loop; what the pipe does not take waits until it does.
 """
 
 import _socket as socket  # `socket` itself, `collections` and `array` would cost each worker 0.4 to 0.5 MB
@@ -14,17 +14,17 @@ from _collections import deque  # type: ignore[import-not-found]  # what `collec
 from ..loop.poller import WRITE, Poller
 from ..wire import frames
 
-HIGH_WATER = 1024 * 1024  # bytes of replies that wait; above, the worker takes no new work
-CHUNK = 65536  # bytes read or written at once: what the pipe holds
+HIGH_WATER = 1024 * 1024  # bytes of unsent replies above which the worker takes no new work
+CHUNK = 65536  # bytes per read or write, the capacity of the pipe
 MAX_DESCRIPTORS = 253  # in one message (SCM_MAX_FD, unix(7))
 CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Channel:
-    """Frames in, frames out.
+    """Frames from and to the parent.
 
     Args:
-        poller: Watches the pipes.
+        poller: The poller that watches the pipes.
         socket_fd: The socket for descriptors.
         received: Called with (kind, request id, payload) for each frame.
         ended: Called when the parent is gone.
@@ -39,9 +39,9 @@ class Channel:
         self._socket = socket.socket(fileno=socket_fd)
         self._socket.setblocking(False)
         self._frames: deque[bytes] = deque()
-        self._unsent = 0  # bytes in them
+        self._unsent = 0  # number of bytes in them
         self._blocked = False  # whether the pipe is full
-        self._waiting: list[tuple[bytes, list[int], bytes]] = []  # messages with descriptors the socket did not take
+        self._waiting: list[tuple[bytes, list[int], bytes]] = []  # messages that the socket did not take
         poller.watch(self._in, self._readable)
 
     def send(self, frame: bytes) -> None:
@@ -50,7 +50,7 @@ class Channel:
         self._unsent += len(frame)
 
     def send_with_descriptors(self, number: int, descriptors: "list[int]", frame: bytes) -> None:
-        """Queue a frame that refers to descriptors, which travel first; they are closed here once they are sent."""
+        """Queue a frame of request `number` behind its descriptors, which are closed here once they are sent."""
         self._waiting.append((number.to_bytes(4, "big"), descriptors, frame))
         self._send_descriptors()
 
@@ -63,7 +63,8 @@ class Channel:
                     [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))],
                 )
             except OSError as failure:
-                # ETOOMANYREFS: too many descriptors of this user are on their way (unix(7)); the parent takes them out.
+                # ETOOMANYREFS: too many descriptors of this user are in flight (unix(7)); the parent receives them
+                # soon.
                 if failure.errno in (errno.EAGAIN, errno.ETOOMANYREFS):
                     self._poller.watch(self._socket.fileno(), self._send_descriptors, WRITE)
                 else:  # the parent is gone
@@ -76,11 +77,11 @@ class Channel:
         self._poller.forget(self._socket.fileno())
 
     def held(self) -> "list[int]":
-        """The requests whose replies wait for descriptors to leave: other frames overtake them."""
+        """Return the ids of requests whose replies wait for descriptors to be sent; other frames overtake them."""
         return [int.from_bytes(message, "big") for message, _, _ in self._waiting]
 
     def receive_descriptors(self, number: int, count: int) -> "list[int]":
-        """The descriptors that came with a request. They were sent before it, so they are there."""
+        """Return the `count` descriptors of request `number`. They were sent before it, so they are there."""
         self._socket.setblocking(True)
         try:
             message, ancillary, _, _ = self._socket.recvmsg(4, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), CLOSE_ON_EXEC)
@@ -93,11 +94,11 @@ class Channel:
         if int.from_bytes(message, "big") != number or len(descriptors) != count:
             raise frames.ProtocolError(f"{len(descriptors)} descriptors for {message!r}, not {count} for {number}")
         for fd in descriptors:
-            os.set_inheritable(fd, False)  # where the flag does not exist
+            os.set_inheritable(fd, False)  # on systems without CLOSE_ON_EXEC
         return descriptors
 
     def flush(self) -> None:
-        """Write what is queued, as far as the pipe takes it."""
+        """Write the queued frames, as far as the pipe takes them."""
         if self._frames and not self._blocked:
             self._write()
 
@@ -134,16 +135,16 @@ class Channel:
 
     @property
     def congested(self) -> bool:
-        """Whether the parent does not keep up with the replies."""
+        """Return whether so many replies are unsent that no new work should be taken."""
         return self._unsent > HIGH_WATER
 
     @property
     def idle(self) -> bool:
-        """Whether everything has been written."""
+        """Return whether all frames have been written."""
         return not self._frames and not self._waiting
 
     def abandon(self) -> None:
-        """Nobody reads any more."""
+        """Drop all unsent frames, because nobody reads them any more."""
         self._frames.clear()
         self._waiting.clear()
 
@@ -161,7 +162,7 @@ class Channel:
 
 
 def _private_pipes() -> "tuple[int, int]":
-    """Move the protocol away from 0 and 1, and put the null device there."""
+    """Move the protocol from descriptors 0 and 1 to others, and put the null device there."""
     inward, outward = os.dup(0), os.dup(1)  # close-on-exec (PEP 446)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)

@@ -1,9 +1,9 @@
-"""The child between `fork` and `exec`, where a program needs preparing first or its places may not answer.
+"""The child between `fork` and `exec`, where a process needs preparing first, or a path may not answer.
 
-It says on a pipe where it is, so that who is held by a silent file system can be told: lines `at STAGE`, `local` once
-everything has been found on local file systems, `exec` right before the `exec`, `error STAGE ERRNO`. The pipe closes
-with the `exec`, and with a death: without that word the program has not run. The worker has one thread, so any Python
-may run here.
+It reports its progress on a pipe, so that a child which a file system blocks can be recognized: lines `at STAGE`,
+`local` once all paths have been found on local file systems, `exec` right before the `exec`, `error STAGE ERRNO`. The
+pipe closes with the `exec`, and with a death: without `exec` before, the program has not run. The worker has one
+thread, so any Python code is safe here.
 """
 
 import os
@@ -28,20 +28,20 @@ def become_program(
     asked: "list[bytes] | None",
     worker: int,
 ) -> None:
-    """Prepare this process and `exec`; never returns.
+    """Prepare this process and `exec` the program; never returns.
 
-    What may leave daemons behind becomes a child of this process, which stays as its shim.
+    A program that may leave daemons behind becomes a child of this process, which stays as its shim.
 
     Args:
-        request: What to run.
-        environment: All of it.
-        streams: Its standard streams.
+        request: The request to run.
+        environment: The complete environment of the program.
+        streams: The standard streams of the program.
         handed_over: Descriptors that came with the request.
-        status: Where to report.
-        reset: Signals that the program gets with their default action.
-        limits: On its descriptors, soft and hard, if they are not those of this process.
-        asked: Directories to ask whether they are local, with the program; `None` if that is known.
-        worker: Pid of the parent.
+        status: The pipe for reports.
+        reset: Signals to set to their default action.
+        limits: Limits on descriptors, soft and hard; `None` for those of this process.
+        asked: Directories to check for being local, together with the program; `None` if that is known.
+        worker: Pid of the worker, the parent.
     """
 
     def start(report: int) -> None:
@@ -65,7 +65,7 @@ def become_program(
 
 
 def needs_shim(request: Start) -> bool:
-    """Whether a program gets a shim for a parent. Not with a terminal: the leader of a session has to control that."""
+    """Return whether a program gets a shim as parent. Not with a terminal, which a session leader has to control."""
     return (
         sys.platform == "linux"
         and bool(request.flags & DETACH)
@@ -84,12 +84,12 @@ def _prepare(
     limits: "tuple[int, int] | None",
     asked: "list[bytes] | None",
 ) -> None:
-    """Prepare this process and `exec`; on failure say why and end."""
+    """Prepare this process and `exec` the program; on failure report why, and exit."""
     stage = "pass_fds"
     try:
         targets = [int(fd) for fd in settings.get("pass_fds", "").split(",") if fd]
         given = handed_over[len(handed_over) - len(targets) :]
-        # Who is held for long must not hold the pipes of others open.
+        # A child that blocks for long must not hold the pipes of others open.
         close_all_but({status, *given, *streams.fds, *handed_over})
         if request.cwd:
             os.write(status, b"at cwd\n")
@@ -117,7 +117,7 @@ def _prepare(
 
 
 def _place_descriptors(streams: "list[int]", targets: "list[int]", status: int, given: "list[int]") -> int:
-    """Put the streams to 0, 1 and 2, what was handed over to the numbers asked for; return where `status` is now."""
+    """Move streams to 0, 1 and 2, and handed-over descriptors to their targets; return the new number of `status`."""
     status, *given = clear_of(targets, [status, *given])
     for target, fd in enumerate(streams):
         os.dup2(fd, target)
@@ -127,17 +127,17 @@ def _place_descriptors(streams: "list[int]", targets: "list[int]", status: int, 
 
 
 def clear_of(targets: "list[int]", fds: "list[int]") -> "list[int]":
-    """The same, under numbers that are none of those."""
+    """Return duplicates of `fds` where their numbers are in `targets`, and the others as they are."""
     clear = []
     for fd in fds:
         while fd in targets:
-            fd = os.dup(fd)  # the lowest that is free, which may be one of them as well
+            fd = os.dup(fd)  # the lowest free number, which may be a target, too
         clear.append(fd)
     return clear
 
 
 def close_all_but(keep: "set[int]") -> None:
-    """Close every descriptor above 2 but these."""
+    """Close every descriptor above 2 that is not in `keep`."""
     low = 3
     for fd in sorted(keep):
         if fd >= low:
@@ -147,7 +147,7 @@ def close_all_but(keep: "set[int]") -> None:
 
 
 def _program_of(request: Start, settings: "dict[str, str]", environment: "dict[bytes, bytes]") -> bytes:
-    """Return the path at which a program is found, or empty."""
+    """Return the path at which the program is found; empty if it is not."""
     name = os.fsencode(settings["executable"]) if "executable" in settings else request.argv[0]
     if b"/" in name:
         return name

@@ -1,8 +1,8 @@
 """The worker's command line: `VERSION SOCKET_FD PARENT_PID NICENESS LC_CTYPE GROUP GUARDIAN PAGE [IDLE]`.
 
-The first bytes on the socket are the cookie, which marks what this worker starts: everybody can read a command line.
-Frames come on stdin and leave on stdout. It starts programs for its parent, many at once, and sees to it that nothing
-of them is left.
+The first bytes on the socket are the secret cookie that marks all that this worker starts; command lines are public.
+Frames arrive on stdin and leave on stdout. The worker starts programs for its parent, many at once, and makes sure that
+nothing of them is left.
 """
 
 import os
@@ -19,10 +19,10 @@ from .server import Server
 
 
 def give_way(niceness: int) -> None:
-    """Lower the priority of this process and all it starts."""
+    """Add `niceness` to the niceness of this process, and so of all that it starts."""
     os.nice(niceness)
-    # Where tasks are grouped by session, their niceness counts only among themselves, and that of the group against
-    # others (sched(7), "The autogroup feature"); this process leads a session of its own.
+    # If tasks are grouped by session, their niceness counts only within the group, and the group's own against others
+    # (sched(7), "The autogroup feature"); this process leads a session of its own.
     try:
         with open("/proc/self/autogroup", "w") as group:
             group.write(str(max(-20, min(19, niceness))))
@@ -31,12 +31,12 @@ def give_way(niceness: int) -> None:
 
 
 def meet_guardian(pipes: "list[int]", host: int, socket_fd: int) -> int:
-    """Start the guardian, if this is the worker to do so; the pipe for notes to it, or -1.
+    """Start the guardian if this worker is to do so; return the pipe for notes to it, or -1 without one.
 
     Args:
-        pipes: That pipe, if there is to be a guardian, and the two that `guardian.start` takes, if it is missing.
-        host: The pid of the host.
-        socket_fd: What the guardian must not keep.
+        pipes: The pipe for notes, if there is a guardian; also the two for `guardian.start`, if it is missing.
+        host: Process id of the host.
+        socket_fd: Descriptor of the socket, which the guardian must close.
     """
     for fd in pipes:
         os.set_inheritable(fd, False)
@@ -50,9 +50,9 @@ def meet_guardian(pipes: "list[int]", host: int, socket_fd: int) -> int:
 
 
 def main() -> None:
-    """Read the command line and serve."""
-    yield_memory_first("self")  # before anything else: a process that is not dumpable may not write there
-    version, *settings = sys.argv[1:]  # their number and meaning are a part of the protocol
+    """Read the command line and serve the parent until there is nothing more to do."""
+    yield_memory_first("self")  # first of all: a process that is not dumpable may not write there
+    version, *settings = sys.argv[1:]  # their number and meaning are part of the protocol
     if version != str(PROTOCOL_VERSION):
         sys.exit(
             f"protocol {version} is asked for, and the files on disk speak {PROTOCOL_VERSION}: the package was "
@@ -69,10 +69,10 @@ def main() -> None:
     if not cgroup.enter(group):
         group = ""
     go_on_without_parent()
-    hide_from_equals()  # last: what is written to /proc/self is written
+    hide_from_equals()  # last, after all writes to /proc/self
     environment, idle_for = given_environment(lc_ctype), float(*idle)
     server = Server(int(socket_fd), cookie, int(parent), environment, group, notes, idle_for)
     server.serve()
     if server.left_idle:
         guardian.tell_idle(notes)
-        os._exit(IDLE_STATUS)  # at once: the guardian's leaving alone would look like its death
+        os._exit(IDLE_STATUS)  # at once: an exit of the guardian alone would look like its death

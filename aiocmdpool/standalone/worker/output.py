@@ -1,7 +1,7 @@
-"""One captured stream of a command, on the worker's side.
+"""`Output`: one captured stream of a command, on the worker's side.
 
-Small output is kept in memory and rides in the reply. Past `INLINE` bytes it goes to a memory file whose descriptor is
-handed over to the parent in the end; splice(2) moves it there from the pipe without passing through this process. Where
+Small output is kept in memory and sent in the reply. Beyond `INLINE` bytes it goes to a memory file whose descriptor is
+handed to the parent in the end; splice(2) moves it there from the pipe without copying it through this process. If
 files may not be that large (RLIMIT_FSIZE holds for memory files, too), it stays in memory, and the parent gets a pipe.
 """
 
@@ -16,10 +16,10 @@ from . import budget
 from .pour import Pour
 
 INLINE = 65536  # bytes
-CHUNK = 65536  # bytes read at once: what a pipe holds by default (pipe(7))
-LARGE_PIPE = 1024 * 1024  # bytes: what an unprivileged process may ask for (/proc/sys/fs/pipe-max-size)
+CHUNK = 65536  # bytes per read; the default capacity of a pipe (pipe(7))
+LARGE_PIPE = 1024 * 1024  # bytes; the most an unprivileged process may ask for (/proc/sys/fs/pipe-max-size)
 SPLICE = hasattr(os, "splice")
-F_SETPIPE_SZ = 1031  # fcntl(2); the name is in Python's fcntl module from 3.10 on, on Linux only
+F_SETPIPE_SZ = 1031  # fcntl(2); Python's fcntl module has the name from 3.10 on, on Linux only
 
 _file_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
 LARGEST_FILE = sys.maxsize if _file_limit == resource.RLIM_INFINITY else _file_limit  # bytes
@@ -28,17 +28,17 @@ LARGEST_FILE = sys.maxsize if _file_limit == resource.RLIM_INFINITY else _file_l
 class Output:
     """Reads a pipe until its end, under a limit of its own and under the budget of the pool.
 
-    A tail larger than `INLINE` is kept in the memory file as in a ring: the file holds `_limit` bytes, and what comes
-    takes the place of what is oldest. So nothing is held twice, and splice(2) serves here, too.
+    A tail larger than `INLINE` is kept in the memory file as in a ring: the file holds `_limit` bytes, and new bytes
+    replace the oldest. So nothing is held twice, and splice(2) works here, too.
 
     Attributes:
         fd: The read end; -1 once it is closed.
         ended: Whether nothing more will come.
-        truncated: Whether the limit cut something.
-        exceeded: Whether the limit was passed and the policy is to fail.
+        truncated: Whether the limit has cut off something.
+        exceeded: Whether the limit was exceeded under a policy to fail.
         error: The errno with which the spool failed, or 0.
-        is_large: Whether it does not ride in the reply.
-        spool: What is handed over then: the memory file, or the pipe that `pour` has opened; -1 if there is none.
+        is_large: Whether it is too large for the reply.
+        spool: The descriptor to hand over then: a memory file, or the pipe that `pour` opened; -1 for none.
     """
 
     __slots__ = (
@@ -64,18 +64,18 @@ class Output:
         self._limit = limit if limit >= 0 else sys.maxsize
         self._tail = policy == KEEP_TAIL
         self._chunks: list[bytes] = []
-        self._memory = bytearray()  # what takes the place of the memory file where there may be none
+        self._memory = bytearray()  # used in place of a memory file if none may be made
         self._size = 0  # bytes kept, in memory or in the spool
-        self._place = 0  # in the spool, where the next byte goes
+        self._place = 0  # offset of the next byte in the spool
         self.truncated = self.exceeded = self.ended = self.is_large = False
         self.error = 0
         self.spool = -1
 
     def read(self, drain: bool = False) -> bool:
-        """Take a chunk of what is there; whether there was something. At the end of the stream `ended` is set.
+        """Read a chunk; return whether there was one. At the end of the stream `ended` is set.
 
         Args:
-            drain: The end is not known to be there or not: never wait for it. Before Linux 5.1, `splice` would.
+            drain: Whether the pipe may be empty: then never block, as `splice` would before Linux 5.1.
         """
         try:
             if self.spool >= 0 and not drain and SPLICE:
@@ -85,7 +85,7 @@ class Output:
             data = os.read(self.fd, CHUNK)
         except BlockingIOError:
             return False
-        except OSError:  # the pipe is of no use any more; what has been read stays
+        except OSError:  # the pipe is broken; what has been read is kept
             data = b""
         if not data:
             self.ended = True
@@ -120,7 +120,7 @@ class Output:
         self._size += len(data)
         if self._size > self._limit:
             self._cut()
-            if self._size > 2 * self._limit:  # not more often: each trim is a copy
+            if self._size > 2 * self._limit:  # not more often, because each trim copies
                 self._chunks = [self._joined()]
                 self._size = len(self._chunks[0])
 
@@ -129,14 +129,14 @@ class Output:
         self.exceeded = self.fails
 
     def _joined(self) -> bytes:
-        """The chunks, within the limit."""
+        """Return the joined chunks, cut to the limit."""
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         return data[len(data) - self._limit :] if len(data) > self._limit else data
 
     # -- in the spool -----------------------------------------------------------------------------------------------
 
     def _open_spool(self, more: int) -> None:
-        """Move what there is to a memory file, if the budget has more left than fits into the reply anyway."""
+        """Move the output to a memory file, if the budget has more left than fits into a reply anyway."""
         if budget.left(self._size + more) <= INLINE:
             self._limit = INLINE
             return
@@ -158,11 +158,11 @@ class Output:
             data = data[count:]
 
     def _takes(self, count: int) -> int:
-        """Return how many of `count` bytes go to `_place` in one piece; 0 if no more are kept."""
-        if self._size == self._place < self._limit:  # the file grows
+        """Return how many of `count` bytes may be written at `_place` in one piece; 0 if no more are kept."""
+        if self._size == self._place < self._limit:  # the file still grows
             count = min(count, self._limit - self._size)
             allowed = budget.left(count)
-            if allowed < count:  # from here on, that is the limit
+            if allowed < count:  # the budget is used up, so this is the limit from now on
                 self._limit = self._size + allowed
             if allowed:
                 return allowed
@@ -197,28 +197,28 @@ class Output:
         return moved > 0
 
     def _moved(self, count: int) -> None:
-        """So many bytes have come to `_place`."""
+        """Account for `count` bytes that have been written at `_place`."""
         grown = max(0, self._place + count - self._size)
-        if grown < count:  # over what was there
+        if grown < count:  # some have replaced older bytes
             self.truncated = True
         budget.add(grown)
         self._size += grown
         self._place += count
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the pipe, to read no more."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
     def result(self) -> bytes:
-        """What was captured; if it is in the spool, how much that is and where in there it begins."""
+        """Return the captured bytes, or the description of the spool with size and start."""
         if not self.is_large:
             return self._joined()
         return pack_spool(self._size, 0 if self._memory else self._place % self._size)
 
     def pour(self, poller, over) -> "Pour | None":  # type: ignore[no-untyped-def]
-        """Open a pipe for what is large and in no file; `over` is called with what fills it when that is done."""
+        """Open a pipe for large output that is in no file; `over` is called with the returned object at its end."""
         if not self._memory:
             return None
         start = self._place % self._size
@@ -231,7 +231,7 @@ class Output:
         return pour
 
     def drop(self) -> None:
-        """Give up what is large: nobody gets it."""
+        """Discard large output that nobody gets, and return its bytes to the budget."""
         if self.is_large:
             budget.add(-self._size)
         if self.spool >= 0:
@@ -240,7 +240,7 @@ class Output:
 
 
 def open_spool() -> int:
-    """A file without a name, in memory where the system has that."""
+    """Return the descriptor of a file without a name, in memory if the system has that."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("aiocmdpool", os.MFD_CLOEXEC)
     import tempfile
@@ -250,7 +250,7 @@ def open_spool() -> int:
 
 
 def enlarge(fd: int) -> None:
-    """Make a pipe carry more at a time; where that is refused it carries less."""
+    """Enlarge the capacity of a pipe to `LARGE_PIPE`, unless the system refuses."""
     try:
         fcntl.fcntl(fd, F_SETPIPE_SZ, LARGE_PIPE)
     except OSError:

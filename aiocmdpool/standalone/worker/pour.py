@@ -1,25 +1,25 @@
-"""Gives large output to the parent through a pipe, where there may be no file that holds it (ulimit -f)."""
+"""`Pour`: sends large output to the parent through a pipe, if no file may hold it (ulimit -f)."""
 
 import os
 
 from ..loop.poller import WRITE, Poller
 
-CHUNK = 1024 * 1024  # bytes written at once, at most what the pipe takes
+CHUNK = 1024 * 1024  # bytes per write, at most the capacity of the pipe
 
 
 class Pour:
-    """Writes bytes into a pipe as its reader takes them, and closes it.
+    """Writes bytes into a pipe as fast as its reader takes them, and closes it.
 
     Args:
-        poller: Watches the pipe.
-        data: What to write.
-        over: Called with this object when all is written, or nobody reads any more.
+        poller: The poller that watches the pipe.
+        data: The bytes to write.
+        over: Called with this object when all is written, or the reader is gone.
 
     Attributes:
-        reading: The end of the pipe that is for the parent; the caller owns it.
+        reading: The parent's end of the pipe; the caller owns it.
 
     Raises:
-        OSError: There are no descriptors left.
+        OSError: There are no free descriptors.
     """
 
     __slots__ = ("_data", "_fd", "_over", "_poller", "reading")
@@ -35,7 +35,7 @@ class Pour:
     def _write(self, _: int) -> None:
         try:
             written = os.write(self._fd, self._data[:CHUNK])
-        except BlockingIOError:  # the event was that of another descriptor, which had this number before
+        except BlockingIOError:  # the event was for a former descriptor of this number
             return
         except OSError:  # nobody reads
             written = len(self._data)

@@ -1,9 +1,9 @@
-"""One command in the worker, from its start to its reply.
+"""`Run`: one command in the worker, from its start to its reply.
 
     start ── running ── first reason: exit, deadline, limit, cancel ── exited ── nothing left, pipes drained ── reply
 
-A `Run` is driven by the worker's loop: each method notes a fact or takes the next step, none of them waits. What the
-next step is on its way to its end is decided in `ending.py`.
+The worker's loop drives a `Run`: each method records a fact or takes the next step, and none waits. `ending.py` decides
+about the next step on the way to the end.
 """
 
 import errno
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from .pour import Pour
 
 MAXRSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1  # getrusage(2) counts kilobytes on Linux, bytes on macOS
-START_PATIENCE = 0.5  # seconds a deadline waits for a child that is about to become the program
-MANY = 10_000  # descendants
-NAMED = 20  # processes in a message
+START_PATIENCE = 0.5  # seconds that a deadline waits for a child before its exec
+MANY = 10_000  # descendants at most
+NAMED = 20  # processes named in a message
 
 monotonic = time.monotonic
 
 
 class ShimUsage:
-    """What a shim has said of a `struct_rusage`."""
+    """The part of a `struct_rusage` that a shim reports."""
 
     __slots__ = ("ru_maxrss", "ru_stime", "ru_utime")
 
@@ -51,21 +51,7 @@ class ShimUsage:
 
 
 class Run:
-    """A started command. `finished(run)` is called once, when it is over and, as far as can be seen, nothing is left.
-
-    Args:
-        number: Of the request.
-        request: What to run.
-        descriptors: What was handed over for it.
-        spawner: Starts it.
-        poller, timers: Of the worker's loop.
-        strays: Knows whose processes are.
-        look: Has the worker look at what has exited and what is left.
-        finished: See above.
-
-    Raises:
-        StartFailure: It could not be started.
-    """
+    """A started command. `finished(run)` is called once, when it is over and, as far as is visible, nothing is left."""
 
     __slots__ = (
         "_began",
@@ -134,23 +120,23 @@ class Run:
         self.started_at = monotonic()
         spawned = spawner.start(request, number, descriptors)
         self.pid = spawned.pid
-        """Of its process group: that of the program, or of the shim that is the program's parent."""
+        """Id of its process group: the pid of the program, or of the shim that is the program's parent."""
         self.has_shim = spawned.has_shim
         self.is_detached = request.flags & messages.DETACH != 0
-        """Whether it asked to leave processes behind."""
+        """Whether the command may leave processes behind (`detach`)."""
         self.report = spawned.report
         self.failure: tuple[int, str] | None = None
-        """Why there is no result: errno and stage. A forked child could not become the program, or see `break_off`."""
+        """Errno and stage of a failure, if there is no result: a forked child could not exec, or see `break_off`."""
         self.done = False
         self.is_reaped = False
-        """Whether its leader has been: its number may be somebody else's from then on."""
+        """Whether the group leader has been reaped, so that its pid may belong to another process."""
         self.has_grown = False
-        """Whether it has lived for so long that the parent is told of it."""
+        """Whether the run has lasted so long that the parent is told of its start."""
         limit, policy = request.max_output, request.policy
         self.stdout = Output(spawned.stdout, limit, policy) if spawned.stdout >= 0 else None
         self.stderr = Output(spawned.stderr, limit, policy) if spawned.stderr >= 0 else None
         self._outputs = [output for output in (self.stdout, self.stderr) if output is not None]
-        self._open = len(self._outputs)  # pipes that have not been closed
+        self._open = len(self._outputs)  # number of pipes that are open
         self._poller = poller
         self._timers = timers
         self._strays = strays
@@ -162,22 +148,22 @@ class Run:
         self._watched = False
         self._leaked: dict[int, bytes] = {}
         self._left: list[procs.Process] = []
-        self._claimed: list[procs.Process] = []  # what dies with it, though it may be of another run
-        self._untouchable: set[int] = set()  # pids of those of them that may not be signalled
+        self._claimed: list[procs.Process] = []  # strays that die with this run, though they may be of another
+        self._untouchable: set[int] = set()  # pids of those that may not be signalled
         self._roundup: Roundup | None = None
         self._more_may_come = False
         self.left_alone: set[int] = set()
         self._program_pid = 0
-        self._began = False  # whether the shim has said so
-        self._says_exec = False  # whether a forked child has said so
+        self._began = False  # whether the shim has reported `began`
+        self._says_exec = False  # whether a forked child has reported `exec`
         self.exit_said: tuple[int, ShimUsage] | None = None
-        """Wait status and usage, as the shim has told them."""
-        self._number_kept = True  # whether nobody else can have been given the number of its group
+        """Wait status and usage, as reported by the shim; `None` before."""
+        self._number_kept = True  # whether the group id is certainly still ours
         self._tier = messages.NOTHING
         self._spawner = spawner
         self._places = spawned.key
         self._is_overdue = False
-        self._stage = self._held = ""  # how far a forked child has come, and how far it was when it was ended
+        self._stage = self._held = ""  # the stage of a forked child, now and when it was ended
         self._deadline = timers.add(request.timeout, self._timed_out, self) if request.timeout >= 0 else None
         self._idle: Timer | None = None
         if request.idle_timeout >= 0 and self._outputs:
@@ -188,7 +174,7 @@ class Run:
     # -- while it runs ----------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Read its output as it comes from now on. A program that ends soon never needs that."""
+        """Read the output as it comes from now on. A program that ends soon does not need that."""
         if not self._watched:
             self._watched = True
             for output in self._outputs:
@@ -203,7 +189,7 @@ class Run:
             self._step()
 
     def _look_at(self, output: Output) -> None:
-        """Draw the consequences of a read."""
+        """Close the stream if it has ended, and end the run if it exceeded its limit or failed."""
         if output.ended:
             self._close(output)
         if output.exceeded or output.error:
@@ -217,7 +203,7 @@ class Run:
             self._open -= 1
 
     def _timed_out(self) -> None:
-        """The deadline has come. A child that has not become the program yet has a moment to, or to say why not."""
+        """End the run at its deadline; a child before its exec has a moment more to become the program or to report."""
         left = self.started_at + START_PATIENCE - monotonic()
         if left > 0 and not self.note_exec():
             self._is_overdue = True
@@ -228,7 +214,7 @@ class Run:
     def _check_idle(self) -> None:
         now = monotonic()
         if not self.note_exec() and now < self.started_at + START_PATIENCE:
-            self._last_output = now  # there is no program yet that could say anything
+            self._last_output = now  # there is no program yet that could write
         silent = now - self._last_output
         if silent >= self.request.idle_timeout:
             self.end(messages.IDLE_TIMEOUT)
@@ -237,36 +223,36 @@ class Run:
 
     @property
     def program_pid(self) -> int:
-        """The pid of the program itself."""
+        """Return the pid of the program itself, not that of its shim."""
         return self._program_pid if self.has_shim else self.pid
 
     @property
     def announces(self) -> bool:
-        """Whether the parent waits to hear that the program runs."""
+        """Return whether the parent wants to know at once when the program runs."""
         return self.request.flags & messages.ANNOUNCE != 0
 
     @property
     def has_begun(self) -> bool:
-        """Whether a forked child has become the program."""
+        """Return whether the process has become the program."""
         return self.failure is None and (self._began or self.report < 0)
 
     @property
     def has_exited(self) -> bool:
-        """Whether its program has exited, and that has been noted."""
+        """Return whether the program has exited, as far as is known here."""
         return self._ending.exited_at >= 0
 
     def may_be_older_than(self, process: procs.Process) -> bool:
-        """Whether a process can have been started by this run, by its age."""
+        """Return whether `process` is young enough to have been started by this run."""
         return procs.started_since(process, self.started_at)
 
     # -- its end ----------------------------------------------------------------------------------------------------
 
     def end(self, reason: int, grace: float = -1.0) -> None:
-        """End it for a reason; the first one counts.
+        """End the run with `reason`, unless it has one already.
 
         Args:
-            reason: Why.
-            grace: Seconds between the stop signal and KILL, if not those of the command.
+            reason: Number of the end reason.
+            grace: Seconds between the stop signal and SIGKILL; negative for those of the command.
         """
         if self._reason >= 0:
             return
@@ -274,21 +260,21 @@ class Run:
         self._tier = messages.GROUP
         if self.has_shim and not self.is_reaped:
             os.kill(self.pid, ENDED)
-        if not self.note_exec():  # it has not become the program yet: something in the file system does not answer
+        if not self.note_exec():  # it has not become the program yet: a file system does not answer
             self._held = self._stage
         self._ending.end(grace, held=bool(self._held))
         self._step()
 
     def kill(self) -> None:
-        """End it now, all of it that is known."""
+        """Kill all known processes of the run now, without any further grace."""
         self._ending.hurry()
         self._step()
 
     def break_off(self, why: str) -> None:
-        """End it at once, with an error: something in here went wrong.
+        """Kill the run at once and fail it, because of an internal error.
 
         Args:
-            why: What, for people.
+            why: Description of the error, for people.
         """
         self.failure = (0, f"worker: {why}")
         self._reason = max(self._reason, messages.EXITED)
@@ -296,7 +282,7 @@ class Run:
         self.kill()
 
     def _step(self) -> None:
-        """Take the steps that are due on the way to its end."""
+        """Take all steps that are due on the way to the end."""
         if self._step_timer is not None:
             self._step_timer.cancel()
             self._step_timer = None
@@ -312,7 +298,7 @@ class Run:
             if act == ending.ASK:
                 self._strays.remember_tree(self)
                 self._signal_all(self.request.stop_signal)
-                self._signal_all(signal.SIGCONT)  # a stopped program sees the other only when it goes on
+                self._signal_all(signal.SIGCONT)  # a stopped program handles the other only when it goes on
             elif act == ending.KILL:
                 self._kill_group()
             elif act == ending.ASK_LEFT:
@@ -329,7 +315,7 @@ class Run:
             self.watch()
 
     def _step_again(self) -> None:
-        """It is time for a step. What is left is seen by a look of the worker, which calls `settle_down`."""
+        """Take the next step, after letting the worker find what is left, which calls `settle_down`."""
         self._step_timer = None
         if self._ending.exited_at >= 0 and (self._left or self._claimed or self._more_may_come):
             self._look()
@@ -339,7 +325,7 @@ class Run:
     def _count_left(self) -> int:
         if self._strays.visible or self._ending.exited_at < 0:
             return len(self._left) + len(self._claimed) + self._more_may_come
-        return int(not self.detaches and self.signal_group(0))  # all that can be told there
+        return int(not self.detaches and self.signal_group(0))  # all that can be found out there
 
     def _count_in_group(self) -> int:
         if not self._strays.visible:
@@ -347,7 +333,7 @@ class Run:
         return sum(process.group == self.pid for process in (*self._left, *self._claimed))
 
     def _signal_all(self, number: int) -> None:
-        """Signal the group; just after a fork there may be none yet, but the child alone."""
+        """Signal the group; just after a fork there may be no group yet, but only the child."""
         if not self.signal_group(number):
             self.send_signal(number)
 
@@ -356,13 +342,13 @@ class Run:
         if not self.has_shim:
             self._signal_all(signal.SIGKILL)
             return
-        for process in procs.descendants(self.pid, MANY):  # the shim is to reap them
+        for process in procs.descendants(self.pid, MANY):  # not the shim, which has to reap them
             process.kill()
-        if self._program_pid == 0 and not self.is_reaped:  # it has not come to start the program
+        if self._program_pid == 0 and not self.is_reaped:  # the shim has not started the program yet
             os.kill(self.pid, signal.SIGKILL)
 
     def send_signal(self, number: int) -> None:
-        """Signal the program alone; harmless once it has been reaped."""
+        """Send a signal to the program alone; harmless after it has been reaped."""
         if number not in signal.valid_signals():
             return
         if self.has_shim:
@@ -372,18 +358,18 @@ class Run:
         elif self._ending.exited_at < 0:
             try:
                 os.kill(self.pid, number)
-            except PermissionError:  # it runs as somebody else
+            except PermissionError:  # it runs as another user
                 return
 
     def signal_group(self, number: int) -> bool:
-        """Signal the process group; whether there is one, zombies included.
+        """Signal the process group; return whether there is one, zombies included.
 
-        Its number is not given to a new process while its leader is not reaped or any member lives: the kernel frees a
-        pid only when no task uses it as pid, group or session.
+        Its id is not reused while its leader is not reaped or any member lives: the kernel frees a pid only when no
+        task uses it as pid, group or session.
         """
         try:
             os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):  # EPERM: all of it runs as somebody else
+        except (ProcessLookupError, PermissionError):  # EPERM: all of it runs as another user
             return False
         return True
 
@@ -392,13 +378,13 @@ class Run:
     def exited(  # type: ignore[no-untyped-def]
         self, status: int, usage, strays: "list[procs.Process]", more_may_come: bool
     ) -> None:
-        """Note that its leader has been reaped.
+        """Note that the program has exited: read the rest of its output and take the next steps.
 
         Args:
-            status: As wait(2) gives it.
+            status: Wait status as from wait(2).
             usage: A `struct_rusage`.
-            strays: Living processes of this run that have left its group, as far as they are known.
-            more_may_come: Whether that is not all: see `settle_down`.
+            strays: Known living processes of this run that have left its group.
+            more_may_come: Whether there may be more: see `settle_down`.
         """
         self._ending.exited(monotonic())
         self._status, self._usage = status, usage
@@ -410,17 +396,17 @@ class Run:
                 pass
             if output.ended:
                 self._close(output)
-            if output.exceeded and self._reason < 0:  # that it wrote too much counts, however quickly it left
+            if output.exceeded and self._reason < 0:  # too much output counts, however quickly it exited
                 self._reason = messages.OUTPUT_LIMIT
         if self._reason < 0:
             self._reason = messages.EXITED
         self.settle_down(strays, more_may_come)
 
     def settle_down(self, strays: "list[procs.Process]", more_may_come: bool = False) -> None:
-        """Take the next steps, now that this is what is left of it.
+        """Take the next steps, given the strays that are left of the run.
 
-        While a child is dying, more may come: it hands its own children over in the middle of that (exit_notify in the
-        kernel's kernel/exit.c), and its death brings the next look.
+        While a child is dying, more may come: its children are handed over during its death (exit_notify in the
+        kernel's kernel/exit.c), after which the worker checks again.
         """
         self._more_may_come = more_may_come
         self._left = self._all_left(strays)
@@ -435,15 +421,15 @@ class Run:
 
     @property
     def detaches(self) -> bool:
-        """Whether it may leave processes behind: it asked for that, and has ended by itself."""
+        """Return whether the run may leave processes behind: it is detached, and has ended by itself."""
         return self.is_detached and self._reason == messages.EXITED and self.failure is None
 
     def _all_left(self, strays: "list[procs.Process]") -> "list[procs.Process]":
         if self.has_shim and not self.is_reaped:
             known = {process.pid for process in strays}
             return strays + [each for each in procs.descendants(self.pid, MANY) if each.pid not in known]
-        # What its leader leaves in the group becomes a child of this process, so without strays nothing is left of the
-        # group, and killing it costs one call; but a look at processes needs descriptors, and there may be none.
+        # Members that the leader leaves become children of this process, so without strays nothing is left of the
+        # group. Killing it costs one call, but reading processes needs descriptors, of which there may be none.
         if (strays or self._more_may_come or not self._strays.visible) and self.signal_group(0):
             known = {process.pid for process in strays}
             return strays + [
@@ -454,7 +440,7 @@ class Run:
         return strays
 
     def _ask_left(self) -> None:
-        """Ask what it left by exiting to end: git removes its lock then, and gpg-agent its sockets."""
+        """Ask leftovers of the exited program to end: git then removes its lock, and gpg-agent its sockets."""
         self._note_left()
         if not self._strays.visible:
             self._signal_all(self.request.stop_signal)
@@ -463,8 +449,8 @@ class Run:
             process.signal(signal.SIGCONT)
 
     def _sweep(self) -> None:
-        """Kill what is left; what is there again, or still, after that may multiply, and is rounded up."""
-        # Right after the reaping only: later the number of the group may be somebody else's.
+        """Kill leftovers. Processes found in later rounds may be multiplying, and are rounded up."""
+        # Right after the reaping only: later the group id may belong to another process.
         if (self._number_kept or not self._strays.visible) and not self.has_shim:
             self._number_kept = False
             self.signal_group(signal.SIGKILL)
@@ -485,7 +471,7 @@ class Run:
             self._tier = max(self._tier, messages.GROUP if process.group == self.pid else messages.DESCENDANTS)
 
     def _give_up(self) -> None:
-        """Something cannot be killed: report that, with what it is, unless it may be of another run."""
+        """Fail the run because of processes that cannot be killed, named unless they may be of another run."""
         if self._ending.exited_at >= 0 and not self._left:
             self._finish()
             return
@@ -511,7 +497,7 @@ class Run:
         self._finished(self)
 
     def close(self) -> None:
-        """Give back its timers and descriptors but the spools."""
+        """Close timers, pipes and the report; the spools stay open."""
         for timer in (self._step_timer, self._deadline, self._idle):
             if timer is not None:
                 timer.cancel()
@@ -524,11 +510,11 @@ class Run:
             self.report = -1
 
     def outcome(self, floor: int) -> Exit:
-        """The reply; the spools of its outputs, if any, go with it.
+        """Return the result of the run for the reply; the spools of its outputs, if any, go with it.
 
         Args:
-            floor: The peak memory of this worker as getrusage(2) counts it. A child starts with that figure and keeps
-                it across `exec` (bun#43305), so only a larger one is the program's own.
+            floor: Peak memory of this worker as getrusage(2) counts it. A child starts with that figure and keeps it
+                across `exec` (bun#43305), so only a larger one is the program's own.
         """
         usage, flags = self._usage, messages.HELD.get(self._held, 0) | messages.LEFT_ALONE * self.detaches
         out = self.stdout.result() if self.stdout is not None else b""
@@ -556,38 +542,38 @@ class Run:
         )
 
     def _leaked_or_left(self) -> "list[tuple[int, bytes]]":
-        """What it has left: that has been killed, or is left alone."""
+        """Return pid and name of the leftovers: those that were killed, or those that may stay."""
         if self.detaches:
             return [(pid, b"") for pid in self.left_alone]
         return list(self._leaked.items()) if self._reason == messages.EXITED else []
 
     @property
     def is_loud(self) -> bool:
-        """Whether it wrote more than rides in a reply."""
+        """Return whether its output is too large for the reply."""
         return any(output.is_large for output in self._outputs)
 
     def pour(self, over) -> "list[Pour]":  # type: ignore[no-untyped-def]
-        """Open pipes for large output that is in no file; see `Output.pour`."""
+        """Open pipes for large output that is in no file, and return their writers; see `Output.pour`."""
         pours = [output.pour(self._poller, over) for output in self._outputs]
         return [pour for pour in pours if pour is not None]
 
     def spools(self) -> "list[int]":
-        """The descriptors from which the parent gets large output, in the order stdout, stderr."""
+        """Return the descriptors of large output for the parent, in the order stdout, stderr."""
         return [output.spool for output in self._outputs if output.spool >= 0]
 
     def drop_output(self) -> None:
-        """Give up large output: nobody gets it."""
+        """Discard large output that nobody gets."""
         for output in self._outputs:
             output.drop()
 
     def output_error(self) -> int:
-        """The errno with which output could not be kept, or 0."""
+        """Return the errno with which output could not be kept, or 0."""
         return next((output.error for output in self._outputs if output.error), 0)
 
     def note_exec(self) -> bool:
-        """Read what a forked child reports; whether it has become the program by now, or has failed to.
+        """Read the reports of a forked child; return whether it has become the program or failed to.
 
-        Its report ends with its `exec`, or with its last word about why there is none.
+        The reports end with its `exec`, or with the reason why there is none.
         """
         while self.report >= 0:
             try:
@@ -605,7 +591,7 @@ class Run:
         return True
 
     def _note_end_of_words(self) -> None:
-        """The child has said its last word: it has become the program, or died before that."""
+        """Handle the end of the child's reports: it has become the program, or died before that."""
         if not self._says_exec and self.failure is None and self._reason in (-1, messages.EXITED):  # nobody ended it
             self.failure = errno.EIO, "silence"
         if self._is_overdue and self.failure is None:
@@ -632,5 +618,5 @@ class Run:
 
 
 def own_peak() -> int:
-    """The peak memory of this process, as getrusage(2) counts it."""
+    """Return the peak memory of this process, in the unit of getrusage(2)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

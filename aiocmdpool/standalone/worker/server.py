@@ -1,9 +1,9 @@
-"""The loop of a worker: takes requests, starts programs, sees exits, replies.
+"""`Server`: the loop of a worker, which takes requests, starts programs, sees their exits, and replies.
 
     requests ── start ── Run ── exit (SIGCHLD) ── reap ── reply
                           └── output, deadlines
 
-One thread and one `dispatch` a turn. Nothing in here blocks but `posix_spawn`, for as long as a start takes.
+One thread, one `dispatch` per iteration. Nothing in here blocks except `posix_spawn`, while a start lasts.
 """
 
 import os
@@ -27,16 +27,16 @@ TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from .pour import Pour
 
-WATCH_AFTER = 0.005  # seconds; a program that ends before needs no look at its pipes until then, and no STARTED
-LOOK_AGAIN_AFTER = 0.005  # seconds; a stray in the middle of an `exec` cannot be told from others
-FLUSH_EVERY = 4  # turns of the loop while requests wait: fewer wake-ups of the parent, for replies a little later
-LOUD_PROGRAMS = 1000  # names remembered
-ORPHANED_GRACE = 0.4  # seconds between TERM and KILL once the parent is gone
+WATCH_AFTER = 0.005  # seconds; a program that ends before needs neither reads of its pipes until then nor a STARTED
+LOOK_AGAIN_AFTER = 0.005  # seconds; in the middle of an `exec`, a stray cannot be told from others
+FLUSH_EVERY = 4  # iterations while requests wait: fewer wake-ups of the parent, for slightly later replies
+LOUD_PROGRAMS = 1000  # most program names remembered
+ORPHANED_GRACE = 0.4  # seconds between TERM and KILL after the parent is gone
 monotonic = time.monotonic
 
 
 class Waiting:
-    """A request that has not been started."""
+    """A request that has not been started yet."""
 
     __slots__ = ("descriptors", "number", "patience", "start")
 
@@ -47,22 +47,22 @@ class Waiting:
         self.patience: Patience | None = None
 
     def close(self) -> None:
-        """Close what came with it."""
+        """Close the descriptors that came with the request."""
         for fd in self.descriptors:
             os.close(fd)
 
 
 class Server:
-    """Serves one parent until that says CLOSE, or is gone.
+    """Serves one parent until it sends CLOSE, or is gone.
 
     Args:
         socket_fd: The socket over which descriptors come and go.
-        cookie: Names this worker in the environment of what it starts.
+        cookie: Mark of this worker in the environment of all that it starts.
         parent: The pid of the parent.
-        environment: That of the parent when it started this worker.
+        environment: Environment of the parent when it started this worker.
         group: The directory of the control group that this worker is alone in, or empty.
-        notes: The pipe to the guardian; -1 is none.
-        idle_for: Seconds without a request after which it leaves by itself; 0 for never.
+        notes: The pipe to the guardian; -1 for none.
+        idle_for: Seconds without a request after which it exits by itself; 0 for never.
     """
 
     def __init__(
@@ -80,35 +80,35 @@ class Server:
         self._channel = Channel(self._poller, socket_fd, self._receive, self._parent_is_gone)
         self._spawner = Spawner(self._take_signals(), cookie, environment)
         self._requests: deque[Waiting] = deque()
-        self._postponed: dict[Waiting, Timer] = {}  # those that could not be started, for now
+        self._postponed: dict[Waiting, Timer] = {}  # requests to start again later
         self._runs: dict[int, Run] = {}  # by request id, until the reply
         self._leaders: dict[int, Run] = {}  # by pid, until reaped
         self._strays = Strays(cookie, self._leaders, notes)
-        self._settling: set[Run] = set()  # reaped, and not yet replied
+        self._settling: set[Run] = set()  # reaped, but not replied to
         self._young: deque[tuple[float, Run]] = deque()  # not watched yet, oldest first
         self._group = group
         self._closing = self._orphaned = False
         self._second_look: Timer | None = None
         self._turns_unflushed = 0
         self._pours: set[Pour] = set()  # large output on its way to the parent
-        self._loud: set[bytes] = set()  # programs that wrote much when they last ran
+        self._loud: set[bytes] = set()  # programs with large output at their last run
         self._parent_fd = -1
         self._floor = own_peak()
         self._idle_for = idle_for
         self._idle_since = monotonic()
         self.left_idle = False
-        """Whether it leaves because nobody asks anything of it. What is in its pipe then has not been looked at."""
+        """Whether it exits because it is idle. Requests that are still in its pipe have not begun."""
         if idle_for > 0:
             self._timers.add(idle_for, self._leave_if_idle)
         self._watch_parent(parent)
 
     def serve(self) -> None:
-        """Serve until there is nothing more to do."""
+        """Serve until there is nothing more to do, then kill all leftovers."""
         self._channel.send(frames.encode(frames.HELLO, 0, messages.pack_hello(frames.PROTOCOL_VERSION, os.getpid())))
         try:
             while not self._turn():
                 pass
-        finally:  # whatever happened, nothing stays; nor does it keep the next step from being taken
+        finally:  # on any error, too, nothing stays; and no step prevents the next
             try:
                 self._kill_all()
             finally:
@@ -119,7 +119,7 @@ class Server:
                         cgroup.kill(self._group)
 
     def _turn(self) -> bool:
-        """One turn of the loop; whether it is time to leave."""
+        """Run one iteration of the loop; return whether it is time to exit."""
         self._turns_unflushed += 1
         if len(self._requests) < 2 or self._turns_unflushed >= FLUSH_EVERY or self._channel.congested:
             self._channel.flush()
@@ -137,7 +137,7 @@ class Server:
         return not self._runs and not self._requests and not self._postponed and not self._pours
 
     def _leave_if_idle(self) -> None:
-        """Leave, unless there is something to do or was a moment ago."""
+        """Exit, unless there is something to do, or was within the last `idle_for` seconds."""
         if not self._has_nothing_to_do():
             self._idle_since = monotonic()
         left = self._idle_since + self._idle_for - monotonic()
@@ -147,7 +147,7 @@ class Server:
             self.left_idle = self._closing = True
 
     def _patience(self) -> float:
-        """Seconds to wait for events; -1 for ever."""
+        """Return the seconds to wait for events; -1 for no limit."""
         if self._requests and not self._channel.congested:
             return 0
         wait = self._timers.wait()
@@ -179,7 +179,7 @@ class Server:
             self._closing = True
 
     def _held(self) -> "list[int]":
-        """The ids of the requests whose answer is not on its way."""
+        """Return the ids of the requests whose answers have not been sent."""
         waiting = [request.number for request in (*self._requests, *self._postponed)]
         return [*waiting, *self._runs, *self._channel.held()]
 
@@ -200,7 +200,7 @@ class Server:
         except StartFailure as failure:
             self._could_not_start(request, failure)
             return
-        except Exception as error:  # a request that nobody thought of is no reason to end the others
+        except Exception as error:  # an unexpected request must not end the others
             request.close()
             self._refuse(number, 0, f"worker: {_complain(error)}")
             return
@@ -215,7 +215,7 @@ class Server:
         self._young.append((run.started_at + WATCH_AFTER, run))
 
     def _could_not_start(self, request: Waiting, failure: StartFailure) -> None:
-        """Try again soon, where the reason may pass, or say so."""
+        """Start a request again soon if the failure may pass by itself; report the failure otherwise."""
         request.patience = request.patience or Patience()
         delay = request.patience.delay(failure.number)
         if delay >= 0:
@@ -243,7 +243,7 @@ class Server:
                 return
 
     def _withdraw(self, request: Waiting) -> None:
-        """It is not to be started any more."""
+        """Drop a request that is not to be started any more."""
         request.close()
         timer = self._postponed.pop(request, None)
         if timer is None:
@@ -252,7 +252,7 @@ class Server:
             timer.cancel()
 
     def _watch_the_grown(self) -> None:
-        """Programs that did not end at once: read their output as it comes, and tell the parent their pids."""
+        """Watch programs that did not end at once: read their output as it comes, and announce their pids."""
         young = self._young
         now = monotonic()
         while young and (young[0][1].done or young[0][0] <= now):
@@ -268,7 +268,7 @@ class Server:
             self._announce(run)
 
     def _note_exec(self, run: Run) -> None:
-        """A forked child has something to say: that it has become the program, or could not."""
+        """Read a forked child's reports, announce its start, and note the exit that a shim reports."""
         if run.report < 0:
             return
         had_begun = run.has_begun
@@ -284,20 +284,20 @@ class Server:
     # -- exits ------------------------------------------------------------------------------------------------------
 
     def _reap(self, _: int) -> None:
-        """Children have exited: programs, or processes that lost their parents and came to this one."""
+        """Handle the exit of children: programs, or orphans that this process has adopted."""
         try:
             os.read(self._wakeup, 4096)
-        except BlockingIOError:  # another look has taken it
+        except BlockingIOError:  # another check has read it
             return
         self._look()
 
     def _look(self) -> None:
-        """See who has exited, and what is left."""
+        """Reap children that have exited, and tell each run what is left of it."""
         exits: list[tuple[Run, int, object]] = []
         self._collect(exits)
         exited = {run for run, _, _ in exits}
         strays, dying = self._strays.by_run(self._runs, exited)
-        while dying and self._collect(exits):  # it has died since
+        while dying and self._collect(exits):  # one that was dying may be dead by now
             exited = {run for run, _, _ in exits}
             strays, dying = self._strays.by_run(self._runs, exited)
         for run in list(self._settling):
@@ -306,11 +306,11 @@ class Server:
             except Exception as error:
                 self._broken(run, error)
         for run, status, usage in exits:
-            if run.done:  # given up, or broken off: nobody waits for it
+            if run.done:  # given up or broken off, so nobody waits for it
                 continue
             self._settling.add(run)
             try:
-                if run.has_shim:  # which has said before how the program ended, unless it was killed
+                if run.has_shim:  # the shim has reported the program's exit before, unless it was killed
                     self._note_exec(run)
                     if not run.has_exited and run.failure is None:
                         run.failure = 0, "worker: its shim has died before the program was known to have ended"
@@ -328,14 +328,14 @@ class Server:
         self._look()
 
     def _guard(self, run: Run, act) -> None:  # type: ignore[no-untyped-def]
-        """Do something for a run; what that raises is its own affair."""
+        """Call `act` for a run; an exception ends this run alone."""
         try:
             act()
         except Exception as error:
             self._broken(run, error)
 
     def _broken(self, run: Run, error: Exception) -> None:
-        """Something done for a run has raised: that run ends with an error that says so, and nobody else's."""
+        """End a run for which something has raised, with an error that says so."""
         why = _complain(error)
         if run.done:
             return
@@ -351,7 +351,7 @@ class Server:
         self._reply(run)
 
     def _collect(self, exits: "list[tuple[Run, int, object]]") -> bool:
-        """Reap whoever has exited; whether there was anybody."""
+        """Reap all children that have exited; return whether there was one."""
         anybody = False
         while True:
             try:
@@ -362,7 +362,7 @@ class Server:
                 return anybody
             anybody = True
             if os.WIFSTOPPED(status):
-                if pid in self._leaders and self._leaders[pid].has_shim:  # which has to go on: it sees the exit
+                if pid in self._leaders and self._leaders[pid].has_shim:  # it must go on, to see the exit
                     os.kill(pid, signal.SIGCONT)
                 continue
             run = self._leaders.pop(pid, None)
@@ -373,7 +373,7 @@ class Server:
                 self._strays.reaped(pid)
 
     def _reply(self, run: Run) -> None:
-        """A run is over."""
+        """Answer a run that is over, and forget it."""
         self._settling.discard(run)
         self._runs.pop(run.number, None)
         if run.has_shim and run.detaches and self._leaders.pop(run.pid, None) is not None:
@@ -383,11 +383,11 @@ class Server:
             self._strays.kill()
         try:
             self._answer(run)
-        except Exception as error:  # whatever it is, there is an answer
+        except Exception as error:  # an answer in any case
             self._refuse(run.number, 0, f"worker: {_complain(error)}")
 
     def _answer(self, run: Run) -> None:
-        """Say how a run ended."""
+        """Send the EXIT or FAILED frame of a run."""
         self._idle_since = monotonic()
         is_loud = run.is_loud
         self._note_loudness(run.request.argv[0], is_loud)
@@ -417,11 +417,7 @@ class Server:
     # -- signals and the parent -------------------------------------------------------------------------------------
 
     def _take_signals(self) -> "list[int]":
-        """Make SIGCHLD wake the loop, and live through what is meant for the parent: it decides when this worker ends.
-
-        Returns:
-            The signals to reset for programs.
-        """
+        """Make SIGCHLD wake the loop, and ignore signals meant for the parent, which decides when this worker ends."""
         self._wakeup, wakeup_end = os.pipe()
         os.set_blocking(self._wakeup, False)
         os.set_blocking(wakeup_end, False)
@@ -431,24 +427,24 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         reset: list[int] = [signal.SIGPIPE, signal.SIGXFSZ]
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by the parent (nohup): so it stays
+            if signal.getsignal(number) is not signal.SIG_IGN:  # if the parent ignores it (nohup), so do programs
                 signal.signal(number, signal.SIG_IGN)
                 reset.append(number)
         return reset
 
     def _watch_parent(self, parent: int) -> None:
-        """See the death of the parent even where somebody else holds the other end of the pipe open."""
+        """Watch for the death of the parent, even if another process holds the other end of the pipe open."""
         if hasattr(os, "pidfd_open"):
             try:
                 self._parent_fd = os.pidfd_open(parent)
                 self._poller.watch(self._parent_fd, lambda _: self._parent_is_gone())
-            except OSError:  # then the end of the pipe has to do
+            except OSError:  # the end of the pipe has to do
                 self._parent_fd = -1
         if os.getppid() != parent:
             self._parent_is_gone()
 
     def _parent_is_gone(self) -> None:
-        """Nobody waits for replies any more: end everything, and leave."""
+        """End everything and exit, because nobody waits for replies any more."""
         if self._orphaned:
             return
         self._orphaned = self._closing = True
@@ -468,6 +464,6 @@ class Server:
 
 
 def _complain(error: Exception) -> str:
-    """Write the traceback of an error to stderr, of which the parent keeps the end; return it in a line."""
+    """Write the traceback of an error to stderr, whose end the parent keeps; return the error as one line."""
     sys.excepthook(type(error), error, error.__traceback__)
     return f"{type(error).__name__}: {error}"

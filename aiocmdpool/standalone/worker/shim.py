@@ -1,15 +1,15 @@
-"""Stays between the worker and a program that may leave daemons behind: their subreaper, as containerd-shim is.
+"""A process between the worker and a program that may leave daemons: their subreaper, like containerd-shim.
 
-What may stay is what descends from this one program, and nothing else tells that: a mark can be copied, a group joined,
-and a daemon's double fork makes it an orphan before anybody looks. So the program gets a subreaper of its own
-(prctl(2)): every process below the shim is of its run, and no orphan of the run ever comes to the worker.
+Only descendants of the program may stay, and nothing else tells them apart: a mark can be copied, a group joined, and
+the double fork of a daemon makes it an orphan before anybody sees it. So the program gets a subreaper of its own
+(prctl(2)): every process below the shim belongs to its run, and no orphan of the run ever comes to the worker.
 
     worker ── shim (leads the group) ── program ── …
                 └── orphans of the program
 
-It reports what the program's child says until its `exec`, then lines `pid N`, `began` and `exit WAIT_STATUS USER SYSTEM
-MAXRSS`. When the program has exited, it stays for as long as anything is left below it: daemons that are left alone
-outlive the worker and the host. When the worker dies before that, or while it ends the run, the shim kills everything
+It forwards the reports of the program's child until its `exec`, then adds lines `pid N`, `began` and `exit WAIT_STATUS
+USER SYSTEM MAXRSS`. After the exit of the program, it stays as long as anything is left below it: daemons that may stay
+outlive the worker and the host. If the worker dies before the exit, or while it ends the run, the shim kills everything
 below it.
 """
 
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
 
 # Real-time signals, which no program sends to its own group. (Only Linux has shims.)
 _LAST = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
-ORPHANED = _LAST - 1  # what the kernel sends when the worker dies
-ENDED = _LAST  # what the worker sends when it ends the run: then nothing may stay, even if the worker dies
-STEP = 0.002  # seconds between looks at what is to be killed
-KILL_FOR = 10.0  # seconds; what is left then is left to the kernel
+ORPHANED = _LAST - 1  # sent by the kernel when the worker dies
+ENDED = _LAST  # sent by the worker when it ends the run: nothing may stay then, even if the worker dies
+STEP = 0.002  # seconds between checks on processes to be killed
+KILL_FOR = 10.0  # seconds after which leftovers are left to the kernel
 
 
 def supervise(worker: int, status: int, start: "Callable[[int], None]") -> None:
     """Start the program as a child, in this process group, and stay until nothing of it is left; never returns.
 
     Args:
-        worker: Pid of the parent.
-        status: Where to report.
-        start: Becomes the program, in the child; it reports to the descriptor that it is given.
+        worker: Pid of the worker, the parent.
+        status: The pipe for reports.
+        start: Becomes the program, in the child; its argument is the pipe for its reports.
     """
     try:
         Shim(worker, status).run(start)
     except Exception as failure:
         os.write(status, b"error program %d\n" % code_of(failure))
     finally:
-        os._exit(127)  # whoever has said how the program ended is not asked for a status of its own
+        os._exit(127)  # nobody reads its status after it has reported the program's exit
 
 
 class Shim:
-    """The parent of one program.
+    """The parent process of one program.
 
     Args:
-        worker: Pid of the parent.
-        status: Where to report.
+        worker: Pid of the worker, the parent.
+        status: The pipe for reports.
     """
 
     def __init__(self, worker: int, status: int) -> None:
@@ -70,8 +70,8 @@ class Shim:
         self._wakeup_end = wakeup_end
 
     def run(self, start: "Callable[[int], None]") -> None:
-        """Start the program, and stay."""
-        be_visible()  # it never becomes a program, and the worker has to see what is below it
+        """Start the program, and stay until nothing of it is left."""
+        be_visible()  # it never becomes a program, and the worker has to read what is below it
         become_subreaper()
         self._words, words_end = os.pipe()
         self._pid = os.fork()
@@ -79,7 +79,7 @@ class Shim:
             signal.set_wakeup_fd(-1)
             start(words_end)
         self._close_others()
-        # What is meant for the group is for the program: a shim outlives every signal but KILL.
+        # Signals to the group are meant for the program: a shim survives all but KILL.
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -99,7 +99,7 @@ class Shim:
         self._ended = True
 
     def _close_others(self) -> None:
-        """Hold nothing open that is the program's, or the worker's."""
+        """Close all descriptors that belong to the program or the worker."""
         for stream in (0, 1, 2):
             os.close(stream)
         low = 3
@@ -112,15 +112,15 @@ class Shim:
         try:
             os.write(self._status, line)
         except OSError:
-            return  # the worker is gone, or has heard enough
+            return  # the worker is gone, or has closed the pipe
 
     def _watch(self) -> None:
-        """Pass on what the child says, and see it exit, until no child is left."""
+        """Forward the child's reports and reap children, until no child is left."""
         while self._reap():
             if self._orphaned and (self._pid or self._ended):
                 self._kill_all()
                 return
-            poll = select.poll()  # select(2) takes no descriptors above 1,023
+            poll = select.poll()  # select(2) refuses descriptors above 1,023
             poll.register(self._wakeup, select.POLLIN)
             if self._words >= 0:
                 poll.register(self._words, select.POLLIN)
@@ -131,7 +131,7 @@ class Shim:
                 self._pass_on()
 
     def _pass_on(self) -> bool:
-        """Pass on what the child has said; whether there may be more. It ends with its `exec`, or its exit."""
+        """Forward the child's reports; return whether there may be more. They end with its `exec` or its exit."""
         said = os.read(self._words, 4096)
         self._say(said or b"began\n")
         if not said:
@@ -140,7 +140,7 @@ class Shim:
         return bool(said)
 
     def _reap(self) -> bool:
-        """Reap who has exited; whether a child is left."""
+        """Reap all children that have exited; return whether any child is left."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)

@@ -1,6 +1,6 @@
-"""Starts programs from the worker: by posix_spawn(3), or by fork where the process needs preparing first.
+"""Starts programs from the worker: by posix_spawn(3), or by fork if the process needs preparing first.
 
-The worker has one thread, so what runs between `fork` and `exec` is safe here; and it is small, so either is cheap.
+The worker has one thread, so any code between `fork` and `exec` is safe; and it is small, so both are cheap.
 """
 
 import errno
@@ -25,8 +25,8 @@ class StartFailure(Exception):
     """The program could not be started.
 
     Attributes:
-        number: The errno.
-        stage: What was being done: `program`, `stdin`, `stdout`, `stderr`, or a setting of the launcher.
+        number: The errno of the failure.
+        stage: The action that failed: `program`, `stdin`, `stdout`, `stderr`, or a setting of the launcher.
     """
 
     def __init__(self, number: int, stage: str) -> None:
@@ -36,7 +36,7 @@ class StartFailure(Exception):
 
 
 class Spawned:
-    """A started program, and the worker's ends of its pipes (-1 where there is none)."""
+    """A started program, and the worker's ends of its pipes (-1 for none)."""
 
     __slots__ = ("has_shim", "key", "pid", "report", "stderr", "stdout")
 
@@ -47,21 +47,21 @@ class Spawned:
         self.stdout = streams.stdout_pipe
         self.stderr = streams.stderr_pipe
         self.report = report
-        """Where a forked child reports how far it is, and why it could not go on; closed by its `exec`."""
+        """Pipe on which a forked child reports its progress and failures; its `exec` closes it. -1 for none."""
         self.key = key
-        """For `Spawner.note_local`, when the child reports that its places are local."""
+        """Argument for `Spawner.note_local`, once the child reports that its places are local."""
         self.has_shim = has_shim
         """Whether the pid is that of a shim, the parent of the program."""
 
 
 class Spawner:
-    """Knows what all programs share: the null device, the base environment, the directory, the signals to reset.
+    """Starts programs, with what they share: the null device, the base environment, the directory, signals to reset.
 
     Args:
-        reset: The signals that programs get with their default action: those this worker handles or ignores although
+        reset: Signals to set to their default action for programs: those that this worker handles or ignores although
             its parent did not.
-        cookie: Marks every program, followed by the id of its request.
-        environment: What requests change.
+        cookie: Mark of every program, completed by the id of its request.
+        environment: The environment to which requests apply their changes.
     """
 
     def __init__(self, reset: "list[int]", cookie: bytes, environment: "dict[bytes, bytes]") -> None:
@@ -71,7 +71,7 @@ class Spawner:
         self._reset = reset
         self._cookie = cookie
         self._environment = environment
-        # posix_spawn_file_actions_adddup2(3) refuses descriptors above the limit for programs; these are below.
+        # posix_spawn_file_actions_adddup2(3) refuses descriptors above the limit for programs; these are below it.
         self._low = [os.dup(self._null) for _ in range(3)]
         self._limits = self._raise_limit()
         self._places = Places()
@@ -79,11 +79,11 @@ class Spawner:
         self._outer = outer + b"," if outer else b""  # the host itself may be a command of another worker
 
     def _raise_limit(self) -> "tuple[tuple[int, int], tuple[int, int]] | None":
-        """Take all the descriptors there may be: hundreds of programs have hundreds of pipes.
+        """Raise the limit on descriptors to the maximum: hundreds of programs have hundreds of pipes.
 
         Returns:
-            The limits for programs, which get what they would have without this worker (many take a soft limit of 1,024
-            for granted: select(2)), and those of this process; `None` if they are the same.
+            The limits for programs, which get those they would have without this worker (many rely on a soft limit of
+            1,024: select(2)), and those of this process; `None` if they are the same.
         """
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == hard:
@@ -92,15 +92,15 @@ class Spawner:
         return (soft, hard), (hard, hard)
 
     def start(self, request: Start, number: int, handed_over: "list[int]") -> Spawned:
-        """Start a program as leader of a new process group. The handed-over descriptors remain those of the caller.
+        """Start a program as leader of a new process group. The handed-over descriptors still belong to the caller.
 
-        The session is that of the worker, which has no terminal. A session for each program would cost it a twelfth of
-        the speed where the kernel groups tasks by session (sched(7), "The autogroup feature").
+        The session is that of the worker, which has no terminal. A session for each program would make it a twelfth
+        slower if the kernel groups tasks by session (sched(7), "The autogroup feature").
 
-        Where the places that a start has to ask are not known to answer, a child asks them, never this process.
+        Paths that are not known to answer are accessed by a child, never by this process.
 
         Raises:
-            StartFailure: It could not be started. Nothing stays open.
+            StartFailure: The program could not be started. Nothing stays open.
         """
         environment = self.environment_of(request, number)
         key = _places_of(request, environment)
@@ -119,7 +119,7 @@ class Spawner:
         self._places.note_local(key)
 
     def environment_of(self, request: Start, number: int) -> "dict[bytes, bytes]":
-        """The whole environment of a program."""
+        """Return the complete environment of a program for request `number`."""
         changes = request.environment
         environment = {} if changes and not changes[0] else self._environment.copy()
         for change in changes:
@@ -132,7 +132,7 @@ class Spawner:
         return environment
 
     def _spawn(self, request: Start, environment: "dict[bytes, bytes]", handed_over: "list[int]") -> Spawned:
-        """Start a program by posix_spawn(3)."""
+        """Start a program by posix_spawn(3), and return it."""
         streams = Streams(request, handed_over, self._null)
         stage = "cwd"
         try:
@@ -155,7 +155,7 @@ class Spawner:
     def _posix_spawn(self, argv: "list[bytes]", environment: "dict[bytes, bytes]", streams: Streams) -> int:
         stdin, stdout, stderr = map(self._lowered, streams.fds, self._low)
         actions = [(os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)]
-        if stdin != self._null:  # which 0 is already in here
+        if stdin != self._null:  # 0 is that already in this process
             actions.append((os.POSIX_SPAWN_DUP2, stdin, 0))
         candidates = _candidates(argv[0], environment)
         if self._limits is not None:
@@ -174,7 +174,7 @@ class Spawner:
                     os.dup2(self._null, low, inheritable=False)
 
     def _lowered(self, fd: int, low: int) -> int:
-        """The same descriptor below the limit for programs."""
+        """Return `fd`, or a duplicate below the programs' RLIMIT_NOFILE, because posix_spawn refuses higher ones."""
         if self._limits is None or fd < self._limits[0][0]:
             return fd
         return os.dup2(fd, low, inheritable=False)
@@ -187,7 +187,7 @@ class Spawner:
         key: object,
         asked: "list[bytes] | None",
     ) -> Spawned:
-        """Fork a child that prepares itself and becomes the program; what goes wrong in there comes over a pipe."""
+        """Fork a child that prepares itself and becomes the program; it reports failures over a pipe."""
         try:
             streams = Streams(request, handed_over, self._null, later=True)
         except StreamFailure as failure:
@@ -198,8 +198,8 @@ class Spawner:
             streams.close_theirs()
             streams.close_ours()
             raise StartFailure(failure.errno or errno.EIO, "program") from None
-        # What this process ignores would be lost on the child until it has reset that, and what a shim hears would end
-        # it; blocked, they wait (signal(7)).
+        # Signals that this process ignores would be lost to the child until it has reset them, and signals for a shim
+        # would kill it; while blocked, they stay pending (signal(7)).
         signal.pthread_sigmask(signal.SIG_BLOCK, [*self._reset, ENDED, ORPHANED])
         try:
             pid = os.fork()
@@ -220,14 +220,14 @@ class Spawner:
 
 
 def _places_of(request: Start, environment: "dict[bytes, bytes]") -> object:
-    """Return what tells the places of a start from those of another; made for each start, so a short way."""
+    """Return a key for the places of a start; computed for each start, so it has to be fast."""
     program, paths = request.argv[0], request.paths
     streams = tuple(map(os.path.dirname, paths)) if any(paths) else None
     return program, None if b"/" in program else environment.get(b"PATH"), request.cwd, streams
 
 
 def _directories(request: Start, environment: "dict[bytes, bytes]") -> "list[bytes]":
-    """Return the directories that the start of a program asks the file system about."""
+    """Return the directories that the start of a program accesses."""
     program = request.argv[0]
     directories = [os.path.dirname(program)] if b"/" in program else launcher.search_path(environment)
     if request.cwd:
@@ -239,11 +239,7 @@ def _directories(request: Start, environment: "dict[bytes, bytes]") -> "list[byt
 
 
 def _candidates(program: bytes, environment: "dict[bytes, bytes]") -> "Iterator[bytes]":
-    """Yield the paths to try for a program, in the order of its own PATH; only files, so that few attempts are in vain.
-
-    A failed posix_spawn costs as much as one that succeeds, a stat(2) next to nothing. One by one: what comes behind
-    the program is not known to answer.
-    """
+    """Yield the paths to try for a program, in the order of its own PATH."""
     if b"/" in program:
         yield program
         return

@@ -1,11 +1,11 @@
-"""What programs leave behind: processes that lost their parents, and whose they are.
+"""`Strays`: orphans that programs leave behind, and the runs that they belong to.
 
-They come to this process because it is their subreaper (prctl(2)). Whose one is, is told by what it cannot change, as
-far as there is such a thing: that it was seen as a descendant of a program while that lived, or that there is only one
-run that it can be of. Its process group says less: it may join another one of its session (setpgid(2)). Least says the
-mark in its environment, which it can copy from the program beside it (proc_pid_environ(5)): with a run that only that
-names, a process dies, but the run is not told that it has left something. Where group and mark say different things, it
-dies with the first of the two.
+Orphans come to this process because it is their subreaper (prctl(2)). To which run one belongs is decided by facts that
+it cannot change, as far as there are any: that it was seen as a descendant of a program while that lived, or that only
+one run is possible. Its process group says less: it may join another one of its session (setpgid(2)). Least reliable is
+the mark in its environment, which it can copy from another program (proc_pid_environ(5)): if only the mark names a run,
+the process dies with it, but is not reported as left by it. If group and mark contradict each other, the process dies
+with the first of the two runs.
 """
 
 import os
@@ -15,7 +15,7 @@ from ..guardian import tell_left
 from ..kernel import processes as procs
 
 UNDECIDED = -2
-LEAVE_ATTEMPTS = 200  # looks at what is left, 5 ms apart
+LEAVE_ATTEMPTS = 200  # checks on leftovers, 5 ms apart
 REMEMBERED = 10_000  # descendants of programs that are being ended
 
 TYPE_CHECKING = False  # `typing` takes 7 ms to import
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class _Doubtful:
-    """A stray that may be of one of several runs.
+    """A stray that may belong to one of several runs.
 
     Attributes:
-        suspects: Those of them that are left.
-        with_first: Whether it dies with the first of them, not with the last.
+        suspects: Those of these runs that are not over.
+        with_first: Whether it dies with the first of them that is over, and not with the last.
     """
 
     __slots__ = ("process", "suspects", "with_first")
@@ -43,9 +43,9 @@ class Strays:
     """The children of this process that are not its programs.
 
     Args:
-        cookie: That of this worker.
-        leaders: Its programs, by pid, until they are reaped; kept up to date by the worker.
-        notes: The pipe to the guardian, which is told what may stay; -1 is none.
+        cookie: The cookie of this worker.
+        leaders: Runs by pid of their programs, until these are reaped; updated by the worker.
+        notes: The pipe to the guardian, which is told what may stay; -1 for none.
     """
 
     def __init__(self, cookie: bytes, leaders: "dict[int, Run]", notes: int = -1) -> None:
@@ -54,21 +54,21 @@ class Strays:
         self._notes = notes
         self._children = procs.Children()
         self.visible = self._children.visible
-        """Whether the kernel shows children, and so strays."""
-        self._left_alone: set[int] = set()  # pids of what a detached run was allowed to leave
+        """Whether the kernel lists children, and so strays."""
+        self._left_alone: set[int] = set()  # pids of processes that a detached run may leave
         self._descendants: dict[tuple[int, int], Run] = {}  # by pid and start: seen below a program while it lived
         self._trees: dict[Run, list[tuple[int, int]]] = {}  # the same, by run
         self._doubtful: dict[int, _Doubtful] = {}  # by pid
-        self._last_over = 0.0  # when a run was last replied to: what is older may be of that one
-        self._owned: dict[int, tuple[int, Run]] = {}  # by pid: start, and the run it certainly is of
-        self._dying: set[Run | None] = set()  # the runs in whose groups children were dying at the last look
+        self._last_over = 0.0  # time of the last reply: an older process may be of that run
+        self._owned: dict[int, tuple[int, Run]] = {}  # by pid: start, and the run that it certainly belongs to
+        self._dying: set[Run | None] = set()  # runs in whose groups children were dying at the last check
         self.undecided = False
-        """Whether one was in the middle of an `exec` at the last look, and is to be looked at again soon."""
+        """Whether a stray was in the middle of an `exec` at the last check, which has to be repeated soon."""
 
     # -- whose they are ---------------------------------------------------------------------------------------------
 
     def by_run(self, runs: "dict[int, Run]", exited: "set[Run]") -> "tuple[dict[Run, list[procs.Process]], bool]":
-        """Return the living strays by the run they certainly belong to; those of no run that is left are killed.
+        """Return the living strays by the run that they certainly belong to; those of no run that is left are killed.
 
         Args:
             runs: The runs, by request id, until they are replied to.
@@ -95,13 +95,13 @@ class Strays:
         return found, bool(self._dying)
 
     def more_may_come(self, run: "Run") -> bool:
-        """Whether a child was dying, at the last look, that may yet hand over children of its own, and of this run."""
+        """Return whether a child was dying at the last check that may still hand over children of this run."""
         return run in self._dying or None in self._dying
 
     def _owner(
         self, process: procs.Process, runs: "dict[int, Run]", by_leader: "dict[int, Run]", exited: "set[Run]"
     ) -> "Run | None":
-        """Return the run that a stray certainly is of; deal with the stray if there is none."""
+        """Return the run that a stray certainly belongs to; record or kill the stray if there is none."""
         pid = process.pid
         owned = self._owned.get(pid)
         if owned is not None and owned[0] == process.started and not owned[1].done:
@@ -130,28 +130,28 @@ class Strays:
         exited: "set[Run]",
         number: int,
     ) -> "tuple[Run | None, set[Run]]":
-        """Return the run that a stray certainly is of, or `None` and those that it may be of."""
+        """Return the run that a stray certainly belongs to, or `None` and the runs that it may belong to."""
         known = self._descendants.get((process.pid, process.started))
         if known is not None and not known.done:
             return known, set()
         group, marked = by_leader.get(process.group), runs.get(number)
-        if number >= 0 and marked is None:  # of a run that is over, or a number that somebody made up
+        if number >= 0 and marked is None:  # of a run that is over, or with a forged number
             return None, set()
         possible = {run for run in runs.values() if run.may_be_older_than(process)}
         if len(possible) == 1 and not procs.started_before(process, self._last_over):
             return possible.pop(), set()
         if group is not None and marked in (group, None):
-            # Alone, membership proves little: it may have joined. What carries no mark at all has shed its own.
+            # Membership alone proves little: it may have joined. A process without any mark has removed its own.
             return (group, set()) if marked is group else (None, {group})
         if group is not None and marked is not None:
             return None, {group, marked}
         if marked is None:
             return None, possible
-        # An orphan comes when its parent dies: that its program has just died as well is a second word for a run.
+        # Orphans come when their parent dies: that the marked run's program has just died, too, confirms the mark.
         return (marked, set()) if exited == {marked} else (None, {marked})
 
     def _number_of(self, pid: int) -> int:
-        """Return the number of the run of this worker that a mark names; -1 if none does."""
+        """Return the number of this worker's run that a mark names; -1 if none does, `UNDECIDED` during an `exec`."""
         marks = procs.marks_of(pid)
         if marks is None:
             return UNDECIDED
@@ -159,11 +159,11 @@ class Strays:
 
     @property
     def doubts(self) -> bool:
-        """Whether there is a stray that may be of several runs."""
+        """Return whether there is a stray that may belong to several runs."""
         return bool(self._doubtful)
 
     def is_of_another(self, process: procs.Process, run: "Run") -> bool:
-        """Whether a process is the program of another run or below it, whatever group it has joined."""
+        """Return whether a process is the program of another run or below it, whatever group it has joined."""
         itself = self._leaders.get(process.pid)
         if itself is not None:
             return itself is not run
@@ -177,7 +177,7 @@ class Strays:
         return known is not None and known is not run
 
     def is_to_die_with(self, process: procs.Process, run: "Run") -> "bool | None":
-        """Whether a process is to be killed with a run, its descent apart; `None` if that cannot be told now."""
+        """Return whether a process must die with a run, apart from its parents; `None` if that cannot be told now."""
         if not run.may_be_older_than(process) or process.pid in self._left_alone:
             return False
         owned = self._owned.get(process.pid)
@@ -192,7 +192,7 @@ class Strays:
         return None if number == UNDECIDED else number == run.number
 
     def remember_tree(self, run: "Run") -> None:
-        """Note the descendants of a program that lives; once it is dead, nobody can tell whose they are."""
+        """Record the descendants of a living program; after its death, nobody can tell whose they are."""
         if not self.visible or len(self._descendants) > REMEMBERED:
             return
         for process in procs.descendants(run.pid, REMEMBERED):
@@ -203,18 +203,18 @@ class Strays:
     # -- what becomes of them ---------------------------------------------------------------------------------------
 
     def leave_alone(self, pid: int) -> None:
-        """Let a process live that a detached run has left."""
+        """Spare the process `pid`, which a detached run has left."""
         self._left_alone.add(pid)
         tell_left(self._notes, pid)
 
     def reaped(self, pid: int) -> None:
-        """Forget a child that was no program and is no more."""
+        """Forget a reaped child that was no program."""
         self._left_alone.discard(pid)
         self._doubtful.pop(pid, None)
         self._owned.pop(pid, None)
 
     def claimed_by(self, run: "Run") -> "list[procs.Process]":
-        """Return what dies with a run although it does not certainly belong to it."""
+        """Return the strays that die with a run although they do not certainly belong to it."""
         return [
             doubtful.process
             for doubtful in self._doubtful.values()
@@ -222,7 +222,7 @@ class Strays:
         ]
 
     def _release(self, run: "Run") -> None:
-        """Kill what may have been of a run that is over; what can still be of another one waits for that."""
+        """Kill the strays that may have belonged to a run that is over, unless they wait for another one."""
         for doubtful in list(self._doubtful.values()):
             if run in doubtful.suspects:
                 doubtful.suspects.discard(run)
@@ -230,9 +230,9 @@ class Strays:
                     doubtful.process.kill()
 
     def over(self, run: "Run") -> None:
-        """Note that a run has been replied to."""
+        """Record that a run has been replied to."""
         if run.detaches:
-            # Those that are children still: whoever counts and is none would hide a stray from `more_than`.
+            # Only those that are still children: to count others would hide a stray from `more_than`.
             for pid in run.left_alone & set(map(int, self._children.more_than(0))):
                 self.leave_alone(pid)
         self._last_over = time.monotonic()
@@ -242,7 +242,7 @@ class Strays:
             self._descendants.pop(key, None)
 
     def kill(self, unkillable: "frozenset[int] | set[int]" = frozenset()) -> int:
-        """Kill every child but what was left alone: no program is left. Return how many cannot be killed."""
+        """Kill every child that may not stay, because no program is left; return how many cannot be killed."""
         refused = 0
         for pid in map(int, self._children.more_than(len(self._left_alone))):
             if pid in self._left_alone:
@@ -251,10 +251,10 @@ class Strays:
         return refused
 
     def leave(self, unkillable: "set[int]") -> None:
-        """Take along whatever is still there; what dies hands its own children over, so look again.
+        """Kill all remaining children, up to LEAVE_ATTEMPTS times: a dying process hands its children over to this one.
 
         Args:
-            unkillable: Pids of programs that have been killed in vain, and are not waited for.
+            unkillable: Pids of programs that have survived a kill, and are not waited for.
         """
         for _ in range(LEAVE_ATTEMPTS):
             refused = self.kill(unkillable)

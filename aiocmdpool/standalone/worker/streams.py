@@ -1,4 +1,4 @@
-"""Opens the three standard streams of a command in the worker."""
+"""`Streams`: opens the three standard streams of a command in the worker."""
 
 import errno
 import os
@@ -10,10 +10,10 @@ NAMES = ("stdin", "stdout", "stderr")
 
 
 class StreamFailure(OSError):
-    """A stream could not be opened.
+    """A standard stream could not be opened.
 
     Attributes:
-        stage: Which one: `stdin`, `stdout` or `stderr`; followed by `OF_HOST` if only the host can open it.
+        stage: Name of the stream: `stdin`, `stdout` or `stderr`; followed by `OF_HOST` if only the host can open it.
     """
 
     def __init__(self, failure: OSError, stage: str) -> None:
@@ -22,21 +22,21 @@ class StreamFailure(OSError):
 
 
 class Streams:
-    """What the program gets as 0, 1 and 2, and the worker's ends of its output pipes.
+    """The program's standard streams, and the worker's ends of its output pipes.
 
-    Whoever makes it calls `close_theirs` after the start, failed or not, and owns `stdout_pipe` and `stderr_pipe` (-1
-    where there is none).
+    The caller has to call `close_theirs` after the start, failed or not, and owns `stdout_pipe` and `stderr_pipe` (-1
+    for none).
 
     Args:
-        request: What to run.
+        request: The request to run.
         handed_over: Its descriptors, which remain those of the caller.
         null: The null device.
-        later: Whether paths are left to `open_paths`, in a child that may be held by a file system. If not, their
-            directories are known to answer; what only a child may open is ELOOP: a link that may lead elsewhere, and a
-            FIFO that has to wait for its other end.
+        later: Whether paths are left to `open_paths`, in a child that a file system may block. If not, their
+            directories are known to answer; paths that only a child may open raise ELOOP: a link that may lead
+            elsewhere, and a FIFO that has to wait for its other end.
 
     Raises:
-        StreamFailure: Something could not be opened; nothing stays open then.
+        StreamFailure: A stream could not be opened; nothing stays open then.
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class Streams:
         self.fds = [null, null, null]
         self._merged = request.stderr == MERGED
         self._are_paths = request.stdout in (PATH, OPENED) and request.stderr in (PATH, OPENED)
-        self._waits_to_write = request.timeout >= 0  # a program may never be read, so not without a deadline
+        self._waits_to_write = request.timeout >= 0  # a FIFO may never be read, so never without a deadline
         stream = 0
         try:
             given = iter(handed_over)
@@ -80,7 +80,7 @@ class Streams:
         if request.stdin == DATA:
             read_end, write_end = os.pipe()
             self._theirs.append(read_end)
-            os.write(write_end, request.data)  # no more than PIPE_BUF, which fits into any empty pipe
+            os.write(write_end, request.data)  # at most PIPE_BUF, which fits into any empty pipe
             os.close(write_end)
             return read_end
         if request.stdin == PATH:
@@ -100,7 +100,7 @@ class Streams:
         return int(next(given)) if target in (DESCRIPTOR, OPENED) else null, -1
 
     def _open_known_paths(self) -> None:
-        """Open the streams that are files, from a process that nothing may hold."""
+        """Open the streams that are files, from a process that must not block."""
         for stream, path, flags in self._unopened:
             try:
                 if self._waits(stream) and is_fifo(path):
@@ -111,10 +111,10 @@ class Streams:
         self._opened_all()
 
     def open_paths(self) -> None:
-        """Open the streams that are files, from a process of its own that may be held.
+        """Open the streams that are files, from a child that may block.
 
         Raises:
-            StreamFailure: One could not be, or only the host can do it.
+            StreamFailure: A stream could not be opened, or only the host can open it.
         """
         for stream, path, flags in self._unopened:
             if leads_to_process(path):
@@ -132,29 +132,29 @@ class Streams:
         return stream == 0 or self._waits_to_write
 
     def _keep(self, stream: int, fd: int) -> None:
-        """Take a file that has been opened for a stream."""
+        """Use the opened file `fd` as a standard stream."""
         self._theirs.append(fd)
         self.fds[stream] = fd
 
     def _opened_all(self) -> None:
-        """Opened twice, one stream would overwrite the other."""
+        """Merge stderr into stdout if they are one file, because one would overwrite the output of the other."""
         if self._merged or (self._are_paths and are_one_file(self.fds[1], self.fds[2])):
             self.fds[2] = self.fds[1]
         self._unopened.clear()
 
     @property
     def opens_paths(self) -> bool:
-        """Whether `open_paths` has anything to do."""
+        """Return whether `open_paths` has files to open."""
         return bool(self._unopened)
 
     def close_theirs(self) -> None:
-        """Close what belongs to the program alone."""
+        """Close the descriptors that belong to the program alone."""
         for fd in self._theirs:
             os.close(fd)
         self._theirs.clear()
 
     def close_ours(self) -> None:
-        """Close the worker's ends."""
+        """Close the worker's ends of the output pipes."""
         for fd in (self.stdout_pipe, self.stderr_pipe):
             if fd >= 0:
                 os.close(fd)
