@@ -1,4 +1,4 @@
-"""`python -m aiocmdpool`: the command line."""
+"""Entry point of `python -m aiocmdpool`: runs the command line."""
 
 import sys
 

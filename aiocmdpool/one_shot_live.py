@@ -1,4 +1,4 @@
-"""A program's lines, or a pipeline, in one call."""
+"""Iterate over a program's lines, or run a pipeline, in one call."""
 
 from collections.abc import AsyncGenerator
 from typing import Literal, Unpack
@@ -20,19 +20,20 @@ async def stream_command(
     max_line: int = DEFAULT_MAX_LINE,
     long_lines: Literal["error", "split"] = "error",
 ) -> AsyncGenerator[bytes, None]:
-    """Run one command and iterate over the lines that it writes to stdout, as they come, without their newlines.
+    """Run `command` and iterate over the lines of its stdout as they come, without their newlines.
 
-    Its stdin is what the command says, and nothing else is read here: stderr is captured, for errors.
+    Its stdin is that of the command, and nothing else is read here: stderr is captured, for errors.
 
     Args:
-        command: What to run.
-        executor: One of ours. `None`: the worker that this process keeps for single commands; see `execute`.
+        command: The command to run.
+        executor: A backend or pool of this package. `None`: the worker that this process keeps for single commands; see
+            `execute`.
         max_line, long_lines: As for `OutputStream.lines`.
 
     Raises:
-        NonZeroExit: After the last line, if it failed and the command says `check`.
+        NonZeroExit: After the last line, if the program failed and the command has `check`.
         LineTooLong: See `long_lines`.
-        ConfigError: It is no command.
+        ConfigError: `command` is no command.
         ExecuteError: See `CommandExecutor.execute`.
 
     Ownership: leaving the iteration ends the program. After a `break`, that happens when the iterator is closed: use
@@ -53,7 +54,7 @@ def stream(
     mode: ExecutionMode = ExecutionMode.PROCESS_POOL,
     **options: Unpack[CommandOptions],
 ) -> AsyncGenerator[bytes, None]:
-    """Iterate over the lines of a program with arguments, as they come.
+    """Run `program` with `args` and iterate over its lines as they come.
 
     Keyword arguments are those of `CommandConfig`, and the `mode` of `execute`.
 
@@ -70,19 +71,20 @@ def stream(
 
 
 async def execute_pipeline(pipeline: Pipeline, *, executor: ControlledExecutor | None = None) -> PipelineResult:
-    """Run a pipeline to its end; see `live.pipeline_run.run_pipeline` for how one ends.
+    """Run `pipeline` to its end and return its result; see `live.pipeline_run.run_pipeline` for how one ends.
 
     Args:
         pipeline: `command | command | …`
-        executor: One of ours. `None`: the worker that this process keeps for single commands; see `execute`.
+        executor: A backend or pool of this package. `None`: the worker that this process keeps for single commands; see
+            `execute`.
 
     Example:
         >>> result = await execute_pipeline(CommandConfig("zcat", ["log.gz"]) | CommandConfig("wc", ["-l"]))
         >>> int(result.text())
 
     Raises:
-        ConfigError: It is no pipeline.
-        ExecuteError: See there.
+        ConfigError: `pipeline` is no pipeline.
+        ExecuteError: See `run_pipeline`.
     """
     check_pipeline(pipeline)
     return await run_pipeline(executor or SingleCommands(), pipeline)

@@ -1,4 +1,4 @@
-"""One command, one call, nothing to set up or to close."""
+"""`run` and `execute`: run one command in one call, with nothing to set up or to close."""
 
 from typing import Unpack
 
@@ -10,19 +10,19 @@ from aiocmdpool.commands.result import CommandResult
 
 
 async def execute(command: CommandConfig, *, mode: ExecutionMode = ExecutionMode.PROCESS_POOL) -> CommandResult:
-    """Run one command; the contract is that of `CommandExecutor.execute`.
+    """Run `command` to its end and return its result; the contract is that of `CommandExecutor.execute`.
 
     For many commands use a `CommandPool`: it bounds how many run at once.
 
     Args:
-        command: What to run.
-        mode: `PROCESS_POOL`: in a worker that this process keeps for single commands; it starts with the first one and
-            leaves after a minute without any. Where none can be started, and with `PROCESS`: as a child of this
+        command: The command to run.
+        mode: `PROCESS_POOL`: in a worker that this process keeps for single commands; it starts with the first command
+            and exits after a minute without any. If none can be started, and with `PROCESS`: as a child of this
             process, which outlives it if it is killed. The worker is a child of this process, too: `os.wait()` and
             `os.waitpid(-1, …)` of a host that waits for any child may return it; with `PROCESS` there is none.
 
     Raises:
-        ConfigError: It is no command, or no mode.
+        ConfigError: `command` is no command, or `mode` is no mode.
         ExecuteError: See `CommandExecutor.execute`.
     """
     check_command(command)
@@ -35,7 +35,7 @@ async def run(
     mode: ExecutionMode = ExecutionMode.PROCESS_POOL,
     **options: Unpack[CommandOptions],
 ) -> CommandResult:
-    """Run a program with arguments; keyword arguments are those of `CommandConfig`, and the `mode` of `execute`.
+    """Run `program` with `args` and return its result; `options` are those of `CommandConfig`.
 
     Example:
         >>> result = await run("git", "rev-parse", "HEAD", timeout=5, check=True)

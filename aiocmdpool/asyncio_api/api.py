@@ -1,4 +1,4 @@
-"""`create_subprocess_exec` and its kin, with asyncio's own signatures; see the package.
+"""`create_subprocess_exec` and its relatives, with asyncio's own signatures; see the package.
 
 arguments ── our pipes ── run in a worker ── started ── transport ── connected ── … ── exit ── `_process_exited`
 """
@@ -24,7 +24,7 @@ from aiocmdpool.live.wiring import ALL, open_pipes
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.system.safe_log import SafeLog
 
-LIMIT = 2**16  # bytes; that of asyncio.streams
+LIMIT = 2**16  # bytes; the limit of asyncio.streams
 PIPE = subprocess.PIPE
 
 _log = SafeLog("aiocmdpool.process_pool")
@@ -32,11 +32,11 @@ ProtocolT = TypeVar("ProtocolT", bound=asyncio.SubprocessProtocol)
 
 
 class AsyncioSubprocesses:
-    """For executors that take a `RunControl`: asyncio's functions and methods that start programs.
+    """Mixin for executors that take a `RunControl`: asyncio's functions and methods that start programs.
 
-    What differs from asyncio: the program is the leader of a process group of its own, and has no part in the terminal
-    of this process; what it leaves running is killed at its exit, unless `detach=True`; all of it ends with the pool,
-    or with this process. `preexec_fn` and `restore_signals=False` are a `ValueError`.
+    Differences from asyncio: the program is the leader of a process group of its own, and has no part in the terminal
+    of this process; its leftovers are killed at its exit, unless `detach=True`; and everything ends with the pool, or
+    with this process. `preexec_fn` and `restore_signals=False` raise `ValueError`.
     """
 
     async def create_subprocess_exec(
@@ -49,7 +49,7 @@ class AsyncioSubprocesses:
         limit: int = LIMIT,
         **options: Unpack[PopenArguments],
     ) -> Process:
-        """As `asyncio.create_subprocess_exec`, started by a worker.
+        """Start a program in a worker, with the arguments and result of `asyncio.create_subprocess_exec`.
 
         Example:
             >>> async with ProcessPool() as pool:
@@ -57,10 +57,10 @@ class AsyncioSubprocesses:
             ...     await process.communicate(b"hello")
             (b'hello', None)
 
-        Cancellation: while it starts, it is killed, and dead and reaped before `CancelledError` leaves.
+        Cancellation: a program that is starting is killed, and reaped before `CancelledError` is raised.
 
         Raises:
-            OSError: It could not be started: `FileNotFoundError` and so on.
+            OSError: The program could not be started: `FileNotFoundError` and so on.
             ValueError: An argument is wrong, or one that no worker can honour.
             ExecuteError: The pool is closed, or its worker was lost.
         """
@@ -76,7 +76,7 @@ class AsyncioSubprocesses:
         limit: int = LIMIT,
         **options: Unpack[PopenArguments],
     ) -> Process:
-        """As `asyncio.create_subprocess_shell`, started by a worker; see `create_subprocess_exec`."""
+        """Start a shell command in a worker, like `asyncio.create_subprocess_shell`; see `create_subprocess_exec`."""
         refuse_text(options, shell=True)  # type: ignore[arg-type]
         return await _create(self, _shell(cmd, options), (stdin, stdout, stderr), limit, options)
 
@@ -90,7 +90,7 @@ class AsyncioSubprocesses:
         stderr: Stream = PIPE,
         **options: Unpack[PopenArguments],
     ) -> tuple[asyncio.SubprocessTransport, ProtocolT]:
-        """As `loop.subprocess_exec`, started by a worker; see `create_subprocess_exec`."""
+        """Start a program in a worker, like `loop.subprocess_exec`; see `create_subprocess_exec`."""
         refuse_text(options, shell=False)  # type: ignore[arg-type]
         return await _start(self, protocol_factory(), [program, *args], (stdin, stdout, stderr), options)
 
@@ -104,7 +104,7 @@ class AsyncioSubprocesses:
         stderr: Stream = PIPE,
         **options: Unpack[PopenArguments],
     ) -> tuple[asyncio.SubprocessTransport, ProtocolT]:
-        """As `loop.subprocess_shell`, started by a worker; see `create_subprocess_exec`."""
+        """Start a shell command in a worker, like `loop.subprocess_shell`; see `create_subprocess_exec`."""
         refuse_text(options, shell=True)  # type: ignore[arg-type]
         return await _start(self, protocol_factory(), _shell(cmd, options), (stdin, stdout, stderr), options)
 
@@ -112,7 +112,7 @@ class AsyncioSubprocesses:
 def _shell(cmd: str | bytes, options: PopenArguments) -> list[StrOrBytesPath]:
     if not isinstance(cmd, str | bytes):
         raise ValueError(f"cmd: {cmd!r} is no string")
-    shell = options.pop("executable", None)  # which is its name as well, as for `Popen`
+    shell = options.pop("executable", None)  # also its argv[0], as for `Popen`
     return [shell or SHELL, "-c", cmd]
 
 
@@ -136,7 +136,7 @@ async def _start(
     streams: Sequence[Stream],
     options: PopenArguments,
 ) -> tuple[asyncio.SubprocessTransport, ProtocolT]:
-    """Start a program and connect it."""
+    """Start a program, and connect it to `protocol` by a transport."""
     size = options.get("pipesize", -1)
     command, setup = command_of(argv, streams, **options)
     ours, theirs = open_pipes(name for name, stream in zip(ALL, streams, strict=True) if stream == PIPE)
@@ -156,10 +156,10 @@ async def _start(
 
 
 async def _begin(run: OwnedRun, command: CommandConfig, setup: ChildSetup) -> None:
-    """Wait until it runs.
+    """Wait until the program runs.
 
     Raises:
-        OSError: It could not be started.
+        OSError: The program could not be started.
     """
     cancelled = await wait_through(run.begun, on_cancel=lambda: _kill(run))
     if cancelled is None and run.pid is not None:
@@ -172,7 +172,7 @@ async def _begin(run: OwnedRun, command: CommandConfig, setup: ChildSetup) -> No
     except IoError as error:
         if error.errno is None:
             raise
-        # With that errno, it is a FileNotFoundError, a PermissionError, …
+        # the errno makes it a FileNotFoundError, a PermissionError, …
         where = error.filename or command.cwd or setup.executable or command.program
         raise OSError(error.errno, os.strerror(error.errno), where) from error
 
@@ -189,7 +189,7 @@ async def _connect(
     streams: Sequence[Stream],
     ours: dict[str, int],
 ) -> WorkerSubprocessTransport:
-    """Put a transport over a program that runs."""
+    """Return a transport that connects a running program to `protocol`."""
     loop = asyncio.get_running_loop()
     assert run.pid is not None
     arguments = [os.fspath(argument) for argument in argv]
@@ -213,7 +213,7 @@ async def _connect(
 def _tell_exit(transport: WorkerSubprocessTransport, run: OwnedRun, _: object) -> None:
     if run.result is not None:
         code = run.result.returncode
-    else:  # its worker was lost, and all that the worker ran has been killed
+    else:  # its worker was lost, and everything that it ran has been killed
         code = -signal.SIGKILL
         _log.warning("%r: its exit status is not known, it has been killed with its worker", transport)
     transport._process_exited(code)

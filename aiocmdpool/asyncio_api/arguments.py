@@ -1,4 +1,4 @@
-"""The arguments of `subprocess.Popen`, as far as asyncio passes them on: a command, and the setup of its process."""
+"""Converts the arguments of `subprocess.Popen` that asyncio passes on into a command and its process settings."""
 
 import os
 import subprocess
@@ -10,18 +10,18 @@ from aiocmdpool.commands.command import CommandConfig, Stdio, StrOrBytesPath
 from aiocmdpool.commands.run_control import ChildSetup
 
 Stream = int | IO[Any] | None
-"""`PIPE`, `DEVNULL`, `STDOUT`, a descriptor, a file object, or `None` for that of this process."""
+"""A stream: `PIPE`, `DEVNULL`, `STDOUT`, a descriptor, a file object, or `None` for that of this process."""
 
 SHELL = "/bin/sh"
-MAX_PASSED = 250  # with the standard streams, what one message carries (SCM_MAX_FD, unix(7))
+MAX_PASSED = 250  # plus the standard streams, this is what one message carries (SCM_MAX_FD, unix(7))
 _TEXT = ("universal_newlines", "text", "encoding", "errors")
 
 
 class PopenArguments(TypedDict, total=False):
-    """Keyword arguments of `subprocess.Popen` that can be honoured; the meaning is that of its documentation.
+    """Keyword arguments of `subprocess.Popen` that are supported, with the meaning in its documentation.
 
-    But `user` brings its groups along, in place of those of this process, unless others are given. `detach` is ours:
-    what the program leaves running after its own exit is left alone instead of killed.
+    Two differences: `user` brings its groups along, in place of those of this process, unless others are given.
+    `detach` is an addition: processes that the program leaves running after its own exit are spared instead of killed.
     """
 
     cwd: StrOrBytesPath | None
@@ -40,10 +40,10 @@ class PopenArguments(TypedDict, total=False):
 
 
 def refuse_text(options: dict[str, Any], *, shell: bool) -> None:
-    """Take out what asyncio takes but only in one form: bytes, unbuffered, and the shell that was asked for.
+    """Remove options that asyncio accepts in one form only: bytes, unbuffered, and `shell` as in the function's name.
 
     Raises:
-        ValueError: It was asked for in another.
+        ValueError: One of them has another value.
     """
     for name in _TEXT:
         if options.pop(name, None):
@@ -70,13 +70,13 @@ def command_of(
     group: str | int | None = None,
     extra_groups: Iterable[str | int] | None = None,
     detach: bool = False,
-    pipesize: int = -1,  # which concerns whoever opens the pipes
+    pipesize: int = -1,  # handled where the pipes are opened
     preexec_fn: object = None,
     restore_signals: bool = True,
     startupinfo: object = None,
     creationflags: int = 0,
 ) -> tuple[CommandConfig, ChildSetup]:
-    """A command that leaves those streams open that are to be pipes, and how its process is set up.
+    """Return a command, with streams that become pipes left open, and the settings of its process.
 
     Args:
         argv: The program and its arguments.
@@ -85,7 +85,7 @@ def command_of(
     The rest is as for `subprocess.Popen`.
 
     Raises:
-        ValueError: An argument is wrong, or is something that no worker can do.
+        ValueError: An argument is wrong, or not supported by workers.
     """
     _refuse(preexec_fn is None, "preexec_fn", "a function of this process cannot run in a child of a worker")
     _refuse(restore_signals, "restore_signals", "a worker starts programs with the default action for SIGPIPE")
@@ -124,7 +124,7 @@ def _leading(name: str, stream: Stream) -> Stdio | int:
     if stream == subprocess.STDOUT:
         raise ValueError(f"{name}: STDOUT makes sense for stderr only")
     if stream in (subprocess.PIPE, subprocess.DEVNULL):
-        return Stdio.NULL  # replaced where it is a pipe
+        return Stdio.NULL  # replaced if it becomes a pipe
     return _where(name, stream)
 
 
@@ -148,14 +148,14 @@ def _passed(pass_fds: Sequence[int]) -> tuple[int, ...]:
 
 
 def _inheritable() -> list[int]:
-    """The descriptors of this process that a child of its own would have without `close_fds`."""
+    """Return the descriptors that a child of this process would inherit without `close_fds`."""
     found = []
     for name in os.listdir("/dev/fd"):
         fd = int(name)
         try:
             if fd > 2 and os.get_inheritable(fd):
                 found.append(fd)
-        except OSError:  # that of the listing
+        except OSError:  # the descriptor of the listing
             continue
     return found
 

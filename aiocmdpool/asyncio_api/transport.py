@@ -1,8 +1,8 @@
-"""asyncio's transport of a subprocess, over a program that a worker has started.
+"""asyncio's transport of a subprocess, for a program that a worker has started.
 
-`asyncio.base_subprocess.BaseSubprocessTransport` is where asyncio itself, and each of its loops, puts in what starts
-programs: `_start` gives it something like a `Popen`, `_process_exited` the exit status. All else is its own: the pipes
-and their protocols, who is told what and in which order, `close`.
+In `asyncio.base_subprocess.BaseSubprocessTransport`, each loop of asyncio adds the code that starts programs: `_start`
+sets an object like a `Popen`, `_process_exited` the exit status. All else is asyncio's own: the pipes and their
+protocols, the order of callbacks, `close`.
 """
 
 import signal
@@ -15,26 +15,26 @@ from aiocmdpool.system.fork import keep_from_forks
 
 
 class _Pipe(FileIO):
-    """Our end of a pipe."""
+    """Our end of a pipe, as a file object."""
 
     def __init__(self, fd: int, mode: Literal["r", "w"] = "r") -> None:
         super().__init__(fd, mode)
         keep_from_forks(self)
 
     def held(self) -> Iterable[int]:
-        """For `keep_from_forks`."""
+        """Return the descriptors to close in forked children, for `keep_from_forks`."""
         return () if self.closed else (self.fileno(),)
 
 
 class WorkerProcess:
-    """What stands for `subprocess.Popen`: a program that is not a child of this process.
+    """A substitute for `subprocess.Popen`, for a program that is not a child of this process.
 
-    It cannot be waited for by blocking: what comes from a worker comes over the loop.
+    It has no blocking wait, because messages of a worker arrive over the loop.
 
     Attributes:
         args: The program and its arguments.
-        pid: Of the program.
-        returncode: As for `Popen`; `None` as long as it is not known to have exited.
+        pid: Process id of the program.
+        returncode: As for `Popen`; `None` until the exit is known.
         stdin, stdout, stderr: Our ends of its pipes.
     """
 
@@ -48,20 +48,20 @@ class WorkerProcess:
         self._send_signal = send_signal
 
     def poll(self) -> int | None:
-        """Its exit status, if it is known."""
+        """Return the exit status if it is known, `None` otherwise."""
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Signal the program alone; harmless after its end."""
+        """Send the signal `number` to the program alone; harmless after its end."""
         if self.returncode is None:
             self._send_signal(number)
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Ask the program to end, by SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Force it to end."""
+        """Force the program to end, by SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
     def __repr__(self) -> str:
@@ -69,9 +69,9 @@ class WorkerProcess:
 
 
 class WorkerSubprocessTransport(base_subprocess.BaseSubprocessTransport):
-    """A transport over a `WorkerProcess`; signals go to it, and so to the worker."""
+    """A transport for a `WorkerProcess`; signals are sent by way of it."""
 
-    _proc: WorkerProcess | None  # type: ignore[assignment]  # it stands for Popen
+    _proc: WorkerProcess | None  # type: ignore[assignment]  # in place of Popen
 
     def _start(  # type: ignore[override]  # the keyword arguments are passed through
         self, *, process: WorkerProcess, **_: Any
@@ -84,17 +84,17 @@ class WorkerSubprocessTransport(base_subprocess.BaseSubprocessTransport):
         return self._proc
 
     def send_signal(self, signal: int) -> None:
-        """Signal the program.
+        """Send a signal to the program.
 
         Raises:
-            ProcessLookupError: It has ended.
+            ProcessLookupError: The program has ended.
         """
         self._process().send_signal(signal)
 
     def terminate(self) -> None:
-        """As `send_signal` with SIGTERM."""
+        """Ask the program to end; see `send_signal` with SIGTERM."""
         self._process().terminate()
 
     def kill(self) -> None:
-        """As `send_signal` with SIGKILL."""
+        """Force the program to end; see `send_signal` with SIGKILL."""
         self._process().kill()

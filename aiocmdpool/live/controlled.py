@@ -1,6 +1,6 @@
-"""Runs that are controlled, through whatever stands in front of the backend that has them: pools, policies.
+"""Controlled runs, passed through the pools and policies in front of the backend that runs them.
 
-Who stands in front of another executor shows it as its `executor`; that is all that this, and `health()`, has to know.
+An executor in front of another one has that as its attribute `executor`, on which `health()` relies, too.
 """
 
 import abc
@@ -15,19 +15,19 @@ from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 
-MOST_LAYERS = 32  # executors in front of each other
+MOST_LAYERS = 32  # executors in front of each other, at most
 
 
 class ControlledExecutor(Protocol):
-    """An executor that tells of the start of a program and can signal it."""
+    """An executor that reports the start of a program and can send signals to it."""
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Run one command to its end; the contract is that of `CommandExecutor.execute`."""
+        """Run `command` to its end and return its result; the contract is that of `CommandExecutor.execute`."""
         ...
 
 
 class WholeRun(RunControl, abc.ABC):
-    """Several programs that are one command for who stands in front of a backend: one turn, one permit, one outcome."""
+    """Several programs that pools and policies handle as one command: one queue place, one permit, one outcome."""
 
     __slots__ = ()
 
@@ -36,23 +36,23 @@ class WholeRun(RunControl, abc.ABC):
 
     @abc.abstractmethod
     def take_defaults(self, options: CommandOptions) -> None:
-        """Give each program these options, where it does not set them itself."""
+        """Give each program the options in `options` that it does not set itself."""
 
     @abc.abstractmethod
     async def run_on(self, executor: ControlledExecutor) -> CommandResult:
-        """Run all of them on a backend; the contract is that of `CommandExecutor.execute`."""
+        """Run all programs on the backend `executor`; the contract is that of `CommandExecutor.execute`."""
 
 
 def inner_of(executor: object) -> CommandExecutor | None:
-    """What an executor stands in front of; `None` if it runs commands itself."""
+    """Return the executor that `executor` stands in front of; `None` if it runs commands itself."""
     inner = getattr(executor, "executor", None)
     return inner if isinstance(inner, CommandExecutor) else None
 
 
 def layers(executor: object) -> Iterator[object]:
-    """Yield an executor and all that it stands in front of, the outermost first.
+    """Yield an executor and all executors behind it, the outermost first.
 
-    Not for ever: a test double has any attribute one asks for, and somebody else's may lead back.
+    Not for ever: a test double may have any attribute, and an executor of a user's may lead back to itself.
     """
     seen: list[object] = []
     each: object | None = executor
@@ -63,7 +63,7 @@ def layers(executor: object) -> Iterator[object]:
 
 
 async def execute_on(executor: CommandExecutor, command: CommandConfig, control: RunControl | None) -> CommandResult:
-    """Run one command on an executor, controlled or not; the contract is that of `CommandExecutor.execute`."""
+    """Run `command` on an executor, controlled if `control` is given, and return its result."""
     if control is None:
         return await executor.execute(command)
     controlled: ControlledExecutor = executor  # type: ignore[assignment]  # `check_controlled` has looked
@@ -73,10 +73,10 @@ async def execute_on(executor: CommandExecutor, command: CommandConfig, control:
 
 
 def check_controlled(executor: object, command: CommandConfig) -> None:
-    """Refuse an executor that only runs commands to their end, or stands in front of one.
+    """Raise `ExecuteError` if an executor, or one behind it, can only run commands to their end.
 
     Raises:
-        ExecuteError: It is such a one.
+        ExecuteError: The executor takes no `control`.
     """
     for each in layers(executor):
         if not _takes_control(getattr(type(each), "execute", None)):

@@ -1,4 +1,4 @@
-"""Both outputs of a live process as one sequence."""
+"""`events_of`: both outputs of a live process as one sequence."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -8,15 +8,15 @@ from aiocmdpool.live.output_stream import AT_A_STRETCH, OutputStream
 
 
 class OutputEvent(NamedTuple):
-    """Something was written."""
+    """A piece of output of a live process."""
 
     stream: str
-    """`stdout` or `stderr`."""
+    """Name of the stream: `stdout` or `stderr`."""
     data: bytes
 
 
 async def events_of(streams: Sequence[OutputStream]) -> AsyncIterator[OutputEvent]:
-    """Pieces of several streams as they come, to the end of all. What is not yielded is still to be read."""
+    """Yield pieces of several streams as they come, to the end of all. If left early, the rest stays readable."""
     stretch = 0
     while left := [stream for stream in streams if not stream.at_end]:
         silent = True
@@ -35,7 +35,7 @@ async def events_of(streams: Sequence[OutputStream]) -> AsyncIterator[OutputEven
 
 
 async def _any_readable(streams: Sequence[OutputStream]) -> None:
-    """Wait until one of them has something, or comes to its end."""
+    """Wait until one of the streams has data, or comes to its end."""
     if not streams:
         return
     readable: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""What a live process reads from its stdin."""
+"""`InputStream`: writes to the stdin of a live process."""
 
 import asyncio
 import errno
@@ -10,20 +10,20 @@ from aiocmdpool.commands.errors import StdinClosed
 from aiocmdpool.live.terminal import end_of_input
 from aiocmdpool.system.fork import keep_from_forks
 
-HIGH_WATER = 65536  # bytes that may wait; what a pipe holds
-AT_A_STRETCH = 16  # writes without letting the loop turn
+HIGH_WATER = 65536  # unsent bytes above which `drain` waits; the capacity of a pipe
+AT_A_STRETCH = 16  # writes in a row without yielding to the loop
 _NEWLINE = ord("\n")
 
 
 class InputStream:
-    """stdin of a live process.
+    """The stdin of a live process, for writing.
 
     `write` never waits, `drain` waits until the program has taken most of what was written: call it after each write.
 
     Args:
-        fd: The pipe or terminal; owned from here on.
-        command: For messages.
-        is_terminal: Whether the end is to be said, rather than seen by the close.
+        fd: Descriptor of the pipe or terminal, owned from here on.
+        command: The command, for messages.
+        is_terminal: Whether the end of input has to be written as a character, because closing does not show it.
     """
 
     def __init__(self, fd: int, command: CommandConfig, *, is_terminal: bool = False) -> None:
@@ -41,11 +41,11 @@ class InputStream:
         keep_from_forks(self)
 
     def held(self) -> Iterable[int]:
-        """For `keep_from_forks`."""
+        """Return the descriptors to close in forked children, for `keep_from_forks`."""
         return (self._fd,)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes, as far as the program takes them; keep the rest until it does.
+        """Send `data` as far as the program takes it, and keep the rest until it does.
 
         Raises:
             StdinClosed: The program reads no more, or `close` was called.
@@ -62,13 +62,13 @@ class InputStream:
         self._unsent += data
 
     async def drain(self) -> None:
-        """Wait until there is room for more.
+        """Wait until at most `HIGH_WATER` bytes are unsent.
 
         Raises:
             StdinClosed: The program reads no more.
         """
         self._stretch += 1
-        if self._stretch >= AT_A_STRETCH and len(self._unsent) <= HIGH_WATER:  # a writer in a loop lets others run
+        if self._stretch >= AT_A_STRETCH and len(self._unsent) <= HIGH_WATER:  # a writer in a loop lets other tasks run
             self._stretch = 0
             await asyncio.sleep(0)
         while len(self._unsent) > HIGH_WATER:
@@ -77,26 +77,26 @@ class InputStream:
             raise self._gone()
 
     def close(self) -> None:
-        """No more is to come: the program sees the end of its input once it has read what was written."""
-        if self._is_terminal and not self.closed:  # in the middle of a line the first one only ends that (termios(3))
+        """End the input: the program sees its end after it has read all that was written."""
+        if self._is_terminal and not self.closed:  # the first one ends just a started line (termios(3))
             self.write(end_of_input(self._fd) * (1 + self._within_line))
         self._closing = True
         if not self._unsent:
             self.abandon()
 
     async def aclose(self) -> None:
-        """`close`, and wait until all has been taken, or is not wanted."""
+        """End the input, and wait until the program has taken all of it, or takes no more."""
         self.close()
         while self._fd >= 0:
             await self._changed()
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be written any more."""
+        """Return whether nothing can be written any more."""
         return self._closing or self._fd < 0
 
     def abandon(self) -> None:
-        """Close at once; what has not been taken is dropped. Harmless when repeated."""
+        """Close at once, and drop bytes that have not been taken. Harmless when repeated."""
         if self._fd >= 0:
             if self._unsent:
                 self._loop.remove_writer(self._fd)

@@ -1,6 +1,6 @@
-"""What a live process writes, read when it is asked for.
+"""`OutputStream`: reads the output of a live process on demand.
 
-Nothing is read ahead: a slow reader lets the pipe fill and so stops the program (pipe(7)), and memory stays constant.
+Nothing is read ahead: a slow reader lets the pipe fill, which stops the program (pipe(7)), and memory stays constant.
 """
 
 import asyncio
@@ -12,22 +12,22 @@ from aiocmdpool.commands import validate
 from aiocmdpool.commands.errors import LineTooLong
 from aiocmdpool.live.pipe_end import PipeEnd
 
-AT_A_STRETCH = 16  # chunks read without letting the loop turn
+AT_A_STRETCH = 16  # chunks in a row without yielding to the loop
 DEFAULT_MAX_LINE = 1024 * 1024  # bytes
-WIDEST = 10  # bytes that a character can take; so many in unicode_escape, 4 in UTF-32
+WIDEST = 10  # most bytes of one character: 10 in unicode_escape, 4 in UTF-32
 
 
 class OutputStream:
-    """stdout or stderr of a live process. Iterate over it for its lines.
+    """The stdout or stderr of a live process, for reading. Iterate over it for its lines.
 
-    One reader at a time. Cancelling a read, or leaving an iteration in the middle, loses nothing: the next reader
-    goes on there.
+    Only one reader at a time. Cancelling a read, or leaving an iteration early, loses nothing: the next reader
+    continues there.
 
     Args:
-        fd: The pipe or terminal; owned from here on.
+        fd: Descriptor of the pipe or terminal, owned from here on.
         name: `stdout` or `stderr`, for messages.
-        on_data: Called with each piece that is read.
-        encoding: For `text_lines`.
+        on_data: Called whenever a piece has been read.
+        encoding: Encoding for `text_lines`.
     """
 
     def __init__(self, fd: int, name: str, on_data: Callable[[], None], encoding: str = "utf-8") -> None:
@@ -35,8 +35,8 @@ class OutputStream:
         self.name = name
         self._on_data = on_data
         self._encoding = encoding
-        # What has been read and not been asked for, in this order: lines (or pieces of one) that are cut already, the
-        # beginning of a line, and what has not been looked at.
+        # Data that has been read and not been returned, in this order: lines (or pieces of one) that are cut already,
+        # the beginning of a line, and the rest.
         self._cut: Iterator[bytes] = iter(())
         self._cut_at = b"\n"
         self._head: list[bytes] = []
@@ -45,7 +45,7 @@ class OutputStream:
         self._stretch = 0
 
     async def read(self, count: int = -1) -> bytes:
-        """Up to `count` bytes, as soon as there are any; all to the end where it is negative. Empty at the end."""
+        """Return up to `count` bytes, as soon as there are any; all to the end if negative. Empty at the end."""
         if count == 0:
             return b""
         if count > 0:
@@ -63,10 +63,10 @@ class OutputStream:
         return b"".join(parts)
 
     async def read_exactly(self, count: int) -> bytes:
-        """Exactly so many bytes.
+        """Return exactly `count` bytes.
 
         Raises:
-            EOFError: The stream ended before; what there was is still to be read.
+            EOFError: The stream ended before; the bytes up to there can still be read.
             ValueError: `count` is negative.
         """
         if count < 0:
@@ -86,10 +86,10 @@ class OutputStream:
         return data[:count]
 
     async def read_line(self, max_line: int = DEFAULT_MAX_LINE) -> bytes:
-        """The next line with its newline; without one at the end of the stream, and empty behind it.
+        """Return the next line with its newline; without one at the end of the stream, and empty after the end.
 
         Raises:
-            LineTooLong: It is longer than `max_line` bytes; it is still to be read, by `read`.
+            LineTooLong: The line is longer than `max_line` bytes; it can still be read, by `read`.
         """
         parts: list[bytes] = []
         size = 0
@@ -114,7 +114,7 @@ class OutputStream:
             raise
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Pieces as they come, to the end."""
+        """Yield pieces as they come, to the end of the stream."""
         while data := self._unread() or await self._chunk():
             self._rest = b""
             yield data
@@ -122,14 +122,15 @@ class OutputStream:
     async def lines(
         self, *, max_line: int = DEFAULT_MAX_LINE, long_lines: Literal["error", "split"] = "error"
     ) -> AsyncIterator[bytes]:
-        """Lines without their newlines, to the end; a last one may lack it.
+        """Yield lines without their newlines, to the end of the stream; the last line may lack one.
 
         Args:
-            max_line: Bytes that a line may have.
-            long_lines: What happens to a longer one: a `LineTooLong`, or it comes in pieces of at most that many bytes.
+            max_line: Most bytes of a line.
+            long_lines: For longer lines: "error" raises `LineTooLong`, "split" yields pieces of at most that many
+                bytes.
 
         Raises:
-            LineTooLong: See `long_lines`; the line is still to be read.
+            LineTooLong: See `long_lines`; the line can still be read.
         """
         validate.whole_number(1)("max_line", max_line)
         while True:
@@ -146,25 +147,25 @@ class OutputStream:
             yield last
 
     async def text_lines(self, *, errors: str = "strict", max_line: int = DEFAULT_MAX_LINE) -> AsyncIterator[str]:
-        """As `lines`, decoded one by one with the command's `encoding`.
+        """Yield lines like `lines`, decoded one by one with the command's `encoding`.
 
         Args:
             errors: As for `bytes.decode`; `"replace"` never fails.
-            max_line: Bytes that a line may have.
+            max_line: Most bytes of a line.
 
-        In encodings whose newline is more than one byte, such as UTF-16, what was read goes with an iteration that is
-        left, or an error.
+        In encodings whose newline is more than one byte, such as UTF-16, data that has been read is lost when an
+        iteration is left early, or on an error.
 
         Raises:
-            LineTooLong: A line is longer.
-            UnicodeDecodeError: A line is no text in that encoding.
+            LineTooLong: A line is longer than `max_line` bytes.
+            UnicodeDecodeError: A line is not valid in that encoding.
         """
         validate.whole_number(1)("max_line", max_line)
         if "\n".encode(self._encoding) == b"\n":
             async for line in self.lines(max_line=max_line):
                 yield line.decode(self._encoding, errors)
             return
-        # In UTF-16 and the like, a byte that looks like a newline is half of a character.
+        # In UTF-16 and the like, a byte that looks like a newline can be a part of a character.
         decoder = codecs.getincrementaldecoder(self._encoding)(errors)
         text = ""
         async for piece in self.chunks():
@@ -179,7 +180,7 @@ class OutputStream:
     def _check_length(self, line: str, max_line: int) -> None:
         if WIDEST * len(line) <= max_line:
             return
-        mark = len("".encode(self._encoding))  # some begin each text with the order of its bytes (UTF-16)
+        mark = len("".encode(self._encoding))  # some encodings begin each text with a byte order mark (UTF-16)
         if len(line.encode(self._encoding, "replace")) - mark > max_line:
             raise self._too_long(max_line)
 
@@ -187,7 +188,7 @@ class OutputStream:
         return self.lines()
 
     def _cut_lines(self, data: bytes, max_line: int, long_lines: Literal["error", "split"]) -> None:
-        """Cut what has been read into lines."""
+        """Split data that has been read into lines."""
         first, *others = data.split(b"\n")
         size = self._head_size + len(first)
         if size > max_line or (len(data) > max_line and max(map(len, others), default=0) > max_line):
@@ -202,7 +203,7 @@ class OutputStream:
             self._head, self._head_size = [others[-1]], len(others[-1])
 
     def _cut_long_lines(self, data: bytes, max_line: int, long_lines: Literal["error", "split"]) -> None:
-        """The same where one of them is too long: those before it, or, where it comes first, itself."""
+        """Split data that contains too long a line: the lines before it, or, if it comes first, the line itself."""
         lines, at = [], 0
         while (end := data.find(b"\n", at, at + max_line + 1)) >= 0:
             lines.append(data[at:end])
@@ -223,7 +224,7 @@ class OutputStream:
         return LineTooLong(f"a line on {self.name} is longer than {max_line} bytes; raise max_line, or split it")
 
     def _unread(self) -> bytes:
-        """Everything that has been read and not been asked for."""
+        """Return all data that has been read and not been returned."""
         cut = b"".join(line + self._cut_at for line in self._cut)
         if cut or self._head:
             self._rest = b"".join((cut, *self._head, self._rest))
@@ -233,8 +234,8 @@ class OutputStream:
     # -- the pipe ---------------------------------------------------------------------------------------------------
 
     async def _chunk(self) -> bytes:
-        """The next piece from the program; empty at the end, from then on."""
-        if self._stretch >= AT_A_STRETCH:  # others want the loop, too
+        """Return the next piece from the program; empty at the end, and from then on."""
+        if self._stretch >= AT_A_STRETCH:  # other tasks need the loop, too
             self._stretch = 0
             await asyncio.sleep(0)
         while self.pipe.fd >= 0:
@@ -251,7 +252,7 @@ class OutputStream:
         return b""
 
     def read_now(self) -> bytes:
-        """What is there now, without waiting; empty for nothing, and at the end."""
+        """Return the data that is there now, without waiting; empty if there is none, and at the end."""
         data = self._unread()
         self._rest = b""
         if data or self.pipe.fd < 0:
@@ -266,9 +267,9 @@ class OutputStream:
 
     @property
     def at_end(self) -> bool:
-        """Whether everything has been read."""
+        """Return whether everything has been read, to the end of the stream."""
         return self.pipe.fd < 0 and not self._unread()
 
     def close(self) -> None:
-        """Read no more: a program that goes on writing gets SIGPIPE. Harmless when repeated."""
+        """Stop reading: a program that goes on writing gets SIGPIPE. Harmless when repeated."""
         self.pipe.close()

@@ -1,9 +1,9 @@
-"""A run in a task of its own: what a live process and the stages of a pipeline have in common.
+"""`OwnedRun`: a run in a task of its own, for live processes and stages of pipelines.
 
     begin ── execute(command on our descriptors, control) ── on_start: close the program's ends
                       end(reason) ── cancel ───────┘         … ── outcome, as that of the command one was asked to run
 
-Nothing is started here: any executor that takes a `RunControl` does that, with its deadlines, its ladder and its sweep.
+Nothing is started here: an executor that takes a `RunControl` does that, with its deadlines, signals and clean-up.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ from aiocmdpool.system.fork import keep_from_forks
 
 
 class OwnedRun:
-    """One run, from here to its end.
+    """One run in a task of its own, from its start to its end.
 
     Args:
-        executor: Runs it.
-        command: What one was asked to run; results and errors name it.
-        changes: What is changed in it to run on descriptors of ours.
-        theirs: The program's ends of our pipes, owned from here on: closed when it runs, or will not.
-        setup: Of the program's process.
-        place: Shared with other runs.
+        executor: The executor that runs the command.
+        command: The command as the caller gave it, named by results and errors.
+        changes: Options to change in it, so that it runs on our descriptors.
+        theirs: The program's ends of our pipes, owned from here on; closed when it runs, or cannot run.
+        setup: Settings of the program's process.
+        place: Shared with runs that are to go to the same worker.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class OwnedRun:
         self._result: CommandResult | None = None
         self._error: BaseException | None = None
         self.begun: asyncio.Future[None] = loop.create_future()
-        """Done when the program runs, or will not."""
-        # It cannot be run again on descriptors that are closed by then.
+        """Future that resolves when the program runs, or cannot run."""
+        # Not idempotent, because the descriptors are closed by the time of a second run.
         running = self._run(executor, command.with_options(**changes, idempotent=False))
         self.task = loop.create_task(running, name=f"aiocmdpool-live-{command.program}")
         self.task.add_done_callback(lambda _: self._begins())
@@ -61,7 +61,7 @@ class OwnedRun:
     async def _run(self, executor: ControlledExecutor, command: CommandConfig) -> None:
         try:
             self._note(await executor.execute(command, control=self._control))
-        except asyncio.CancelledError as cancelled:  # its cause tells how that ended
+        except asyncio.CancelledError as cancelled:  # its cause says how the run ended
             if isinstance(cancelled.__cause__, ExecuteError):
                 self._note_error(cancelled.__cause__)
         except Exception as error:
@@ -90,43 +90,43 @@ class OwnedRun:
             self.begun.set_result(None)
 
     def held(self) -> Iterable[int]:
-        """For `keep_from_forks`."""
+        """Return the descriptors to close in forked children, for `keep_from_forks`."""
         return self._theirs
 
     @property
     def pid(self) -> int | None:
-        """Of the program; `None` before its start."""
+        """Return the process id of the program; `None` before its start."""
         return self._control.pid
 
     @property
     def result(self) -> CommandResult | None:
-        """What it gave, if it ran and is over."""
+        """Return the result, if the program ran and is over; `None` otherwise."""
         return self._result
 
     @property
     def was_cancelled(self) -> bool:
-        """Whether it came to its end by `end`, without another reason."""
+        """Return whether the run was ended by `end`, and by no other reason."""
         if self._result is None:
             return self._error is None
         return self._result.end_reason is EndReason.CANCELLED
 
     @property
     def failed(self) -> bool:
-        """Whether it is over and gave no result, or was ended before its time."""
+        """Return whether the run is over without a result, or was ended early."""
         return self.task.done() and (self._result is None or self._result.end_reason is not EndReason.EXITED)
 
     def send_signal(self, number: int) -> None:
-        """Signal the program alone; harmless after its end."""
+        """Send a signal to the program alone; harmless after its end."""
         self._control.send_signal(number)
 
     def end(self, reason: EndReason = EndReason.CANCELLED) -> None:
-        """End it by the ladder; the first reason wins. `task` is done when all of it is dead and reaped."""
+        """End the program step by step; the first reason wins. `task` is done when everything is dead and reaped."""
         if not self.task.done():
             self._reason = self._reason or reason
             self.task.cancel()
 
     def settled(self) -> CommandResult:
-        """What it gave, once it is over.
+        """Return the result of a run that is over, or raise its error.
 
         Raises:
             ExecuteError: See `CommandExecutor.execute`.
@@ -141,7 +141,7 @@ class OwnedRun:
 
 
 def close_all(descriptors: list[int]) -> None:
-    """Close descriptors, and forget them."""
+    """Close all descriptors of a list, and empty the list."""
     while descriptors:
         with contextlib.suppress(OSError):
             os.close(descriptors.pop())

@@ -1,4 +1,4 @@
-"""Our end of a pipe (or terminal) that a program writes to."""
+"""`PipeEnd`: our end of a pipe (or terminal) that a program writes to."""
 
 import asyncio
 import errno
@@ -10,15 +10,15 @@ from collections.abc import Iterable
 
 from aiocmdpool.system.fork import keep_from_forks
 
-CHUNK = 65536  # bytes read at once; for more, each read would map and unmap its buffer
-SMALLEST_PIPE = 16384  # bytes, where the kernel does not tell (macOS: pipes begin with that)
+CHUNK = 65536  # bytes per read; with more, each read would map and unmap its buffer
+SMALLEST_PIPE = 16384  # bytes, where the kernel does not provide the size (on macOS, pipes start with that)
 
 
 class PipeEnd:
-    """Read when asked; the kernel keeps the rest.
+    """A pipe that is read on demand; the kernel keeps the rest.
 
     Args:
-        fd: Owned from here on.
+        fd: Descriptor of the pipe, owned from here on.
         name: `stdout` or `stderr`, for messages.
     """
 
@@ -28,32 +28,32 @@ class PipeEnd:
         self._waiter: asyncio.Future[None] | None = None
         self._watched = False
         self.fd = fd
-        """-1 after the end."""
+        """Descriptor of the pipe; -1 after its end."""
         os.set_blocking(fd, False)
         keep_from_forks(self)
 
     def held(self) -> Iterable[int]:
-        """For `keep_from_forks`."""
+        """Return the descriptors to close in forked children, for `keep_from_forks`."""
         return (self.fd,)
 
     def read(self) -> bytes:
-        """The next piece; empty at the end, which closes it.
+        """Return the next piece; empty at the end of the pipe, which is then closed.
 
         Raises:
-            BlockingIOError: There is nothing now.
+            BlockingIOError: There is no data now.
         """
         try:
             data = os.read(self.fd, CHUNK)
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            data = b""  # the end of a terminal
+            data = b""  # a terminal reports its end as EIO
         if not data:
             self.close()
         return data
 
     async def readable(self) -> None:
-        """Wait until there is something to read, or the end."""
+        """Wait until there is data to read, or the end."""
         waiter = self._loop.create_future()
         self.watch(waiter)
         try:
@@ -62,7 +62,7 @@ class PipeEnd:
             self.unwatch()
 
     def watch(self, waiter: "asyncio.Future[None]") -> None:
-        """Settle a future when there is something to read, or the end."""
+        """Resolve the future `waiter` when there is data to read, or the end."""
         if self._waiter is not None:
             raise RuntimeError(f"{self._name} is being read by another task already")
         self._waiter = waiter
@@ -73,9 +73,9 @@ class PipeEnd:
             self._loop.add_reader(self.fd, self._wake)
 
     def unwatch(self) -> None:
-        """Leave that future alone.
+        """Forget the future given to `watch`.
 
-        The loop goes on watching until it calls for nobody: who reads one answer after the other waits again before.
+        The loop watches on until an event finds no future: a reader in a loop waits again before that.
         """
         self._waiter = None
 
@@ -91,16 +91,17 @@ class PipeEnd:
             self._loop.remove_reader(self.fd)
 
     def unread(self) -> int:
-        """Bytes that wait in it."""
+        """Return the number of bytes that wait in the pipe."""
         if self.fd < 0:
             return 0
         return int.from_bytes(fcntl.ioctl(self.fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def may_block(self) -> bool:
-        """Whether so much waits in it that the program may be kept waiting.
+        """Return whether the pipe is so full that the program may be blocked.
 
-        A pipe is full when it has no page left; two pages in a row hold more than one is large (a write goes into the
-        page before if it fits: pipe_write in the kernel's fs/pipe.c), so a full one holds half of its size or more.
+        A pipe is full when it has no free page; two pages in a row hold more than one page of data (a write goes into
+        the page before if it fits: pipe_write in the kernel's fs/pipe.c), so a full pipe holds half of its size or
+        more.
         """
         size = SMALLEST_PIPE
         if self.fd >= 0 and hasattr(fcntl, "F_GETPIPE_SZ"):
@@ -108,7 +109,7 @@ class PipeEnd:
         return self.unread() >= size // 2
 
     def detach(self) -> int:
-        """Give the descriptor away; -1 if it is closed. Who waits is woken: this is the end."""
+        """Return the descriptor and forget it; -1 if it is closed. A waiting reader is woken and sees the end."""
         self._ignore()
         fd, self.fd = self.fd, -1
         if fd >= 0 and self._waiter is not None:
@@ -116,7 +117,7 @@ class PipeEnd:
         return fd
 
     def close(self) -> None:
-        """Read no more. Harmless when repeated."""
+        """Stop reading and close the pipe. Harmless when repeated."""
         fd = self.detach()
         if fd >= 0:
             os.close(fd)

@@ -1,4 +1,4 @@
-"""Runs a pipeline: kernel pipes between its stages, an ordinary run for each, and one end for all."""
+"""Runs a pipeline: kernel pipes between its stages, an ordinary run for each, and a common end."""
 
 import asyncio
 import dataclasses
@@ -19,9 +19,9 @@ from aiocmdpool.system.start_failure import stream_failure
 
 
 async def run_pipeline(executor: ControlledExecutor, pipeline: Pipeline) -> PipelineResult:
-    """Run a pipeline to its end. No byte between its stages passes through this process, or a worker.
+    """Run `pipeline` to its end and return its result. No byte between its stages passes through this process.
 
-    It is one command for pools and policies: it takes one turn and one permit, and is judged by its outcome.
+    It is one command for pools and policies: it takes one place and one permit, and has one outcome.
 
     The first stage that cannot be started, or is ended for a reason of its own (its `timeout`, `max_output`, a lost
     worker), ends all of them; so do the pipeline's own `timeout` and a cancellation. All are dead and reaped when this
@@ -31,8 +31,8 @@ async def run_pipeline(executor: ControlledExecutor, pipeline: Pipeline) -> Pipe
         CommandTimeout: The deadline of the pipeline passed; the result is that of the last stage.
         NonZeroExit: A stage that counts failed, and its command or the pipeline says `check`; the result is that of
             the stage.
-        ExecuteError: What ended the first stage that was ended; see `CommandExecutor.execute`. Or the executor only
-            runs commands to their end.
+        ExecuteError: The reason why the first failed stage was ended; see `CommandExecutor.execute`. Or the executor
+            can only run commands to their end.
     """
     check_controlled(executor, pipeline.stages[0])
     whole = _WholePipeline(pipeline)
@@ -48,10 +48,10 @@ async def run_pipeline(executor: ControlledExecutor, pipeline: Pipeline) -> Pipe
 
 
 class _WholePipeline(WholeRun):
-    """A pipeline as one command: its first stage, by the name of all, for who asks what a command is.
+    """A pipeline as one command for pools and policies: its first stage, labelled with the text of all.
 
-    Stages that had to be let in one by one could wait for each other for ever: the first one fills its pipe and holds
-    what the next one waits for.
+    If stages were let in one by one, they could wait for each other for ever: the first one fills its pipe and holds
+    the permit for which the next one waits.
     """
 
     __slots__ = ("_pipeline", "_result", "command")
@@ -62,7 +62,7 @@ class _WholePipeline(WholeRun):
         self._result: PipelineResult | None = None
         self.command = pipeline.stages[0].with_options(
             label=pipeline.display(),
-            grace=max(stage.grace for stage in pipeline.stages),  # what is waited for is the slowest of them
+            grace=max(stage.grace for stage in pipeline.stages),  # the slowest of them is waited for
             leftover_grace=max(stage.leftover_grace for stage in pipeline.stages),
         )
 
@@ -75,7 +75,7 @@ class _WholePipeline(WholeRun):
         return self._result.results[-1]
 
     def settled(self) -> PipelineResult:
-        """What it gave."""
+        """Return the result of the pipeline; raise `ExecuteError` if the executor has not run it."""
         if self._result is None:
             message = f"{self.command.display()}: the executor has returned without having run it"
             raise ExecuteError(message, command=self.command)
@@ -130,13 +130,13 @@ class _PipelineRun:
                 self._timer = self._loop.call_later(self._pipeline.timeout, self.end, EndReason.TIMEOUT)
 
     def _look(self, run: OwnedRun, _: object) -> None:
-        """A stage is over."""
+        """Note that a stage is over; if it failed first, end all stages."""
         if run.failed and self._reason is None and self._first_failed is None:
             self._first_failed = run
             self._end_runs()
 
     def end(self, reason: EndReason) -> None:
-        """End all stages; the first reason wins."""
+        """End all stages with `reason`; the first reason wins."""
         if self._first_failed is None:
             self._reason = self._reason or reason
         self._end_runs()
@@ -146,13 +146,13 @@ class _PipelineRun:
             run.end(self._reason or EndReason.CANCELLED)
 
     def close(self) -> None:
-        """It is over."""
+        """Note the time of the end, and cancel the deadline."""
         self._ended_at = monotonic()
         if self._timer is not None:
             self._timer.cancel()
 
     def settled(self) -> PipelineResult:
-        """What it gave."""
+        """Return the result of the pipeline, or raise the error that ended it."""
         pipeline = self._pipeline
         results = tuple(run.result for run in self._runs if run.result is not None)
         if self._first_failed is not None:

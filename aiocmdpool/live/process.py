@@ -1,8 +1,8 @@
-"""`LiveProcess`: a program that one talks to while it runs.
+"""`LiveProcess`: a program that its caller talks to while it runs.
 
     open_process ── pipes ── run in a task of its own ── started ── the block ── leave: end, reap, close
 
-Its bytes go between the program and this process alone, whoever started it: the kernel gives the back-pressure.
+Its bytes go directly between the program and this process, whoever started it: the kernel provides back-pressure.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.pipes import PipeReader
 
-EXIT_TIMEOUT = 0.25  # seconds to exit for a program that is left after its last byte: the end of a pipe comes first
+EXIT_TIMEOUT = 0.25  # seconds to exit for a program that is left after its last byte, as the end of a pipe comes first
 
 
 @contextlib.asynccontextmanager
@@ -35,17 +35,18 @@ async def open_process(
     streams: Collection[str] = ALL,
     pty: bool | WindowSize = False,
 ) -> AsyncIterator["LiveProcess"]:
-    """Start a program and talk to it inside the block; see `LiveProcess`.
+    """Start a program and talk to it inside of the block; see `LiveProcess`.
 
-    Leaving the block ends the program as a cancellation would: stop signal, `grace`, KILL, sweep; it is dead and reaped
-    before the block is left, however often that is cancelled. What it writes meanwhile is dropped. One whose stdout or
-    stderr has been read to its end is given a moment to exit by itself; to wait longer, await `wait()` in the block.
+    Leaving the block ends the program as a cancellation would: stop signal, `grace`, SIGKILL, clean-up; it is dead and
+    reaped before the block is left, however often that is cancelled. Its output meanwhile is dropped. A program whose
+    stdout or stderr has been read to the end is given a moment to exit by itself; to wait longer, await `wait()` in the
+    block.
 
     Args:
-        executor: Starts it.
-        command: What to start. Its stdin is a pipe unless the command says otherwise: `b""` is the null device. Its
-            `max_output` does not apply to what is read here.
-        streams: The names of those that are to be pipes, where the command leaves them open. Output on the others is
+        executor: The executor that starts the program.
+        command: The command to start. Its stdin is a pipe unless the command says otherwise: `b""` is the null device.
+            Its `max_output` does not apply to output that is read here.
+        streams: Names of the streams that become pipes, unless the command redirects them. Output on the others is
             captured, as in any run.
         pty: Whether they are one terminal instead, with a window of 24 rows and 80 columns, or of the size given. It
             controls the program's session; what is written to it and what the program writes comes on `stdout`, as on a
@@ -53,10 +54,10 @@ async def open_process(
 
     Raises:
         ConfigError: The window cannot be of that size, or the command leaves no stream to the terminal.
-        IoError: It could not be started; nothing is left open.
-        ExecuteError: On leaving a block that raised nothing itself: what ended the program (`CommandTimeout`,
-            `NonZeroExit` with `check`, `WorkerLost`), unless `wait` or `result` have raised it before. Or the executor
-            only runs commands to their end.
+        IoError: The program could not be started; nothing is left open.
+        ExecuteError: On leaving a block that raised nothing itself: the reason why the program was ended
+            (`CommandTimeout`, `NonZeroExit` with `check`, `WorkerLost`), unless `wait` or `result` have raised it
+            before. Or the executor can only run commands to their end.
     """
     window = pty if isinstance(pty, WindowSize) else WindowSize() if pty else None
     check_controlled(executor, command)
@@ -72,7 +73,7 @@ async def open_process(
 
 
 class LiveProcess:
-    """A running program; made by `open`.
+    """A running program; made by `open` of a pool or backend.
 
     Concurrency: belongs to the loop it was opened on; one reader for each stream, one writer.
 
@@ -109,41 +110,37 @@ class LiveProcess:
 
     @property
     def stdin(self) -> InputStream:
-        """What the program reads.
-
-        Raises:
-            ValueError: The command says that it reads something else.
-        """
+        """Return the stream that writes to the program's stdin."""
         if self._stdin is None:
             raise ValueError(f"{self.command.display()}: its stdin is no pipe, but {self.command!r}")
         return self._stdin
 
     @property
     def stdout(self) -> OutputStream:
-        """What the program writes.
+        """Return the stream that reads the program's stdout.
 
         Raises:
-            ValueError: The command says that it goes elsewhere.
+            ValueError: The command redirects its stdout.
         """
         return self._output("stdout")
 
     @property
     def stderr(self) -> OutputStream:
-        """What the program complains. As `stdout`."""
+        """Return the stream that reads the program's stderr; raises like `stdout`."""
         return self._output("stderr")
 
     def events(self) -> AsyncIterator[OutputEvent]:
-        """What comes on either stream, piece by piece, in order of arrival, to the end of both.
+        """Iterate over pieces of both outputs in order of arrival, to the end of both.
 
-        The kernel keeps no order between two pipes; for that of the writes themselves use `stderr=Stdio.MERGED`.
+        The kernel keeps no order between two pipes; to keep that of the writes, use `stderr=Stdio.MERGED`.
         """
         return events_of(list(self._outputs.values()))
 
     def resize(self, rows: int, columns: int) -> None:
-        """Change the size of the terminal's window; the programs in it get SIGWINCH.
+        """Change the size of the terminal's window, in characters; the programs in it get SIGWINCH.
 
         Raises:
-            ConfigError: No window is of that size.
+            ConfigError: No window can have that size.
             ValueError: It was not opened with `pty`, or the terminal has been read to its end.
         """
         size = WindowSize(rows, columns)
@@ -165,46 +162,46 @@ class LiveProcess:
 
     @property
     def pid(self) -> int:
-        """Of the program."""
+        """Return the process id of the program."""
         assert self._run.pid is not None
         return self._run.pid
 
     @property
     def returncode(self) -> int | None:
-        """As in `CommandResult`; `None` as long as it runs."""
+        """Return the exit status as in `CommandResult`; `None` while the program runs."""
         return None if self._run.result is None else self._run.result.returncode
 
     def send_signal(self, number: int) -> None:
-        """Signal the program, and it alone; harmless after its end."""
+        """Send the signal `number` to the program alone, not to its group; harmless after its end."""
         self._run.send_signal(number)
 
     def terminate(self) -> None:
-        """Ask it to end (SIGTERM)."""
+        """Ask the program to end (SIGTERM)."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Force it to end (SIGKILL); what it leaves behind is swept up as always."""
+        """Force the program to end (SIGKILL); its leftovers are killed as in any run."""
         self.send_signal(signal.SIGKILL)
 
     async def wait(self) -> int:
-        """Wait for its end; the exit status, or `-N` for signal N.
+        """Wait for the end of the program and return its exit status, or `-N` for signal N.
 
-        A program that waits for a reader does not end: read what it writes.
+        A program that waits for a reader does not end: read its output.
 
         Raises:
-            ExecuteError: As `result`.
+            ExecuteError: The same errors as for `result`.
         """
         return (await self.result()).returncode
 
     async def result(self) -> CommandResult:
-        """Wait for its end; what it gave, without the output that was, or is still to be, read here.
+        """Wait for the end of the program and return its result, without the output that is read here.
 
-        Cancellation: only the wait ends.
+        Cancellation: ends the wait alone.
 
         Raises:
             CommandTimeout: `timeout` or `idle_timeout` passed.
-            NonZeroExit: It failed, and the command said `check`.
-            TaskCancelled: The block was left before its end, or the executor closed.
+            NonZeroExit: The program failed, and its command has `check`.
+            TaskCancelled: The block was left before its end, or the executor was closed.
             ExecuteError: See `CommandExecutor.execute`.
         """
         await asyncio.wait((self._run.task,))
@@ -214,7 +211,7 @@ class LiveProcess:
     # -- for `open_process` -----------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        """Wait until it runs."""
+        """Wait until the program runs, or raise the error of its start."""
         cancelled = await wait_through(self._run.begun, on_cancel=self._run.end)
         if cancelled is not None:
             await self._leave(hurry=True)
@@ -237,10 +234,10 @@ class LiveProcess:
             self._silence.close()
 
     async def _leave(self, *, hurry: bool = False) -> None:
-        """End it, and give everything back.
+        """End the program, and close all streams.
 
         Raises:
-            CancelledError: This was cancelled meanwhile; all is done nevertheless.
+            CancelledError: This call was cancelled meanwhile; everything is done nevertheless.
         """
         if self._stdin is not None:
             self._stdin.abandon()
@@ -258,13 +255,13 @@ class LiveProcess:
             raise cancelled
 
     def _drop(self, fd: int) -> PipeReader:
-        """Read on for nobody: a program that is asked to end must not hang in its last words, or die of them."""
+        """Read on and drop the output: a program that is asked to end must not block on a write, or die of SIGPIPE."""
         nothing = Capture(0, OutputPolicy.KEEP_HEAD)
         loop = asyncio.get_running_loop()
         return PipeReader(loop, fd, nothing, on_data=_ignore, on_limit=_ignore, on_end=_ignore)
 
     def _raise_unseen(self) -> None:
-        """Nobody has asked how it ended: if that was in an error, say so, unless it was ended here."""
+        """Raise the error of the run if the caller has not seen it, unless the run was ended from here."""
         if not self._seen and not self._run.was_cancelled:
             self._run.settled()
 

@@ -1,4 +1,4 @@
-"""`idle_timeout` of a live process: how long it may write nothing."""
+"""`SilenceWatch`: applies `idle_timeout` to a live process."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -8,15 +8,15 @@ from aiocmdpool.live.output_stream import OutputStream
 
 
 class SilenceWatch:
-    """Calls back when a program has written nothing for so long.
+    """Calls back when a program has written nothing for `limit` seconds.
 
-    What was written is known when it is read, and where nobody reads by a look, every `limit`, at what waits in the
-    pipes. A program that a slow reader keeps waiting is not silent.
+    Output counts when it is read, and without a reader when a check, every `limit` seconds, finds more in the pipes. A
+    program that is blocked by a slow reader is not silent.
 
     Args:
-        limit: Seconds.
-        streams: What it writes to.
-        on_silence: Called once.
+        limit: Seconds without output.
+        streams: The streams that it writes to.
+        on_silence: Called once, when the time is over.
     """
 
     def __init__(self, limit: float, streams: Collection[OutputStream], on_silence: Callable[[], None]) -> None:
@@ -29,7 +29,7 @@ class SilenceWatch:
         self._timer = self._loop.call_later(limit, self._look)
 
     def heard(self) -> None:
-        """Something was read."""
+        """Note that output was read just now."""
         self._last = monotonic()
 
     def _look(self) -> None:
@@ -44,5 +44,5 @@ class SilenceWatch:
             self._on_silence()
 
     def close(self) -> None:
-        """Stop listening. Harmless when repeated."""
+        """Stop watching. Harmless when repeated."""
         self._timer.cancel()

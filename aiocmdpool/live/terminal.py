@@ -1,4 +1,4 @@
-"""Pseudo-terminals, for programs that only talk to a terminal (pty(7))."""
+"""Pseudo-terminals, for programs that need a terminal (pty(7))."""
 
 import fcntl
 import os
@@ -8,23 +8,23 @@ from typing import NamedTuple
 
 from aiocmdpool.commands import validate
 
-_LFLAG, _CC = 3, 6  # places in what termios.tcgetattr gives
+_LFLAG, _CC = 3, 6  # indexes into the result of termios.tcgetattr
 _LARGEST = 65535
 
 
 class WindowSize(NamedTuple):
-    """How large the window of a terminal is, in characters."""
+    """The size of a terminal's window, in characters."""
 
     rows: int = 24
     columns: int = 80
 
 
 def open_terminal(size: WindowSize) -> tuple[int, int]:
-    """A new terminal: our end, and the program's.
+    """Return a new terminal with a window of `size`: our end, and the program's.
 
     Raises:
-        ConfigError: No window is of that size.
-        OSError: There is none left.
+        ConfigError: No window can have that size.
+        OSError: The system has no more terminals.
     """
     check_size(size)
     ours, theirs = os.openpty()
@@ -33,22 +33,22 @@ def open_terminal(size: WindowSize) -> tuple[int, int]:
 
 
 def check_size(size: WindowSize) -> None:
-    """See that a size can be one.
+    """Raise `ConfigError` unless `size` is a possible size of a window.
 
     Raises:
-        ConfigError: It cannot.
+        ConfigError: No window can have that size.
     """
     for name, value in zip(WindowSize._fields, size, strict=True):
         validate.whole_number(0, _LARGEST)(name, value)
 
 
 def resize(fd: int, size: WindowSize) -> None:
-    """Set the size of a window; the kernel tells the programs in it, by SIGWINCH (ioctl_tty(2), TIOCSWINSZ)."""
+    """Set the size of a terminal's window; the programs in it get SIGWINCH (ioctl_tty(2), TIOCSWINSZ)."""
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", size.rows, size.columns, 0, 0))
 
 
 def end_of_input(fd: int) -> bytes:
-    """What ends the input of a program that reads lines: the terminal's EOF character. Nothing in raw mode."""
+    """Return the EOF character of a terminal, which ends the input of a program that reads lines; empty in raw mode."""
     attributes = termios.tcgetattr(fd)
     if not attributes[_LFLAG] & termios.ICANON:
         return b""

@@ -1,4 +1,4 @@
-"""The pipes, or the terminal, of a live process: the program's ends, as options of its command, and ours."""
+"""`Wiring`: the pipes, or the terminal, of a live process: our ends, and the program's as options of its command."""
 
 import os
 from collections.abc import Collection, Iterable
@@ -15,10 +15,10 @@ ALL = ("stdin", "stdout", "stderr")
 
 
 def open_pipes(names: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """A pipe for each of these streams: our ends and the program's, by name.
+    """Return a pipe for each named stream: our ends and the program's, by name.
 
     Raises:
-        OSError: There are no descriptors left. Nothing stays open then.
+        OSError: There are no free descriptors. Nothing stays open then.
     """
     ours: dict[str, int] = {}
     theirs: dict[str, int] = {}
@@ -33,22 +33,22 @@ def open_pipes(names: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 class Wiring:
-    """Pipes, or one terminal, for those streams of a command that lead nowhere else.
+    """Pipes, or one terminal, for the streams that a command does not redirect.
 
     Args:
-        command: Its `Stdio.NULL` for stdin, and `Stdio.CAPTURE` for the others, become pipes.
-        streams: The names of those that may.
+        command: The command; `Stdio.NULL` for stdin, and `Stdio.CAPTURE` for the others, become pipes.
+        streams: Names of the streams that may become pipes.
         window: The size of the terminal's window; `None`: pipes.
 
     Attributes:
-        changes: The options of the command that put its program on these pipes.
+        changes: Options of the command that connect its program to these pipes.
         theirs: The program's ends.
-        ours: By name; whoever makes it owns them. A terminal's output is its stdout, unless that leads elsewhere.
-        setup: Of the program's process.
+        ours: Our ends by name, owned by the caller. A terminal's output is its stdout, unless that leads elsewhere.
+        setup: Settings of the program's process.
 
     Raises:
         ConfigError: The window cannot be of that size, or no stream is left for the terminal.
-        IoError: There are no descriptors left. Nothing stays open then.
+        IoError: There are no free descriptors. Nothing stays open then.
     """
 
     def __init__(

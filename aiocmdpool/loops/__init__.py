@@ -1,1 +1,1 @@
-"""Waiting: through cancellations, for the end of a loop, at gates that no signal handler can jam."""
+"""Waiting that is safe: through cancellations, for the end of a loop, at gates that no signal handler can block."""

@@ -1,20 +1,20 @@
-"""What a signal handler raises (KeyboardInterrupt, SystemExit, anything) in a thread that waits."""
+"""`wait_or_end`: handles exceptions that a signal handler raises (KeyboardInterrupt, …) in a waiting thread."""
 
 from collections.abc import Callable
 
 
 def wait_or_end(wait: Callable[[], object], end: Callable[[], object]) -> None:
-    """Wait for something; when interrupted, end it, however often that is interrupted as well.
+    """Call `wait`; when it is interrupted, call `end` until that returns, however often it is interrupted, too.
 
-    There are two loops because a handler may run at the jump back of the inner one, which no `try` in it covers. Only
-    handlers that raise at two such moments in a row would get through, and they take longer than that themselves.
+    There are two loops because a handler may run at the backward jump of the inner one, which no `try` in it covers.
+    Only handlers that raise at two such moments in a row would get through, and they take longer than that themselves.
 
     Args:
-        wait: Raises nothing of its own.
-        end: Returns when it is ended. Raises nothing of its own, and may be called again.
+        wait: Waits for the work; raises nothing of its own.
+        end: Ends the work and returns then; raises nothing of its own, and may be called again.
 
     Raises:
-        BaseException: The last interruption, once it is ended.
+        BaseException: The last interruption, once the work is ended.
     """
     interruption: BaseException | None = None
     over = False
@@ -35,4 +35,4 @@ def wait_or_end(wait: Callable[[], object], end: Callable[[], object]) -> None:
         try:
             raise interruption
         finally:
-            del interruption  # else this frame and the error keep each other alive
+            del interruption  # break the cycle of this frame and the error

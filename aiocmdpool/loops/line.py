@@ -1,11 +1,11 @@
-"""A line of those who wait until there is room."""
+"""`WaitingLine`: a line of coroutines that wait for room."""
 
 import asyncio
 from collections import deque
 
 
 class WaitingLine:
-    """Those who wait, first come first served.
+    """Waiting coroutines, first come first served.
 
     Concurrency: belongs to one loop at a time.
     """
@@ -16,20 +16,20 @@ class WaitingLine:
         self.waiters: deque[asyncio.Future[None]] = deque()
 
     async def wait(self) -> None:
-        """Wait for `wake`.
+        """Wait at the end of the line until the next `wake`.
 
-        Cancellation: leaves the line.
+        Cancellation: the caller leaves the line.
         """
         waiter = asyncio.get_running_loop().create_future()
         self.waiters.append(waiter)
         try:
             await waiter
         finally:
-            if waiter in self.waiters:  # `wake` may have come between the cancellation and this
+            if waiter in self.waiters:  # `wake` may have come after the cancellation
                 self.waiters.remove(waiter)
 
     def wake(self) -> None:
-        """Let all of them go, in the order in which they came."""
+        """Wake all waiting coroutines, in the order in which they came."""
         while self.waiters:
             waiter = self.waiters.popleft()
             if not waiter.done():

@@ -1,33 +1,33 @@
-"""What this room asks of an event loop, so that a thread which may block can have pipes and exits watched as well."""
+"""`Loop`: the part of an event loop that readers and watchers of this package use; a blocking thread can have it."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 
 class Timer(Protocol):
-    """A pending call."""
+    """A pending call of a loop."""
 
     def cancel(self) -> None:
-        """Never call."""
+        """Cancel the call."""
 
 
 class Loop(Protocol):
-    """The methods of `asyncio.AbstractEventLoop` that are used here; `BlockingLoop` is the other one that has them."""
+    """The methods of `asyncio.AbstractEventLoop` that are used; `BlockingLoop` has them, too."""
 
     def add_reader(self, fd: int, callback: Callable[[], object], /) -> object:
-        """Call whenever the descriptor can be read from."""
+        """Call `callback` whenever the descriptor `fd` can be read."""
 
     def remove_reader(self, fd: int, /) -> object:
-        """Stop that, before the descriptor is closed."""
+        """Stop watching for reads; to be called before `fd` is closed."""
 
     def add_writer(self, fd: int, callback: Callable[[], object], /) -> object:
-        """Call whenever the descriptor can be written to."""
+        """Call `callback` whenever the descriptor `fd` can be written."""
 
     def remove_writer(self, fd: int, /) -> object:
-        """Stop that, before the descriptor is closed."""
+        """Stop watching for writes; to be called before `fd` is closed."""
 
     def call_later(self, delay: float, callback: Callable[[], object], /) -> Timer:
-        """Call in so many seconds."""
+        """Call `callback` in `delay` seconds; return a timer that can be cancelled."""
 
     def call_soon_threadsafe(self, callback: Callable[[], object], /) -> object:
-        """Call from the loop, asked for by another thread; a `RuntimeError` if the loop is closed."""
+        """Call `callback` on the loop, from any thread; raise `RuntimeError` if the loop is closed."""

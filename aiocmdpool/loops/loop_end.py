@@ -1,4 +1,4 @@
-"""Notices that an event loop ends, so that threads which wait for what it was to do are not left waiting."""
+"""Notices that an event loop ends, so that threads which wait for its work do not wait for ever."""
 
 import asyncio
 import weakref
@@ -10,22 +10,22 @@ _NEVER = 1e9  # seconds
 
 
 class LoopClosed:
-    """Calls back when the loop is closed, or thrown away; `cancel` stops that.
+    """Calls back when the loop is closed or collected; `cancel` prevents that.
 
-    A closed loop drops its timers: so there is a timer that would never fire, and sees that it is dropped.
+    A closed loop drops its timers, so this sets a timer that would never fire, and notices when it is dropped.
 
     Args:
-        loop: That of the caller.
-        on_closed: Called from the thread that closes it, or that throws it away.
+        loop: The loop to watch.
+        on_closed: Called in the thread that closes or collects the loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_closed: Callable[[], None]) -> None:
         dropped = _Dropped(on_closed)
-        self._dropped = weakref.ref(dropped)  # only the timer may keep it, and only the loop the timer
+        self._dropped = weakref.ref(dropped)  # only the timer may keep it, and only the loop may keep the timer
         self._timer = weakref.ref(loop.call_later(_NEVER, dropped))
 
     def cancel(self) -> None:
-        """Do not call back any more. Harmless when repeated."""
+        """Cancel the callback. Harmless when repeated."""
         dropped, timer = self._dropped(), self._timer()
         if dropped is not None:
             dropped.on_end = None
@@ -34,16 +34,16 @@ class LoopClosed:
 
 
 class LoopEnd:
-    """Calls back when the loop is ending, and when it is closed; `cancel` stops that.
+    """Calls back when the loop is ending, and when it is closed; `cancel` prevents that.
 
-    A loop tells nobody of its end, but there are two things it does. Who ends it in order cancels all tasks first, as
-    `asyncio.run` does before it waits for the threads of its executor: so there is a task that waits to be cancelled.
-    And it is closed: see `LoopClosed`.
+    A loop reports its end to nobody, but two events show it. An orderly end cancels all tasks first, as `asyncio.run`
+    does before it waits for the threads of its executor: so there is a task that waits to be cancelled. And the loop is
+    closed: see `LoopClosed`.
 
     Args:
-        loop: That of the caller, running.
-        on_end: Called once or twice: from the loop when its tasks are cancelled; from the thread that closes it, or
-            that throws it away, when it is closed.
+        loop: The running loop to watch.
+        on_end: Called once or twice: on the loop when its tasks are cancelled; in the thread that closes or collects
+            it, when it is closed.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_end: Callable[[], None]) -> None:
@@ -54,7 +54,7 @@ class LoopEnd:
 
     @property
     def has_come(self) -> bool:
-        """Whether all tasks of the loop are being cancelled, or were; known before any of them has had a turn."""
+        """Return whether all tasks of the loop are being or were cancelled; true before any of them has run again."""
         return not self._cancelled and (self._task.done() or self._task.cancelling() > 0)
 
     async def _watch(self, never: "asyncio.Future[None]") -> None:
@@ -66,7 +66,7 @@ class LoopEnd:
             raise
 
     async def cancel(self) -> asyncio.CancelledError | None:
-        """Do not call back any more. Harmless when repeated; see `waiting.wait_through` for what it returns."""
+        """Cancel the callbacks. Harmless when repeated; returns what `wait_through` returns."""
         self._cancelled = True
         self._task.cancel()
         self._closed.cancel()
@@ -74,13 +74,13 @@ class LoopEnd:
 
 
 class _Dropped:
-    """The callback of a timer; calls when it is thrown away."""
+    """The callback of a timer, which calls `on_end` when it is garbage collected."""
 
     def __init__(self, on_end: Callable[[], None]) -> None:
         self.on_end: Callable[[], None] | None = on_end
 
     def __call__(self) -> None:
-        """The timer fires: never."""
+        """Do nothing: the timer never fires."""
 
     def __del__(self) -> None:
         if self.on_end is not None:

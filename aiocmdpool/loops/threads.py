@@ -1,4 +1,4 @@
-"""Functions that block, in threads of our own."""
+"""`in_thread`: calls blocking functions in threads of this package's own limit."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from aiocmdpool.loops.waiting import wait_through
 
-THREADS = 40  # at once on each loop; as many as anyio has by itself
+THREADS = 40  # at once on each loop; the default number of anyio
 
 Result = TypeVar("Result")
 
@@ -18,12 +18,13 @@ _limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("
 
 
 async def in_thread(function: Callable[[], Result]) -> Result:
-    """Call a function in a thread and return what it returns, or raise what it raises.
+    """Call `function` in a thread, and return its value or raise its error.
 
-    It waits for a limiter of this package: anyio's default one may be used up by callers that wait for us.
+    It uses a limiter of this package, because anyio's default one may be used up by callers that wait for this one.
 
-    Cancellation: waits for the end of a function that has begun, since it may use what the caller is about to close.
-    That holds for the end of `asyncio.run`, too, which cancels every task, also the one inside anyio's own call.
+    Cancellation: a function that has begun is waited for, because it may use resources that the caller is about to
+        close. That holds at the end of `asyncio.run`, too, which cancels every task, including the one inside of
+        anyio's own call.
 
     Raises:
         RuntimeError: No thread can be started.
@@ -49,12 +50,12 @@ async def in_thread(function: Callable[[], Result]) -> Result:
 
 
 class _Job(Generic[Result]):
-    """A call. Its future `over` is no task, so that nothing cancels it."""
+    """A call in a thread. Its future `over` is no task, so nothing cancels it."""
 
     def __init__(self, function: Callable[[], Result], loop: asyncio.AbstractEventLoop) -> None:
         self._function = function
         self._loop = loop
-        self._lock = threading.Lock()  # over `begun`
+        self._lock = threading.Lock()  # protects `begun`
         self.begun = False
         self.over: asyncio.Future[None] = loop.create_future()
         self.result: Result
@@ -71,13 +72,13 @@ class _Job(Generic[Result]):
         self._loop.call_soon_threadsafe(self.over.set_result, None)
 
     def withdraw(self, task: "asyncio.Task[None]") -> None:
-        """Note that the task which brought the call to a thread is done; if no thread has it, nothing more comes."""
+        """Settle the call as cancelled or failed if the task that brings it to a thread ended before it began."""
         if self._begin():
             self.error = asyncio.CancelledError() if task.cancelled() else task.exception()
             self.over.set_result(None)
 
     def outcome(self) -> Result:
-        """Return or raise what came of the function, once. It may be large, and an idle thread keeps its last call."""
+        """Return the value of the function, or raise its error, once: idle threads keep their last call."""
         error, self.error = self.error, None
         if error is not None:
             try:

@@ -1,4 +1,4 @@
-"""Waiting that a cancellation does not cut short."""
+"""`wait_through`: waiting that a cancellation does not cut short."""
 
 import asyncio
 import sys
@@ -15,17 +15,17 @@ async def wait_through(
     seconds: float | None = None,
     on_cancel: Callable[[], None] | None = None,
 ) -> asyncio.CancelledError | None:
-    """Wait for a future, at most so many seconds, through any number of cancellations of the caller.
+    """Wait for a future, for `seconds` at most, through any number of cancellations of the caller.
 
-    The future itself is never cancelled, and its outcome is not looked at.
+    The future itself is never cancelled, and its outcome is not retrieved.
 
     Args:
-        future: What to wait for.
-        seconds: How long; `None` for as long as it takes.
-        on_cancel: Called at each cancellation, to hurry what is waited for. One of anyio's scopes counts once.
+        future: The future to wait for.
+        seconds: Seconds to wait; `None` for no limit.
+        on_cancel: Called at each cancellation, to end the wait sooner. A scope of anyio counts once.
 
     Returns:
-        The last cancellation that arrived; the caller owes it to whoever sent it, and raises it when its work is done.
+        The last cancellation that arrived, or `None`; the caller has to raise it when its work is done.
     """
     cancelled: asyncio.CancelledError | None = None
     loop = asyncio.get_running_loop()
@@ -35,7 +35,7 @@ async def wait_through(
         if left is not None and left <= 0:
             break
         try:
-            if cancelled is None:  # most waits come to their end, and a scope costs as much as some of them
+            if cancelled is None:  # most waits are not cancelled, and a scope costs as much as some of them
                 await asyncio.wait((future,), timeout=left)
             else:
                 with shielded():
@@ -48,12 +48,12 @@ async def wait_through(
 
 
 def shielded() -> AbstractContextManager[object]:
-    """Keep anyio's scopes from cancelling what is awaited in the block; `Task.cancel` arrives as ever.
+    """Return a context that shields its awaits from anyio's cancel scopes; `Task.cancel` still arrives.
 
-    A scope of anyio that is cancelled cancels its tasks again in every turn of the loop for as long as they wait
-    (Starlette does it to the endpoint of a client that has left): whoever waits on would keep the loop busy with that.
+    A cancelled scope of anyio cancels its tasks again in every iteration of the loop as long as they wait (Starlette
+    does that to the endpoint of a client that has left): waiting on would keep the loop busy.
     """
-    # Who has a scope has loaded this; others are spared the import, in the middle of their loop.
+    # A caller with a scope has loaded this module; others need not import it in the middle of their loop.
     return _Shield() if "anyio._backends._asyncio" in sys.modules else nullcontext()
 
 
@@ -67,5 +67,5 @@ class _Shield:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is not GeneratorExit:  # thrown away with its loop: there is no task any more that could leave a scope
+        if kind is not GeneratorExit:  # the coroutine is collected: no task could leave the scope
             self._scope.__exit__(kind, error, traceback)

@@ -592,7 +592,7 @@ class Run:
 
     def _note_end_of_words(self) -> None:
         """Handle the end of the child's reports: it has become the program, or died before that."""
-        if not self._says_exec and self.failure is None and self._reason in (-1, messages.EXITED):  # nobody ended it
+        if not self._says_exec and self.failure is None and self._reason in (-1, messages.EXITED):  # not ended here
             self.failure = errno.EIO, "silence"
         if self._is_overdue and self.failure is None:
             self.end(messages.TIMEOUT)
