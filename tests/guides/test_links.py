@@ -1,4 +1,4 @@
-"""Links of guides lead to a file, and a heading, of this tree. Those of the README do so from a package page as well."""
+"""Links of guides lead to a file, and a heading, of this tree. Those of the README do so from a package page, too."""
 
 import re
 import tomllib

@@ -165,6 +165,7 @@ def test_a_look_of_the_pool_between_two_steps_of_a_worker_does_not_hide_that_all
     page = ledger.page()
     monkeypatch.setattr(budget, "ledger", ledger.descriptor)
     monkeypatch.setattr(budget, "own_word", int(str(page).partition(":")[2]))
+    monkeypatch.setattr(budget, "_mapped", None)
     count = budget.left(200_000)
     assert ledger.has_room()  # nothing has been put in yet
     budget.add(count)

@@ -156,10 +156,11 @@ def test_the_tail_is_held_in_bounded_memory(capture):
 def ledger(tmp_path, monkeypatch) -> Callable[[], int]:
     """A budget of 300,000 bytes, and another worker that has put in 100,000; call it for what this one has put in."""
     file = os.open(tmp_path / "ledger", os.O_RDWR | os.O_CREAT)
-    os.pwrite(file, struct.pack("=4q", 300_000, 0, 100_000, 0), 0)
+    os.pwrite(file, struct.pack("=5q", 300_000, 0, 5, 100_000, 0), 0)
     monkeypatch.setattr(budget, "ledger", file)
-    monkeypatch.setattr(budget, "own_word", 3)
-    yield lambda: struct.unpack("=4q", os.pread(file, 32, 0))[3]
+    monkeypatch.setattr(budget, "own_word", 4)
+    monkeypatch.setattr(budget, "_mapped", None)
+    yield lambda: struct.unpack("=5q", os.pread(file, 40, 0))[4]
     os.close(file)
 
 
@@ -188,6 +189,12 @@ def test_where_nothing_is_left_what_fits_into_the_reply_is_kept(capture, ledger,
 def test_its_own_limit_is_kept_below_that_of_the_budget(capture, ledger, policy):
     assert len(kept(capture(pattern(500_000), 150_000, policy))) == 150_000
     assert ledger() == 150_000
+
+
+def test_workers_that_come_later_count_as_well(capture, ledger):
+    budget.add(1)
+    os.pwrite(budget.ledger, struct.pack("=7q", 300_000, 0, 7, 0, 1, 0, 150_000), 0)  # the pool has made it longer
+    assert budget.left(200_000) == 149_999
 
 
 def test_a_tail_takes_no_more_than_its_limit_of_memory(capture, ledger):

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from aiocmdpool.backends.workers.private import keep_private
 from aiocmdpool.commands.validate import ByteBudget
 from aiocmdpool.loops.line import WaitingLine
-from aiocmdpool.standalone.worker.budget import LIMIT, USED_UP, WORD, WORKERS
+from aiocmdpool.standalone.worker.budget import COUNT, LIMIT, USED_UP, WORD, WORKERS
 from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.memory import default_output_budget
 
@@ -94,6 +94,7 @@ class Ledger:
         enlarged = mmap.mmap(self.descriptor, (count + PAGES) * WORD)
         self._unmap()
         self._map, self.words = enlarged, memoryview(enlarged).cast("q")
+        self.words[COUNT] = len(self.words)
         self._free += range(count, count + PAGES)
         if is_new and isinstance(self.limit, int):
             self.words[LIMIT] = self.limit

@@ -245,7 +245,8 @@ def tracer_of(pid: int) -> int:
 
 def _stat_of(pid: int) -> "tuple[bytes, list[bytes]]":
     """Return the name of a process, and the fields after it: proc_pid_stat(5), from the third field on."""
-    before, _, after = _read_once(f"/proc/{pid}/stat").rpartition(b")")  # the name itself may contain spaces and brackets
+    # The name itself may contain spaces and brackets.
+    before, _, after = _read_once(f"/proc/{pid}/stat").rpartition(b")")
     return before.partition(b"(")[2], after.split(None, 20)
 
 

@@ -6,7 +6,8 @@ and frames would make a command wait with a full pipe:
 
     word 0      the bytes that all may have put in so far: the budget, and whatever has been given back since
     word 1      not 0 since a worker found nothing left; the pool clears it
-    word 2 …    the bytes that each worker has put in so far
+    word 2      how many words there are: the pool makes the file longer for more workers
+    word 3 …    the bytes that each worker has put in so far
 
 A word has one writer (except word 1, whose value does not depend on the writer), so no lock is needed. Workers that
 read at the same time may all take what is left: the budget is exact except for one read (1 MiB at most) of each of
@@ -15,17 +16,16 @@ them.
 A worker serves one pool, so this is a module and not an object to pass around.
 """
 
-import errno
 import os
-import struct
 
-LIMIT, USED_UP, WORKERS = range(3)  # indexes of words: see above
+LIMIT, USED_UP, COUNT, WORKERS = range(4)  # indexes of words: see above
 WORD = 8  # bytes
-LARGEST = 65536  # bytes of the file that are read: 8190 workers
-_word = struct.Struct("=q")
+NEARLY_USED_UP = 1024 * 1024 * 1024  # bytes: more than all workers can put in between a worker's look and its count
 
 ledger = -1  # descriptor of the file; -1 without a limit
 own_word = 0  # index of this worker's word
+_mapped: "memoryview[int] | None" = None  # the file, as far as it went when it was mapped
+_room = 0  # bytes that were left at the last look
 
 
 def join(page: str) -> None:
@@ -41,36 +41,40 @@ def left(wanted: int) -> int:
     """Return how many of the `wanted` bytes may be put into a memory file now."""
     if ledger < 0 or wanted <= 0:
         return wanted
+    global _room
     words = _words()
-    room = max(0, words[LIMIT] - sum(words[WORKERS:]))
-    if not room:
-        _write(1, USED_UP)
-    return min(room, wanted)
+    _room = words[LIMIT] - sum(words[WORKERS:])
+    if _room >= wanted:
+        return wanted
+    if _room <= 0:
+        words[USED_UP] = 1
+        return 0
+    return _room
 
 
 def add(size: int) -> None:
-    """Count `size` bytes as put into a memory file; a negative size takes them out again."""
+    """Count `size` bytes as put into a memory file; a negative size takes them out again.
+
+    What is put in was asked for just before, with `left`.
+    """
     if ledger >= 0 and size:
         words = _words()
-        _write(words[own_word] + size, own_word)
+        words[own_word] += size
         # After the count: the pool clears this word and then reads the counts, so at least one of the two sees the
         # other.
-        if words[LIMIT] - sum(words[WORKERS:]) <= size:
-            _write(1, USED_UP)
+        if size > 0 and _room < NEARLY_USED_UP and words[LIMIT] <= sum(words[WORKERS:]):
+            words[USED_UP] = 1
 
 
-def _write(value: int, word: int) -> None:
-    try:
-        os.pwrite(ledger, _word.pack(value), word * WORD)
-    except OSError as failure:
-        if failure.errno != errno.EFBIG:  # writing so far into a file is not allowed (ulimit -f), but a mapping is
-            raise
-        import mmap  # few workers need it
+def _words() -> "memoryview[int]":
+    """Return the words, from a mapping of the file: they are read twice for each piece of output.
 
-        with mmap.mmap(ledger, 0) as mapped:
-            mapped[word * WORD : (word + 1) * WORD] = _word.pack(value)
+    Raises:
+        OSError: There is no descriptor left for the mapping, which is made for the first large output.
+    """
+    global _mapped
+    if _mapped is None or _mapped[COUNT] > len(_mapped):
+        import mmap  # not every worker needs it
 
-
-def _words() -> "tuple[int, ...]":
-    data = os.pread(ledger, LARGEST, 0)
-    return struct.unpack(f"={len(data) // WORD}q", data[: len(data) // WORD * WORD])
+        _mapped = memoryview(mmap.mmap(ledger, 0)).cast("q")
+    return _mapped
