@@ -1,4 +1,4 @@
-"""`ChromeTrace`: the timeline of a pool as a file for https://ui.perfetto.dev or chrome://tracing.
+"""`ChromeTrace`: writes the timeline of a pool to a file for https://ui.perfetto.dev or chrome://tracing.
 
     slot 1   ██ command ██  ███ command ███          a row for each command that runs beside others
     slot 2      ███ command ██
@@ -11,7 +11,7 @@ waits, any number of which may overlap.
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from json.encoder import encode_basestring_ascii as _json_text  # what `json.dumps` comes to for a text
+from json.encoder import encode_basestring_ascii as _json_text  # the function behind `json.dumps` of a str
 from types import TracebackType
 from typing import Self
 
@@ -19,23 +19,23 @@ from aiocmdpool.commands.result import EndReason
 from aiocmdpool.observability.events import TaskEvent, TaskFinished
 from aiocmdpool.observability.trace_file import JsonArrayFile
 
-FLUSH_EVERY = 1.0  # seconds, at the first event after them
-BATCH = 64  # tasks; noting one and formatting many takes 2/3 of what formatting each does, and 0.3 ms at once
+FLUSH_EVERY = 1.0  # seconds, applied at the first event after them
+BATCH = 64  # tasks formatted at once: takes 2/3 of the time of formatting each alone, and 0.3 ms in a row
 
 _Note = tuple[str, int, str, float, float | None, float, int | None, float, EndReason | None]
-"""What is kept of a task until then; not its result or its command, which may hold megabytes."""
+"""The part of a task that is kept until then; not its result or command, which may hold megabytes."""
 
 
 class ChromeTrace:
-    """A hook that writes what pools run as a Chrome trace. Give it to any number of them, and close it after them.
+    """A hook that writes the tasks of pools as a Chrome trace. One hook may serve several pools; close it after them.
 
-    Memory is bounded: a buffer, and two numbers for each of the commands that run at once. Writes happen on the loop,
-    some 64 KiB at a time. The file is valid JSON from the first moment on, whatever ends this process.
+    Memory is bounded: a buffer, and two numbers for each command that runs at once. Writes happen on the loop, some 64
+    KiB at a time. The file is valid JSON from the first moment on, however this process ends.
 
     Args:
-        path: The file; made anew. It cannot be a pipe.
-        name: What this process is called in it.
-        on_error: Told of a write that failed, after which no more is written. `None`: the error is raised.
+        path: Path of the file, which is replaced. It cannot be a pipe.
+        name: Name of this process in the trace.
+        on_error: Called with the error of a write, after which no more is written. `None`: the error is raised.
 
     Raises:
         OSError: The file cannot be opened or written.
@@ -63,7 +63,7 @@ class ChromeTrace:
         file.append(self._name("process_name", 0, name))
 
     def __call__(self, event: TaskEvent) -> None:
-        """Take an event in. All there is to say of a task is known when it has finished."""
+        """Record a finished task; other events are ignored, because a finished one has all data of the task."""
         if not isinstance(event, TaskFinished) or self._file is None:
             return
         result = event.result
@@ -86,10 +86,10 @@ class ChromeTrace:
             self._guard(self._file.flush)
 
     def close(self) -> None:
-        """Write the rest. Commands that still run are not in it. Harmless when repeated.
+        """Write the rest and close the file. Commands that still run are left out. Harmless when repeated.
 
         Raises:
-            OSError: That failed.
+            OSError: The rest could not be written.
         """
         file, self._file = self._file, None
         if file is not None:
@@ -99,7 +99,7 @@ class ChromeTrace:
     # -- events -----------------------------------------------------------------------------------------------------
 
     def _format(self, file: JsonArrayFile) -> bool:
-        """Make trace events of what was noted; whether it is time for a flush."""
+        """Format all recorded tasks as trace events; return whether a flush is due."""
         is_time = False
         for note in self._notes:
             for element in self._elements(*note):
@@ -140,7 +140,7 @@ class ChromeTrace:
         return f'{{"ph":"M","name":"{what}","pid":{self._pid},"tid":{row},"args":{{"name":{text}}}}}'
 
     def _guard(self, write: Callable[[], None]) -> None:
-        """Write, and let go of the file if that fails."""
+        """Call `write`; if it fails, close the file and report the error."""
         try:
             write()
         except OSError as error:
@@ -161,18 +161,18 @@ class ChromeTrace:
 
 
 class _Rows:
-    """Finds a row for each run, in the order of their ends: runs that overlap never share one.
+    """Assigns a row to each run, in the order of their ends: runs that overlap never share one.
 
-    Of the rows that are free at its start, a run gets the one that has been free for the shortest time. There are never
-    more rows than runs that overlap at some moment (that is the known greedy for intervals sorted by their ends).
+    Of the rows that are free at its start, a run gets the one that became free last. There are never more rows than
+    runs that overlap at some moment (the known greedy algorithm for intervals sorted by their ends).
     """
 
     def __init__(self) -> None:
-        self._ends: list[int] = []  # of the last run in each row; ascending, since each new one is the latest
+        self._ends: list[int] = []  # end of the last run in each row; ascending, because each new one is the latest
         self._rows: list[int] = []
 
     def place(self, start: int, end: int) -> tuple[int, bool]:
-        """The row of a run, and whether it is a new one."""
+        """Return the row of a run, and whether the row is new."""
         free = bisect_right(self._ends, start)
         row = len(self._rows) + 1
         if free:
@@ -184,5 +184,5 @@ class _Rows:
 
 
 def _microseconds(seconds: float) -> int:
-    # Whole ones, cut off: what is in order stays so, and no run ends later than the next one in its row begins.
+    # Truncated: order is preserved, and no run ends after the start of the next one in its row.
     return int(seconds * 1e6)

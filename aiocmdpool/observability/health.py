@@ -1,4 +1,4 @@
-"""Whether a pool can do its work: what it is judged by, and the judgement. Decisions only."""
+"""Decides whether a pool can do its work, from facts about it. Decisions only."""
 
 import dataclasses
 import enum
@@ -12,18 +12,18 @@ from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.live.controlled import layers
 from aiocmdpool.tasks.handle import TaskHandle
 
-DEFAULT_QUEUE_USE = 0.9  # of max_size
-DEFAULT_LONG_RUNNING = 600.0  # seconds; pretty arbitrary: who runs longer commands says so
+DEFAULT_QUEUE_USE = 0.9  # fraction of max_size
+DEFAULT_LONG_RUNNING = 600.0  # seconds; pretty arbitrary: users with longer commands set it
 
 
 class HealthState(enum.Enum):
-    """How well a pool is."""
+    """State of a pool for a health check."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    """It works, and somebody should have a look."""
+    """The pool works, but somebody should have a look."""
     UNHEALTHY = "unhealthy"
-    """It runs nothing."""
+    """The pool runs nothing."""
 
     def __repr__(self) -> str:
         return f"HealthState.{self.name}"
@@ -31,18 +31,18 @@ class HealthState(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PoolHealth:
-    """A look at a pool, for a health check; true in a condition while the pool runs commands at all."""
+    """The health of a pool at one moment; true in a condition while the pool runs commands at all."""
 
     state: HealthState
     reasons: tuple[str, ...]
-    """Why it is not healthy, for people, the worst first; empty if it is."""
+    """Reasons why the pool is not healthy, for people, the worst first; empty if it is."""
     workers: int | None
-    """Workers that take commands; `None` for an executor that is not known to have any. They start on first use."""
+    """Number of workers that take commands, 0 before first use; `None` for an executor without known workers."""
     workers_wanted: int | None
     queue_use: float | None
-    """From 0, an empty queue, to 1, a full one; `None` without a bound."""
+    """Fraction of the queue in use, from 0 to 1; `None` without a limit."""
     long_running: int
-    """Tasks that run for longer than the threshold."""
+    """Number of tasks that have run for longer than the threshold."""
 
     def __bool__(self) -> bool:
         return self.state is not HealthState.UNHEALTHY
@@ -50,7 +50,7 @@ class PoolHealth:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PoolFacts:
-    """What a pool is judged by."""
+    """Facts about a pool from which its health is decided."""
 
     started: bool
     stopped: bool
@@ -59,17 +59,17 @@ class PoolFacts:
     workers: ProcessPoolStatistics | None
     running: tuple[TaskHandle, ...]
     now: float
-    """On the clock of `time.monotonic`."""
+    """Time of the facts, on the clock of `time.monotonic`."""
     loop_ended: bool = False
-    """Its event loop was closed, or all tasks of that were cancelled."""
+    """Whether the event loop of the pool was closed, or all of its tasks were cancelled."""
     disturbed: str | None = None
-    """What executors or hooks have done to it lately that they must not."""
+    """Report on recent violations by executors or hooks; `None` if there are none."""
 
 
 def worker_statistics(executor: CommandExecutor | None) -> ProcessPoolStatistics | None:
-    """The counters of the workers behind an executor, whatever policies and pools stand in front of them.
+    """Return the counters of the workers behind an executor, through all policies and pools in front of them.
 
-    `None` if it is not one of ours that has workers.
+    `None` if that is no backend of this package with workers.
     """
     innermost: object = None
     for each in layers(executor):
@@ -80,15 +80,15 @@ def worker_statistics(executor: CommandExecutor | None) -> ProcessPoolStatistics
 
 
 def judge(facts: PoolFacts, *, queue_use: float | None, long_running: float | None) -> PoolHealth:
-    """The health of a pool.
+    """Return the health of a pool, given facts about it and thresholds.
 
     Args:
-        facts: About it.
-        queue_use: From which use of the queue on it is degraded; `None`: never.
-        long_running: Seconds after which a running task makes it so; `None`: never.
+        facts: The facts about the pool.
+        queue_use: Fraction of the queue in use from which on the pool is degraded; `None`: never.
+        long_running: Seconds after which a running task makes the pool degraded; `None`: never.
 
     Raises:
-        ConfigError: A threshold is none.
+        ConfigError: A threshold is out of range.
     """
     if queue_use is not None and not 0 <= queue_use <= 1:
         raise ConfigError(f"queue_use: {queue_use!r} is not a share from 0 to 1", field="queue_use")
@@ -127,7 +127,7 @@ def judge(facts: PoolFacts, *, queue_use: float | None, long_running: float | No
 
 
 def _resting(workers: ProcessPoolStatistics) -> bool:
-    """Whether no worker was wanted yet."""
+    """Return whether no worker has been needed yet."""
     return not (workers.in_flight or workers.completed or workers.lost or workers.failures)
 
 
@@ -139,7 +139,7 @@ def _missing_workers(workers: ProcessPoolStatistics) -> list[str]:
 
 
 def _running_longer(facts: PoolFacts, seconds: float | None) -> list[TaskHandle]:
-    """Those that run for longer, the longest first."""
+    """Return the tasks that have run for longer than `seconds`, the longest first."""
     if seconds is None:
         return []
     late = [task for task in facts.running if _age(task, facts.now) > seconds]

@@ -6,61 +6,61 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator
 
-STEPS = 8  # buckets to a doubling: a quantile is within 4.5 % of the true one
-_SHORTEST, _LONGEST = -20, 20  # powers of two: one microsecond, twelve days
+STEPS = 8  # buckets per doubling: a quantile is within 4.5 % of the true one
+_SHORTEST, _LONGEST = -20, 20  # powers of two, in seconds: one microsecond, twelve days
 
 BOUNDS = tuple(2.0 ** (step / STEPS) for step in range(_SHORTEST * STEPS, _LONGEST * STEPS + 1))
-"""Upper bounds of the buckets in seconds, each included in its own; one bucket more holds what is longer."""
+"""Upper bounds of the buckets in seconds, inclusive; one more bucket holds everything longer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LatencyHistogram:
-    """How long something took, many times: a snapshot. All durations are seconds."""
+    """Distribution of many durations at one moment. All durations are in seconds."""
 
     counts: tuple[int, ...]
-    """How often in each bucket of `BOUNDS`, and once more for what was longer."""
+    """Number of durations in each bucket of `BOUNDS`, and in the one for everything longer."""
     total: float
-    """The sum of all."""
+    """Sum of all durations, in seconds."""
     shortest: float
-    """Exact, as is `longest`; both 0 where there was none."""
+    """Shortest duration, exact like `longest`; both 0 if there is none."""
     longest: float
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """Return the number of durations."""
         return sum(self.counts)
 
     @property
     def mean(self) -> float:
-        """The mean; 0 where there was none."""
+        """Return the mean duration in seconds; 0 if there is none."""
         return self.total / self.count if self.count else 0.0
 
     @property
     def p50(self) -> float:
-        """The median; see `quantile`."""
+        """Return the median in seconds; see `quantile`."""
         return self.quantile(0.50)
 
     @property
     def p95(self) -> float:
-        """What 95 of 100 did not exceed; see `quantile`."""
+        """Return the duration that 95 % do not exceed, in seconds; see `quantile`."""
         return self.quantile(0.95)
 
     @property
     def p99(self) -> float:
-        """What 99 of 100 did not exceed; see `quantile`."""
+        """Return the duration that 99 % do not exceed, in seconds; see `quantile`."""
         return self.quantile(0.99)
 
     def quantile(self, share: float) -> float:
-        """What that share of all did not exceed (nearest rank), within 4.5 % if between a microsecond and twelve days.
+        """Return the duration that the fraction `share` does not exceed (nearest rank), within 4.5 %.
 
         Args:
-            share: From 0 to 1.
+            share: Fraction of all durations, from 0 to 1.
 
         Returns:
-            Seconds; 0 where there was none.
+            Seconds; 0 if there is none. Exact to 4.5 % between a microsecond and twelve days.
 
         Raises:
-            ValueError: `share` is something else.
+            ValueError: `share` is not from 0 to 1.
         """
         if not 0 <= share <= 1:
             raise ValueError(f"share: {share!r} is not from 0 to 1")
@@ -73,10 +73,10 @@ class LatencyHistogram:
         return 0.0
 
     def cumulative(self, every: int = STEPS) -> Iterator[tuple[float, int]]:
-        """Coarser buckets for others: upper bound, and how many did not exceed it.
+        """Yield coarser buckets for export: the upper bound, and the number of durations up to it.
 
         Args:
-            every: How many of ours make one of theirs; by default theirs double.
+            every: Number of buckets to join into one; by default, bounds double.
         """
         seen = 0
         for bucket, bound in enumerate(BOUNDS):
@@ -86,7 +86,7 @@ class LatencyHistogram:
 
 
 class LatencyRecorder:
-    """What is being counted. One writer; a snapshot may be taken in any thread."""
+    """Counts durations. It has one writer; a snapshot may be taken in any thread."""
 
     __slots__ = ("_counts", "_longest", "_shortest", "_total")
 
@@ -96,7 +96,7 @@ class LatencyRecorder:
         self._shortest = math.inf
 
     def record(self, seconds: float) -> None:
-        """Count one. What is no duration, which an executor of somebody else's may report, counts as none at all."""
+        """Count a duration in seconds. An invalid one, which a user's executor may report, counts as 0."""
         if not 0.0 <= seconds < math.inf:
             seconds = 0.0
         self._counts[bisect_left(BOUNDS, seconds)] += 1
@@ -107,15 +107,15 @@ class LatencyRecorder:
             self._shortest = seconds
 
     def snapshot(self) -> LatencyHistogram:
-        """The counts now."""
+        """Return a snapshot of the counts."""
         counts = tuple(self._counts)
         return LatencyHistogram(counts, self._total, self._shortest if any(counts) else 0.0, self._longest)
 
 
 def _middle(bucket: int) -> float:
-    """What stands for a bucket: its geometric middle, equally far from either bound in proportion."""
+    """Return the duration that stands for a bucket: its geometric middle, at equal relative distance to both bounds."""
     if bucket == 0:
-        return 0.0  # everything shorter: the shortest is put in its place
+        return 0.0  # the bucket of everything shorter; `shortest` replaces it
     if bucket == len(BOUNDS):
-        return math.inf  # everything longer: the longest
+        return math.inf  # the bucket of everything longer; `longest` replaces it
     return math.sqrt(BOUNDS[bucket - 1] * BOUNDS[bucket])

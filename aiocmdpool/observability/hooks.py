@@ -1,4 +1,4 @@
-"""Calls the hooks of a pool so that none of them can break a run, or keep another from being called."""
+"""`Hooks`: calls the hooks of a pool so that none can break a run, or prevent another from being called."""
 
 import asyncio
 import inspect
@@ -12,10 +12,10 @@ _log = SafeLog("aiocmdpool.hooks")
 
 
 class Hooks:
-    """Some hooks, called in their order.
+    """A sequence of hooks, called in their order.
 
     Raises:
-        ConfigError: One of them cannot be called, or would have to be awaited.
+        ConfigError: A hook is not callable, or is a coroutine function.
     """
 
     def __init__(self, hooks: Iterable[EventHook]) -> None:
@@ -26,7 +26,7 @@ class Hooks:
         return bool(self._hooks)
 
     def tell(self, event: TaskEvent) -> None:
-        """Call every hook with an event.
+        """Call every hook with `event`.
 
         Raises:
             BaseException: The first that is no `Exception` (`KeyboardInterrupt`, `pytest.fail`), when all were called.
@@ -35,7 +35,7 @@ class Hooks:
         for hook in self._hooks:
             try:
                 hook(event)
-            except (Exception, asyncio.CancelledError):  # the latter would pass for the end of whoever is running here
+            except (Exception, asyncio.CancelledError):  # a CancelledError would pass for a cancellation of the caller
                 self._report(hook, type(event))
             except BaseException as raised:
                 interruption = interruption or raised
@@ -43,10 +43,10 @@ class Hooks:
             try:
                 raise interruption
             finally:
-                del interruption  # else this frame and the error keep each other alive
+                del interruption  # break the cycle of this frame and the error
 
     def _report(self, hook: EventHook, kind: type[TaskEvent]) -> None:
-        """Log what a hook raised; once for each kind of event, for what fails always would fill the log."""
+        """Log the exception of a hook once for each kind of event: one that always fails would fill the log."""
         if (id(hook), kind) not in self._reported:
             self._reported.add((id(hook), kind))
             _log.exception(

@@ -1,7 +1,7 @@
-"""`PoolObserver`: what the tasks of a pool tell of themselves, and where it goes.
+"""`PoolObserver`: receives what happens to the tasks of a pool, and passes it on to hooks, log and latencies.
 
-It is called three times for each task, on the path that everything takes. What nobody has switched on costs a look: an
-event is made only for hooks, and for a line that the log wants.
+It is called three times for each task, on the hot path. Features that are off cost one check: an event is made only for
+hooks, and for a line that the log wants.
 """
 
 import contextvars
@@ -27,24 +27,20 @@ from aiocmdpool.tasks.handle import Cancellation, TaskHandle
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PoolLatencies:
-    """Where the time of a pool's tasks went: a snapshot."""
+    """Distributions of the times that tasks of a pool have taken, at one moment."""
 
     queue: LatencyHistogram
-    """From push to start, of all tasks that were started."""
+    """Seconds from push to start, of all tasks that were started."""
     spawn: LatencyHistogram
-    """In the executor, beside the program's own run; see `TaskFinished.spawn`."""
+    """Seconds in the executor besides the program's own run; see `TaskFinished.spawn`."""
     run: LatencyHistogram
-    """The program's own run. This and `spawn` are of all tasks whose program ran."""
+    """Seconds of the program's own run. This and `spawn` cover all tasks whose program ran."""
 
 
 class PoolObserver:
-    """Told of every task of one pool. Raises what a hook raises and is no `Exception`, when all else is done.
+    """Observer of the tasks of one pool.
 
-    Args:
-        hooks: Called with every event, in the context of the task's push.
-
-    Raises:
-        ConfigError: A hook is none.
+    An exception of a hook that is no `Exception` is raised, after everything else is done.
     """
 
     __slots__ = ("_contexts", "_hooks", "_queue", "_run", "_spawn", "has_hooks")
@@ -52,25 +48,25 @@ class PoolObserver:
     def __init__(self, hooks: Iterable[EventHook] = ()) -> None:
         self._hooks = Hooks(hooks) or None
         self.has_hooks = self._hooks is not None
-        """Whether `pushed` is to be called for each task."""
+        """Whether `pushed` has to be called for each task."""
         self._contexts: dict[int, contextvars.Context] = {}  # of pushes, by the ids of unfinished tasks
         self._queue, self._spawn, self._run = LatencyRecorder(), LatencyRecorder(), LatencyRecorder()
 
     def latencies(self) -> PoolLatencies:
-        """The latencies now."""
+        """Return a snapshot of the latencies."""
         return PoolLatencies(queue=self._queue.snapshot(), spawn=self._spawn.snapshot(), run=self._run.snapshot())
 
     def pushed(self, handle: TaskHandle) -> None:
-        """A task is being pushed, here and now, in whatever thread this is."""
+        """Record the context of a task that is being pushed in this thread."""
         self._contexts[handle.id] = contextvars.copy_context()
 
     def queued(self, handle: TaskHandle) -> None:
-        """A task was accepted."""
+        """Send `TaskQueued` for a task that was accepted."""
         if self._hooks is not None:
             self._tell(self._hooks, handle, TaskQueued(handle.id, handle.command, handle.pushed_at, handle.priority))
 
     def started(self, handle: TaskHandle, now: float) -> None:
-        """A task is about to run."""
+        """Record the queue time of a task that starts at the time `now`, and send `TaskStarted`."""
         self._queue.record(now - handle.pushed_at)
         if self._hooks is not None:
             self._tell(self._hooks, handle, TaskStarted(handle.id, handle.command, now, handle.pushed_at))
@@ -78,7 +74,7 @@ class PoolObserver:
     def finished(
         self, handle: TaskHandle, result: CommandResult | None, error: BaseException | Cancellation | None
     ) -> None:
-        """A task is settled."""
+        """Record the latencies of a settled task, send its last events, and log its end."""
         if result is None and isinstance(error, ExecuteError):
             result = error.result
         now, started_at = monotonic(), handle.started_at
@@ -109,12 +105,12 @@ class PoolObserver:
             self._tell(hooks, handle, event)
 
     def _tell(self, hooks: Hooks, handle: TaskHandle, event: TaskEvent) -> None:
-        """Call the hooks in the context of the push, the same for all events: one may undo what another has set."""
+        """Call the hooks in the context of the push, one for all events, so that one can undo what another set."""
         context = self._contexts.get(handle.id)
         if context is None:
             hooks.tell(event)
             return
         try:
             context.run(hooks.tell, event)
-        except RuntimeError:  # a hook that runs in it has caused this event; from `tell` itself no `Exception` comes
+        except RuntimeError:  # the context is in use by a hook that has caused this event
             context.copy().run(hooks.tell, event)

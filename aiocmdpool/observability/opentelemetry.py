@@ -1,8 +1,8 @@
 """`SpanHook`: a span for each command, by the official API of OpenTelemetry. Needs the extra `opentelemetry`.
 
-A hook rather than an executor around another: a pool runs its commands in runners of its own, whose context knows
-nothing of who pushed what; the event `TaskQueued` happens in the pusher's. The span is made when the command has ended,
-with the times at which it had begun and ended, so that nothing is open meanwhile.
+It is a hook and not an executor around another: a pool runs its commands in runners of its own, whose context does not
+contain the pusher's span; the event `TaskQueued` is sent in the pusher's context. The span is made when the command has
+ended, with its true start and end times, so that nothing is open meanwhile.
 
 Names are those of the semantic conventions for CLI programs, caller side (in development as of this writing):
 https://opentelemetry.io/docs/specs/semconv/cli/cli-spans/
@@ -26,20 +26,20 @@ from aiocmdpool.observability.events import TaskEvent, TaskFinished, TaskQueued
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
-_NOBODY = contexts.Context()  # the parent where the push was not seen; `None` would mean whoever runs just now
+_NOBODY = contexts.Context()  # the parent if the push was not seen; `None` would mean the current context
 
 
 class SpanHook:
-    """Makes a span of each task: named after the program, of kind CLIENT, as a child of the span it was pushed in.
+    """A hook that makes a span of each task: named after the program, of kind CLIENT, a child of the span of its push.
 
     It lasts from the start of the run to its end; for a task that never started, from its push. An exit status other
-    than 0 is an error, as the conventions have it, and so is every error of the task, which is recorded with it:
-    `error.type` is the name of its class, or the exit status where there is none.
+    than 0 is an error, as in the conventions, and so is every error of the task, which is recorded: `error.type` is the
+    name of its class, or the exit status if there is none.
 
     Args:
-        tracer: Where the spans go; by default to the global provider.
-        command_args: Put all arguments into `process.command_args`. The conventions advise against it unless they are
-            known to hold no secrets.
+        tracer: The tracer that makes the spans; by default that of the global provider.
+        command_args: Whether to put all arguments into `process.command_args`. The conventions advise against it unless
+            they are known to hold no secrets.
 
     Example:
         >>> async with CommandPool(hooks=[SpanHook()]) as pool:
@@ -53,7 +53,7 @@ class SpanHook:
         self._parents: dict[int, contexts.Context] = {}
 
     def __call__(self, event: TaskEvent) -> None:
-        """Take an event in."""
+        """Remember the parent span of a queued task; add the span of a finished one."""
         if isinstance(event, TaskQueued):
             self._parents[event.task_id] = contexts.get_current()
         elif isinstance(event, TaskFinished):
@@ -67,10 +67,10 @@ class SpanHook:
             name,
             parent,
             trace.SpanKind.CLIENT,
-            {"process.executable.name": name},  # what samplers may go by
+            {"process.executable.name": name},  # samplers may decide by it
             start_time=ended_ns - int((event.time - began) * 1e9),
         )
-        if span.is_recording():  # the others cost no more than this
+        if span.is_recording():  # spans that are not recorded cost no more than this
             span.set_attributes(self._attributes(name, event))
             _record_failure(span, event)
         span.end(ended_ns)

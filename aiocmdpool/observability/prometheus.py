@@ -1,6 +1,6 @@
-"""`PoolCollector`: the figures of pools for Prometheus, by its official client. Needs the extra `prometheus`.
+"""`PoolCollector`: exports the figures of pools to Prometheus, by its official client. Needs the extra `prometheus`.
 
-Nothing is counted twice: the figures are read from the pools when somebody scrapes, and nothing is done in between.
+Nothing is counted twice: the figures are read from the pools at each scrape, and nothing is done in between.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from aiocmdpool.pool.view import PoolView
 
 _PREFIX = "aiocmdpool"
-_FROM, _TO = 2.0**-14, 2.0**14  # seconds, 61 µs to 4.5 hours: the buckets that are worth a time series
+_FROM, _TO = 2.0**-14, 2.0**14  # seconds, 61 µs to 4.5 hours: the range of buckets that are worth a time series
 
 
 class PoolCollector(Collector):
-    """Collects the figures of pools. Register it where you like; there is no registry of our own.
+    """A collector for the figures of pools; register it with any registry.
 
     Collecting is quick, and may happen in any thread.
 
@@ -44,11 +44,11 @@ class PoolCollector(Collector):
         self._pools = dict(pools) if isinstance(pools, Mapping) else {"default": pools}
 
     def describe(self) -> list[Metric]:
-        """The metrics without figures, for the registry to see which names are taken."""
+        """Return the metrics without figures, from which the registry learns their names."""
         return list(PoolCollector({}).collect())
 
     def collect(self) -> Iterator[Metric]:
-        """The figures now."""
+        """Yield all metrics with their present figures."""
         yield from self._tasks()
         yield from self._workers()
         yield from self._latencies()
@@ -119,6 +119,6 @@ def _histogram(name: str, text: str) -> HistogramMetricFamily:
 
 
 def _buckets(histogram: LatencyHistogram) -> list[tuple[str, float]]:
-    """Cumulative, each twice as long as the one before, as the client wants them."""
+    """Return the cumulative buckets in the client's form, each bound twice the one before."""
     kept = [(repr(bound), float(seen)) for bound, seen in histogram.cumulative() if _FROM <= bound <= _TO]
     return [*kept, ("+Inf", float(histogram.count))]

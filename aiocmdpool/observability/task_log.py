@@ -1,8 +1,8 @@
-"""A line in the log for each task that is settled, under `aiocmdpool.pool`.
+"""Logs a line for each task that is settled, under `aiocmdpool.pool`.
 
-Failures are told at INFO, because whoever awaits the task gets the error; what points at the machinery rather than at
-the program, a lost worker or an exception that is none of ours, at WARNING; everything else at DEBUG. Lines say what
-the messages of errors say: the label or the command line, never the environment or what was fed to stdin.
+Failures are logged at INFO, because whoever awaits the task gets the error; signs of trouble in the machinery, a lost
+worker or a foreign exception, at WARNING; everything else at DEBUG. Lines contain the label or the command line, like
+messages of errors, but never the environment or stdin data.
 """
 
 import logging
@@ -16,12 +16,12 @@ from aiocmdpool.tasks.status import TaskStatus
 POOL_LOG = logging.getLogger("aiocmdpool.pool")
 _log = SafeLog(POOL_LOG.name)
 
-# A library is silent until somebody listens: without this, warnings would go to stderr by `logging.lastResort`.
+# A library is silent until a handler is set: without this, `logging.lastResort` would write warnings to stderr.
 logging.getLogger("aiocmdpool").addHandler(logging.NullHandler())
 
 
 def level_of(status: TaskStatus, error: BaseException | Cancellation | None) -> int:
-    """The level at which the end of a task is told."""
+    """Return the log level for the end of a task."""
     if status is not TaskStatus.FAILED:
         return logging.DEBUG
     if isinstance(error, ExecuteError) and not isinstance(error, WorkerLost):
@@ -30,7 +30,7 @@ def level_of(status: TaskStatus, error: BaseException | Cancellation | None) -> 
 
 
 def log_finished(level: int, event: TaskFinished) -> None:
-    """Tell the end of a task."""
+    """Log the end of a task at `level`."""
     shown = event.command.display()
     result, error, reason = event.result, event.error, event.end_reason
     fields = {

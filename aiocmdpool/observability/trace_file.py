@@ -1,7 +1,7 @@
-"""A JSON array that grows in a file, and is valid JSON whenever one looks: after Ctrl-C, and after `kill -9`.
+"""`JsonArrayFile`: a growing JSON array in a file that is valid at any time, even after `kill -9`.
 
-Every write begins where the closing bracket stands and ends with a new one. Elements wait in a buffer of bounded size
-in between, so what a killed process loses is the end of the array, not the file.
+Every write starts at the closing bracket and ends with a new one. In between, elements wait in a buffer of bounded
+size, so a killed process loses the end of the array, not the file.
 """
 
 import contextlib
@@ -12,19 +12,19 @@ _CLOSING = b"\n]\n"
 
 
 class JsonArrayFile:
-    """A file with a JSON array in it, begun anew.
+    """A file that contains a JSON array, empty at first.
 
     Args:
-        path: A regular file that is made, or emptied; not a pipe, in which no bracket can be overwritten.
+        path: Path of a regular file, created or emptied; not a pipe, in which no bracket can be overwritten.
 
     Raises:
-        OSError: It cannot be opened, or written.
+        OSError: The file cannot be opened or written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        # A pipe without a reader would make us wait here; like this it is an error.
+        # Non-blocking: a pipe without a reader is an error then, instead of a wait.
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
-        self._end = 0  # where the closing bracket stands
+        self._end = 0  # offset of the closing bracket
         self._buffer: list[str] = []
         self._size = 0
         self._empty = True
@@ -36,16 +36,16 @@ class JsonArrayFile:
             raise
 
     def append(self, element: str) -> bool:
-        """Add an element, which is JSON of its own. Returns whether enough wait for it to be time for a `flush`."""
+        """Add an element in JSON; return whether enough of them wait for a `flush`."""
         self._buffer.append(element)
         self._size += len(element)
         return self._size >= BUFFER_LIMIT
 
     def flush(self) -> None:
-        """Write what waits.
+        """Write the waiting elements.
 
         Raises:
-            OSError: That failed. What waited is lost, and the file is still valid.
+            OSError: The write failed. The elements are lost, and the file is still valid.
         """
         if not self._buffer:
             return
@@ -56,7 +56,7 @@ class JsonArrayFile:
         self._empty = False
 
     def close(self) -> None:
-        """Write what waits, and let go of the file. Harmless when repeated.
+        """Write the waiting elements and close the file. Harmless when repeated.
 
         Raises:
             OSError: The write failed.
@@ -70,14 +70,14 @@ class JsonArrayFile:
             os.close(fd)
 
     def _write(self, data: bytes) -> None:
-        """Put bytes in the place of the closing bracket, and a new one behind them."""
+        """Replace the closing bracket by `data` and a new bracket."""
         rest, at = memoryview(data + _CLOSING), self._end
         try:
             while rest:
                 written = os.pwrite(self._fd, rest, at)
                 rest, at = rest[written:], at + written
         except OSError:
-            with contextlib.suppress(OSError):  # what fits is there already: it had its room before
+            with contextlib.suppress(OSError):  # the bracket fits, because it did before
                 os.ftruncate(self._fd, self._end)
                 os.pwrite(self._fd, _CLOSING, self._end)
             raise

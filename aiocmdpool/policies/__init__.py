@@ -1,10 +1,11 @@
-"""Policies: executors that wrap an executor, and add one rule to it. They compose in any order.
+"""Policies: executors that wrap an executor and add one rule to it. They can be combined in any order.
 
     CommandPool(executor=Retry(CircuitBreaker(KeyLimit(backend, 2))))
 
-Each has `execute(command)` and, where what it wraps has it, `open(command)`; no lifecycle, no base class to inherit.
-None closes what it wraps; whoever made that closes it. What is outside sees what is inside as one run: a `Retry` around
-a `RateLimit` makes each attempt wait for its start, inside one it does not.
+Each has `execute(command)` and, if the wrapped executor has it, `open(command)`; no lifecycle, no base class to
+inherit.
+None closes the executor that it wraps; the maker of that closes it. An outer policy sees an inner one as one run: a
+`Retry` around a `RateLimit` makes each attempt wait for its start, a `Retry` inside of one does not.
 """
 
 from aiocmdpool.policies.admission import Admission

@@ -1,9 +1,9 @@
-"""`Admission`: hold a start back until there is memory and CPU for it, as `parallel --memfree` and `--load` do.
+"""`Admission`: delays starts until there is memory and CPU for them, like `parallel --memfree` and `--load`.
 
-Room is looked at: when a command wants to start, when one has ended, and at intervals while something is held back. The
-kernel has no event for `MemAvailable`. For pressure it has triggers (a write to `/proc/pressure/cpu`, then `poll`), but
-they tell of a rise, and what is held back waits for the fall, of which nothing tells; a trigger is also a descriptor
-that somebody would have to close, and policies have no end of their own. So there is nothing to wait for but the time.
+Figures are checked when a command wants to start, when one has ended, and at intervals while commands are held back.
+The kernel has no event for `MemAvailable`. For pressure it has triggers (a write to `/proc/pressure/cpu`, then `poll`),
+but they report a rise, and held-back commands wait for the fall, which nothing reports; a trigger is also a descriptor
+that somebody would have to close, and policies have no end of their own. So polling is all that is left.
 """
 
 import asyncio
@@ -24,35 +24,35 @@ from aiocmdpool.system.safe_log import SafeLog
 
 T = TypeVar("T")
 
-FRESH = 0.05  # seconds for which a look that found room serves other starts: it costs some 50 µs
+FRESH = 0.05  # seconds for which a check that found room serves other starts: it takes some 50 µs
 
 _log = SafeLog(__name__)
 
 
 class Admission(Wrapper):
-    """Starts commands only while there is room, in the order of the calls. One may always run.
+    """An executor that starts commands only while there is room, in the order of the calls. One may always run.
 
-    What runs is left alone. A program needs time to take its memory, so once something was held back, starts are an
-    `interval` apart, or a command's end, until nobody waits any more. Where there is room for all, nothing is delayed;
-    the number of commands at once is for the pool to limit.
+    Running commands are left alone. A program needs time to take its memory, so after commands were held back, starts
+    come an `interval` apart, or at the end of a command, until nobody waits any more. If there is room for all, nothing
+    is delayed; the number of commands at once is for the pool to limit.
 
-    Figures that cannot be read any more, though they could at the beginning, hold nothing back; the log says so once.
+    If figures cannot be read any more, though they could at the beginning, nothing is held back; that is logged once.
 
     Concurrency: belongs to one loop.
 
-    Cancellation: one that is cancelled while it waits takes nothing; whoever ends makes the next one look.
+    Cancellation: a cancelled command that waited has no effect; the end of a command makes the next one check.
 
-    Ownership: does not close the executor. Those who wait here when it is closed get its `PoolClosed` at their turn.
+    Ownership: does not close the executor. Commands that wait here when it closes get its `PoolClosed` at their turn.
 
     Args:
-        executor: Runs the commands.
+        executor: The executor that runs the commands.
         min_memory: Bytes that must be available: `MemAvailable`, or what is left to the control group if that is less.
         max_cpu_pressure: Percent of the last ten seconds in which some program may have waited for a CPU (`some avg10`
             of `/proc/pressure/cpu`; that of the control group if it has a quota).
-        interval: Seconds between looks while something is held back.
+        interval: Seconds between checks while commands are held back.
 
     Raises:
-        ConfigError: A setting is wrong, or asks for a figure that this system does not give.
+        ConfigError: A setting is wrong, or needs a figure that this system does not provide.
 
     Example:
         >>> async with CommandPool(executor=Admission(backend, min_memory=2 << 30, max_cpu_pressure=60)) as pool:
@@ -77,14 +77,14 @@ class Admission(Wrapper):
         self._pressure = None if max_cpu_pressure is None else _readable("max_cpu_pressure", CpuPressure)
         self._blind = False
         self._turn = asyncio.Lock()
-        self._news: asyncio.Future[None] | None = None  # for the one whose turn it is
+        self._news: asyncio.Future[None] | None = None  # of the command whose turn it is
         self._running = self._waiting = 0
-        self._reason: str | None = None  # to hold back, until then:
+        self._reason: str | None = None  # for holding commands back until `_look_at`
         self._look_at = 0.0
-        self._paced = False  # something was held back, and somebody has waited ever since
+        self._paced = False  # commands were held back, and some have waited ever since
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Wait for room, and run the command; see `CommandExecutor.execute`."""
+        """Wait for room, run `command` and return its result; see `CommandExecutor.execute`."""
         await self._admit()
         try:
             return await execute_on(self._executor, command, control)
@@ -119,7 +119,7 @@ class Admission(Wrapper):
         return self._reason
 
     def _look(self) -> str | None:
-        """Why nothing may start now."""
+        """Return a text why nothing may start now; `None` if there is room."""
         try:
             if self._memory is not None and self._min_memory is not None:
                 available = self._memory.available()
@@ -136,7 +136,7 @@ class Admission(Wrapper):
         return None
 
     async def _next_look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait until it is time to look again, or a command has ended."""
+        """Wait until the next check is due, or a command has ended."""
         self._news = loop.create_future()
         timer = loop.call_at(self._look_at, self._tell)
         try:

@@ -1,4 +1,4 @@
-"""How long to wait between two attempts."""
+"""`Backoff`: the pauses between attempts."""
 
 import dataclasses
 import random
@@ -20,14 +20,14 @@ class Backoff:
     """
 
     initial: float = 0.5
-    """Seconds before the second attempt."""
+    """Seconds of the pause before the second attempt."""
     _: dataclasses.KW_ONLY
     factor: float = 2.0
-    """What each pause is times the one before; 1 for a fixed one."""
+    """Factor of each pause to the one before; 1 for pauses of one length."""
     maximum: float = 30.0
-    """Seconds that no pause exceeds."""
+    """Most seconds of a pause."""
     jitter: float = 0.5
-    """How much of a pause is random, 0 to 1: commands that failed together shall not come back together."""
+    """Fraction of a pause that is random, 0 to 1: commands that failed together must not come back together."""
 
     def __post_init__(self) -> None:
         validate.number(0)("initial", self.initial)
@@ -36,7 +36,7 @@ class Backoff:
         validate.number(0, 1)("jitter", self.jitter)
 
     def pause(self, number: int) -> float:
-        """Seconds to wait after attempt `number`, the first being 1."""
+        """Return the seconds to wait after attempt `number`, the first being 1."""
         try:
             longest = min(self.maximum, self.initial * float(self.factor) ** (number - 1))
         except OverflowError:  # of the power, after some hundred attempts
@@ -45,7 +45,7 @@ class Backoff:
 
 
 def clean_backoff(name: str, value: object) -> Backoff:
-    """A cleaner: a `Backoff`, or a number for that many seconds each time."""
+    """Return `value` if it is a `Backoff`; for a number of seconds, a `Backoff` of that many each time."""
     if isinstance(value, Backoff):
         return value
     try:

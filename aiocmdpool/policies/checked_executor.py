@@ -1,4 +1,4 @@
-"""What all policies ask of the executor they wrap, before the first command meets it."""
+"""`wrapped`: the check that all policies make of the executor they wrap, before the first command."""
 
 from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.commands.executor import CommandExecutor
@@ -6,10 +6,10 @@ from aiocmdpool.commands.validate import shown
 
 
 def wrapped(executor: object) -> CommandExecutor:
-    """The executor, if it is one.
+    """Return `executor` if it is one; raise `ConfigError` if not.
 
-    A class passes for an object with `execute` by its attributes alone, and the missing parentheses would only be
-    noticed at the first command.
+    A class with `execute` would pass as an object by its attributes, and the missing parentheses would only be noticed
+    at the first command.
     """
     if isinstance(executor, type):
         raise ConfigError(f"executor: {shown(executor)} is a class; give an object of it", field="executor")

@@ -1,9 +1,9 @@
-"""`CircuitBreaker`: after failures in a row, refuse at once for a while.
+"""`CircuitBreaker`: refuses commands at once, for a while, after failures in a row.
 
-purgatory and aiobreaker were looked at. Purgatory lets any number of commands through while half open, takes a
+purgatory and aiobreaker were considered. Purgatory lets any number of commands through while half open, takes a
 cancelled one for a failure (or, told to exclude it, for a success that closes the circuit), awaits its store on the way
-in and out, where a second cancellation loses the verdict, goes by the wall clock, and never forgets a name. aiobreaker
-has had no release since 2021.
+in and out, where a second cancellation loses the outcome, uses the wall clock, and never forgets a name. aiobreaker has
+had no release since 2021.
 """
 
 import asyncio
@@ -27,25 +27,25 @@ _log = SafeLog(__name__)
 
 
 class CircuitBreaker(Wrapper):
-    """Refuses commands of a key with `CircuitOpen` once `failures` of them in a row have failed.
+    """An executor that refuses commands of a key with `CircuitOpen` after `failures` of them in a row have failed.
 
-    After `reset_after` seconds one command is let through: if it succeeds, all are again; if it fails, none for as
-    long again. An outcome counts when it comes, unless the circuit has opened or closed since that command's start. A
-    result that is no failure is a success; an error that is none, such as `PoolClosed`, says nothing.
+    After `reset_after` seconds one command is let through: if it succeeds, all are again; if it fails, none for as long
+    again. An outcome counts when it comes, unless the circuit has opened or closed since that command's start. A result
+    that is no failure is a success; an error that is no failure, such as `PoolClosed`, counts as neither.
 
     Concurrency: belongs to one loop.
 
-    Cancellation: says nothing either; if the trial is cancelled, the next command is the trial.
+    Cancellation: counts as neither, too; if the trial is cancelled, the next command is the trial.
 
     Ownership: does not close the executor; its `PoolClosed` is passed on and opens no circuit.
 
     Args:
-        executor: Runs the commands.
-        failures: How many in a row open a circuit.
-        reset_after: Seconds it stays open.
+        executor: The executor that runs the commands.
+        failures: Number of failures in a row that open a circuit.
+        reset_after: Seconds that a circuit stays open.
         forget_after: Seconds after which a failure no longer counts, and an open circuit that nobody tries is closed.
-        failed: Given a result or an error, says whether it is a failure.
-        key: What has a circuit of its own: a function of the command. `None` as its answer: none for this one.
+        failed: Function that tells whether a result or an error is a failure.
+        key: Function that returns the key of a command, each of which has a circuit; `None` for no circuit.
 
     Example:
         >>> executor = CircuitBreaker(backend, failures=5, reset_after=30, key=by_host)
@@ -70,11 +70,11 @@ class CircuitBreaker(Wrapper):
         self._circuits = Circuits(self._failures, self._reset_after, forget)
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Run the command, or refuse to; see `CommandExecutor.execute`.
+        """Run `command` and return its result, or refuse it; see `CommandExecutor.execute`.
 
         Raises:
-            CircuitOpen: It was not started; the message says why, and when one will be.
-            ConfigError: `key` gave something that is not hashable.
+            CircuitOpen: The command was not started; the message says why, and when one will be.
+            ConfigError: `key` returned a key that is not hashable.
         """
         key = key_of(self._key, command)
         if key is None:
@@ -83,7 +83,7 @@ class CircuitBreaker(Wrapper):
         entry = self._circuits.enter(key, loop.time())
         if entry is None:
             raise self._refusal(key, command, loop.time())
-        has_failed: bool | None = None  # the end of this command says nothing, as long as nobody says so
+        has_failed: bool | None = None  # an end without a result or error counts as neither
         why = ""
         try:
             result = checked_result(await execute_on(self._executor, command, control), command)
@@ -101,7 +101,7 @@ class CircuitBreaker(Wrapper):
                 self._log_change(key, changed, why)
 
     def state(self, key: Hashable) -> CircuitState:
-        """The state of a circuit now, for displays and health checks."""
+        """Return the present state of the circuit `key`, for displays and health checks."""
         now = asyncio.get_running_loop().time()
         return self._circuits.get(key, now).state(now)
 

@@ -1,11 +1,11 @@
-"""The circuits of a breaker: who may try, and what an outcome changes. Synchronous, and told the time.
+"""The circuits of a breaker: which command may try, and the effect of its outcome. Synchronous, given the time.
 
     CLOSED ── `failures` in a row ──> OPEN ── `reset_after` s ──> HALF_OPEN ── success ──> CLOSED
                                        ^                             │
                                        └────────── failure ──────────┘
 
-Only circuits with something to remember are kept. One about which nothing was heard for `forget_after` seconds is as
-good as new and dropped, so that keys may come and go.
+Only circuits with something to remember are kept. One without news for `forget_after` seconds is as good as new and
+dropped, so that keys may come and go.
 """
 
 import dataclasses
@@ -15,14 +15,14 @@ from collections.abc import Hashable
 
 
 class CircuitState(enum.Enum):
-    """Whether a circuit lets commands through."""
+    """State of a circuit: whether it lets commands through."""
 
     CLOSED = "closed"
-    """All of them."""
+    """Let all commands through."""
     OPEN = "open"
-    """None."""
+    """Refuse all commands."""
     HALF_OPEN = "half_open"
-    """One at a time, whose outcome decides."""
+    """Let one command at a time through; its outcome decides."""
 
     def __repr__(self) -> str:
         return f"CircuitState.{self.name}"
@@ -30,20 +30,20 @@ class CircuitState(enum.Enum):
 
 @dataclasses.dataclass(slots=True)
 class Circuit:
-    """What is known under one key."""
+    """The facts known about one key."""
 
     heard: float
-    """When it last failed, opened or closed."""
+    """Time of its last failure, opening or closing."""
     failures: int = 0
-    """In a row."""
+    """Number of failures in a row."""
     why: str = ""
-    """The last failure. Text, since an error would keep its output alive."""
+    """Text of the last failure; an error object would keep its output alive."""
     open_until: float | None = None
-    """`None`: closed."""
+    """Time until which it is open; `None` if it is closed."""
     trial: int | None = None
-    """The entry whose outcome decides, while it runs."""
+    """Entry of the command whose outcome decides, while it runs; `None` otherwise."""
     changed: int = 0
-    """The last entry before it opened or closed: what such entries end with is old news."""
+    """The last entry before it opened or closed; outcomes of older entries do not count any more."""
 
     def state(self, now: float) -> CircuitState:
         if self.open_until is None:
@@ -55,31 +55,31 @@ class Circuits:
     """The circuits of all keys.
 
     Args:
-        failures: How many in a row open a circuit.
-        reset_after: Seconds it stays open.
-        forget_after: Seconds after which what was heard about it no longer counts.
+        failures: Number of failures in a row that open a circuit.
+        reset_after: Seconds that a circuit stays open.
+        forget_after: Seconds after which a circuit without news is forgotten.
     """
 
     def __init__(self, failures: int, reset_after: float, forget_after: float) -> None:
         self._failures = failures
         self._reset_after = reset_after
         self._forget_after = forget_after
-        self._known: OrderedDict[Hashable, Circuit] = OrderedDict()  # by `heard`
-        self._last = 0  # entry
+        self._known: OrderedDict[Hashable, Circuit] = OrderedDict()  # in the order of `heard`
+        self._last = 0  # the last entry
 
     def __len__(self) -> int:
         return len(self._known)
 
     def get(self, key: Hashable, now: float) -> Circuit:
-        """The circuit as it stands."""
+        """Return the circuit of `key` at the time `now`; a new one if it is unknown or stale."""
         return self._current(key, now) or Circuit(now)
 
     def count_open(self) -> int:
-        """How many are not closed."""
+        """Return the number of circuits that are not closed."""
         return sum(circuit.open_until is not None for circuit in self._known.values())
 
     def enter(self, key: Hashable, now: float) -> int | None:
-        """Let a command through and return its entry, or `None`: not now. Every entry is left again."""
+        """Let a command through and return its entry, or `None` if it is refused. Every entry must be left again."""
         circuit = self.get(key, now)
         state = circuit.state(now)
         if state is CircuitState.OPEN or circuit.trial is not None:
@@ -90,18 +90,18 @@ class Circuits:
         return self._last
 
     def leave(self, key: Hashable, entry: int, now: float, failed: bool | None, why: str = "") -> CircuitState | None:
-        """Take note of how a command ended.
+        """Record how a command ended, and return the new state of its circuit if that has changed.
 
         Args:
-            key: As in `enter`.
-            entry: What `enter` gave.
-            now: The time.
-            failed: Whether it did; `None` where its end says nothing. A trial that says nothing leaves the circuit
+            key: The key given to `enter`.
+            entry: The entry returned by `enter`.
+            now: The time, in seconds.
+            failed: Whether the command failed; `None` if its end counts as neither. Then a trial leaves the circuit
                 half open, and the next command is the trial.
             why: The failure, for people.
 
         Returns:
-            The state it has changed to, if it has.
+            The new state; `None` if it has not changed.
         """
         circuit = self._current(key, now)
         if circuit is not None and circuit.trial == entry:
@@ -154,12 +154,12 @@ class Circuits:
         return circuit.trial is None and now > since + self._forget_after
 
     def _forget(self, now: float) -> None:
-        """Drop what nobody has heard of for long: two for each one that a failure may add, so they cannot pile up."""
+        """Drop stale circuits: up to two for each one that a failure may add, so that they cannot pile up."""
         for _ in range(2):
             key, circuit = next(iter(self._known.items()), (None, None))
             if circuit is None:
                 return
-            if circuit.trial is not None:  # not to be dropped while that runs, and not to be in the way
+            if circuit.trial is not None:  # must not be dropped while the trial runs, nor block the others
                 self._hear(key, circuit, now, circuit.why)
             elif self._stale(circuit, now):
                 del self._known[key]

@@ -1,7 +1,7 @@
-"""What an outcome of a run says to a policy: worth another attempt, a failure of the program, or nothing.
+"""Classifies outcomes of runs for policies: worth another attempt, a failure of the program, or neither.
 
-An outcome is a result or an error; a program that fails gives the one without `check`, the other with it. The functions
-here are the defaults of the policies, and parts to build one's own from.
+An outcome is a result or an error; a failing program gives a result without `check`, an error with it. The functions
+here are the defaults of the policies, and building blocks for others.
 """
 
 import errno
@@ -22,20 +22,20 @@ from aiocmdpool.commands.result import CommandResult, EndReason
 Outcome = CommandResult | Exception
 
 FINAL = (TaskCancelled, PoolClosed, ConfigError)
-"""Somebody wanted it to end, or it can never work: no attempt follows, whatever a predicate says."""
+"""Errors after which no attempt follows, whatever a predicate says: the end was wanted, or another try cannot work."""
 
 _PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY})
-"""Failures to start (execve(2), fork(2)) that end by themselves: something is used up, or still being written."""
+"""Errnos of failures to start (execve(2), fork(2)) that may pass by themselves."""
 
-_SHOWN = 300  # characters of an error's message in a note
+_SHOWN = 300  # characters of an error's message in a note, at most
 
 
 def may_pass(outcome: Outcome) -> bool:
-    """Whether the same command may well succeed if it is run again.
+    """Return whether the same command may well succeed if it is run again.
 
-    An exit status other than 0, a deadline of the run, a start that failed for want of something; a lost worker only
-    if the command is `idempotent`, since it may have run. Not a wait in a queue: whoever gave that deadline has an
-    answer to it.
+    That holds for an exit status other than 0, a deadline of the run, or a start that failed for lack of a resource;
+    for a lost worker only if the command is `idempotent`, because it may have run. Not for a wait in a queue: the
+    caller who set that deadline handles it.
     """
     match outcome:
         case CommandResult():
@@ -53,9 +53,9 @@ def may_pass(outcome: Outcome) -> bool:
 
 
 def failed(outcome: Outcome) -> bool:
-    """Whether the outcome speaks against the program, or what it depends on.
+    """Return whether the outcome counts against the program, or against a service that it depends on.
 
-    Everything that is no success, except what others decided (cancelled, closed, refused) and waits in a queue.
+    That is any failure, except decisions of others (cancelled, closed, refused) and waits in a queue.
     """
     if isinstance(outcome, CommandResult):
         return not outcome.ok
@@ -65,7 +65,7 @@ def failed(outcome: Outcome) -> bool:
 
 
 def describe(outcome: Outcome) -> str:
-    """The outcome in one line, for messages and notes. Text only, so that nothing keeps the output alive."""
+    """Return the outcome in one line, for messages and notes. As text, it does not keep the output alive."""
     if isinstance(outcome, CommandResult):
         return f"{outcome.status_text()} after {outcome.duration:.2f} s"
     text = " ".join(str(outcome).split())

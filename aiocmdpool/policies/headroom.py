@@ -1,6 +1,6 @@
-"""How much room this process has: memory and CPU, as the kernel tells it, for its control group where that is limited.
+"""Memory and CPU that are free for this process, or for its control group if that is limited.
 
-All of it is read from files of the kernel, which takes microseconds and never waits for a disk.
+All figures come from files of the kernel, which takes microseconds and never waits for a disk.
 """
 
 import os
@@ -10,13 +10,13 @@ from aiocmdpool.system.memory import group_and_above, text_of
 
 
 class CpuPressure:
-    """How long programs had to wait for a CPU.
+    """The share of time in which programs had to wait for a CPU.
 
-    That of the control group where it, or one above, has a quota (`cpu.max`): waiting for the quota is counted there
-    only. Otherwise that of the system.
+    It is that of the control group if it, or a parent, has a quota (`cpu.max`), because only there waiting for the
+    quota is counted; otherwise that of the system.
 
     Raises:
-        OSError: The system does not tell: it is no Linux, older than 4.20, or was started with `psi=0`.
+        OSError: The system does not provide it: it is no Linux, older than 4.20, or was started with `psi=0`.
     """
 
     def __init__(self, proc: str = "/proc") -> None:
@@ -27,7 +27,7 @@ class CpuPressure:
         self.percent()
 
     def percent(self) -> float:
-        """Percent of the last ten seconds in which some program was ready and had no CPU (`some avg10`)."""
+        """Return the percent of the last ten seconds in which some program was ready and had no CPU (`some avg10`)."""
         for line in text_of(self.path).splitlines():
             if line.startswith("some "):
                 return float(dict(figure.split("=") for figure in line.split()[1:])["avg10"])

@@ -1,6 +1,6 @@
-"""`KeyLimit`: so many commands at once for each key.
+"""`KeyLimit`: limits the commands that run at once for each key.
 
-A semaphore for each key, which lives as long as somebody runs or waits under it: there may be as many keys as hosts.
+Each key has a semaphore while commands run or wait under it: there may be as many keys as hosts.
 """
 
 import asyncio
@@ -25,24 +25,24 @@ _limit = validate.whole_number(1)
 class _Slot:
     permits: asyncio.Semaphore
     users: int = 0
-    """Those who run and those who wait."""
+    """Number of commands that run or wait."""
 
 
 class KeyLimit(Wrapper):
-    """Runs at most `limit` commands of each key at once; those of one key in the order of the calls.
+    """An executor that runs at most `limit` commands of each key at once, in the order of the calls.
 
     Concurrency: belongs to one loop.
 
-    Cancellation: gives back what it holds, once; one that is cancelled while it waits takes nothing.
+    Cancellation: releases the place that it holds, once; a waiting command holds none.
 
-    Ownership: does not close the executor. Those who wait here when it is closed get its `PoolClosed` at their turn.
+    Ownership: does not close the executor. Commands that wait here when it closes get its `PoolClosed` at their turn.
 
     Inside a pool, commands that wait here hold a permit of the pool; around one, they have not entered its queue.
 
     Args:
-        executor: Runs the commands.
-        limit: How many for each key; or a mapping from keys to that, where keys that are not in it have no limit.
-        key: What is counted together: a function of the command. `None` as its answer: no limit for this one.
+        executor: The executor that runs the commands.
+        limit: Number of commands for each key; or a mapping from keys to numbers, without limit for other keys.
+        key: Function that returns the key of a command; `None` for no limit.
 
     Example:
         >>> executor = KeyLimit(backend, {"ffmpeg": 2})  # by the name of the program
@@ -58,10 +58,10 @@ class KeyLimit(Wrapper):
         self._slots: dict[Hashable, _Slot] = {}
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Wait until fewer than the limit run, and run the command; see `CommandExecutor.execute`.
+        """Wait until fewer than the limit run, run `command` and return its result; see `CommandExecutor.execute`.
 
         Raises:
-            ConfigError: `key` gave something that is not hashable.
+            ConfigError: `key` returned a key that is not hashable.
         """
         key = key_of(self._key, command)
         limit = self._limit if isinstance(self._limit, int) else self._limit.get(key)

@@ -1,6 +1,6 @@
-"""Keys: what a policy counts together. A key is a function of the command; `None` means that the policy lets it pass.
+"""Keys: functions of a command for policies that count by key; commands whose key is `None` pass.
 
-The two here are those that most need: the program, and the host of a URL.
+Two common ones are here: the program, and the host of a URL.
 """
 
 import os
@@ -15,17 +15,17 @@ Key = Callable[[CommandConfig], Hashable]
 
 
 def by_program(command: CommandConfig) -> str:
-    """The name of the program without its directory: `/usr/bin/ffmpeg` and `ffmpeg` count as one."""
+    """Return the name of the program without its directory: `/usr/bin/ffmpeg` and `ffmpeg` have the same key."""
     return os.path.basename(command.program)
 
 
 def by_host(command: CommandConfig) -> str | None:
-    """The host of the first argument that is a URL, in lower case; `None` if no argument is one."""
+    """Return the host of the first argument that is a URL, in lower case; `None` if no argument is one."""
     for argument in command.args:
         if "://" in argument:
             try:
                 host = urlsplit(argument).hostname
-            except ValueError:  # brackets that hold no IPv6 address: no URL either
+            except ValueError:  # brackets without an IPv6 address, so no URL either
                 continue
             if host:
                 return host
@@ -33,7 +33,7 @@ def by_host(command: CommandConfig) -> str | None:
 
 
 def key_of(function: Key, command: CommandConfig) -> Hashable:
-    """The key of a command, checked: it comes from somebody else's function."""
+    """Return the key of a command by a function of the user, checked to be hashable."""
     key = function(command)
     try:
         hash(key)

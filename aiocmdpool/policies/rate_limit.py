@@ -1,8 +1,8 @@
-"""`RateLimit`: so many starts per second.
+"""`RateLimit`: limits the starts of commands per second.
 
-The bucket is aiolimiter's: small, kept, without dependencies, and it takes nothing for a caller that is cancelled while
-it waits. What it lacks is order: a newcomer may take what has just dripped for somebody who waited. A lock in front of
-it, which asyncio hands over in the order of asking, keeps all but one away from it.
+The bucket is aiolimiter's: small, maintained, without dependencies, and a caller that is cancelled while it waits takes
+nothing. What it lacks is order: a newcomer may take the capacity for which another one has waited. A lock in front of
+it, which asyncio grants in the order of requests, admits one caller at a time.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from aiocmdpool.policies.wrapper import Wrapper
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
-_FEW = 64  # buckets; fewer of them are not worth a look at which are full again
+_FEW = 64  # buckets; with fewer it is not worth searching for full ones
 
 
 @dataclasses.dataclass(slots=True)
@@ -32,11 +32,11 @@ class _Bucket:
     turn: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     waiting: int = 0
     used_at: float = 0.0
-    """When somebody last took a start from it, by the clock of the loop."""
+    """Time of the last start that was taken from the bucket, by the clock of the loop."""
 
 
 class RateLimit(Wrapper):
-    """Starts at most `rate` commands per second, in the order of the calls.
+    """An executor that starts at most `rate` commands per second, in the order of the calls.
 
     Within any `t` seconds at most `burst + rate * t` commands start; how long they run does not matter.
 
@@ -45,17 +45,17 @@ class RateLimit(Wrapper):
     Cancellation: a caller that is cancelled while it waits takes nothing; a command that is ended has been started, and
     counts.
 
-    Ownership: does not close the executor. Those who wait here when it is closed get its `PoolClosed` at their turn.
+    Ownership: does not close the executor. Commands that wait here when it closes get its `PoolClosed` at their turn.
 
     Inside a pool (`CommandPool(executor=RateLimit(...))`) commands that wait here hold a permit of the pool. Around a
     pool it limits how fast commands enter its queue.
 
     Args:
-        executor: Runs the commands.
+        executor: The executor that runs the commands.
         rate: Starts per second; less than 1 is fine.
-        burst: How many may start at once after a time without starts.
-        key: What has a rate of its own: a function of the command. `None` as its answer: no limit for this one. Without
-            a function all commands share one rate.
+        burst: Number of commands that may start at once after a time without starts.
+        key: Function that returns the key of a command, each of which has a rate of its own; `None` for no limit.
+            Without a function all commands share one rate.
 
     Raises:
         ImportError: aiolimiter is not installed: `pip install 'aiocmdpool[policies]'`.
@@ -75,10 +75,10 @@ class RateLimit(Wrapper):
         self._sweep_at = _FEW
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Wait for a start, and run the command; see `CommandExecutor.execute`.
+        """Wait for a free start, run `command` and return its result; see `CommandExecutor.execute`.
 
         Raises:
-            ConfigError: `key` gave something that is not hashable.
+            ConfigError: `key` returned a key that is not hashable.
         """
         if self._key is None:
             await self._wait(self._bucket(None))
@@ -92,7 +92,7 @@ class RateLimit(Wrapper):
             async with bucket.turn:
                 await bucket.limiter.acquire()
                 bucket.used_at = asyncio.get_running_loop().time()
-        finally:  # there may be no loop any more
+        finally:  # a collected coroutine gets here, too, without a loop
             bucket.waiting -= 1
 
     def _bucket(self, key: Hashable) -> _Bucket:
@@ -104,7 +104,7 @@ class RateLimit(Wrapper):
         return bucket
 
     def _sweep(self) -> None:
-        """Forget the buckets that are full again: new ones are no different. There may be as many keys as hosts."""
+        """Drop the buckets that are full again, which are like new ones: there may be as many keys as hosts."""
         full_before = asyncio.get_running_loop().time() - self._burst / self._rate
         self._buckets = {
             key: bucket for key, bucket in self._buckets.items() if bucket.waiting or bucket.used_at > full_before

@@ -1,9 +1,9 @@
-"""`Retry`: run a command again when its failure may pass.
+"""`Retry`: runs a command again if its failure may pass.
 
 tenacity and stamina were tried for the loop below. Stamina decides on exceptions only, and a program that fails without
-`check` gives a result. Tenacity costs 20 µs for each command that succeeds at once (all of `CommandPool` costs 45), and
+`check` gives a result. Tenacity takes 20 µs for each command that succeeds at once (all of `CommandPool` takes 45), and
 ties every failed outcome into a reference cycle, so that the captured output of all attempts stays in memory until a
-garbage collection. What would be left of it is one line of arithmetic.
+garbage collection. All that would remain of it is one line of arithmetic.
 """
 
 import asyncio
@@ -32,36 +32,36 @@ class FailedAttempt:
 
     command: CommandConfig
     number: int
-    """Which one; the first is 1."""
+    """Number of the attempt; the first is 1."""
     outcome: Outcome
-    """The result or the error of it."""
+    """Result or error of the attempt."""
     pause: float
-    """Seconds until the next one."""
+    """Seconds until the next attempt."""
 
 
 class Retry(Wrapper):
-    """Runs a command up to `attempts` times, with pauses between.
+    """An executor that runs a command up to `attempts` times, with pauses in between.
 
-    The caller gets the outcome of the last attempt, unwrapped, so that it meets what it would meet without this policy.
-    Where that is an error, its notes (`__notes__`, shown with the traceback) tell of the earlier attempts, as text: a
-    group of errors would not be caught by `except NonZeroExit`, and would hold the output of all of them. Programs
-    hear of each through `on_retry`; the log has them too.
+    The caller gets the outcome of the last attempt, unwrapped, as it would without this policy. If that is an error,
+    its notes (`__notes__`, shown with the traceback) describe the earlier attempts, as text: a group of errors would
+    not be caught by `except NonZeroExit`, and would hold the output of all of them. `on_retry` is called for each; the
+    log has them, too.
 
-    Whatever `retry_if` says, `TaskCancelled`, `PoolClosed` and `ConfigError` are final, and so is anything after the
-    start of a command whose `stdin` is a descriptor or inherited: what it has read cannot be read again.
+    Whatever `retry_if` returns, `TaskCancelled`, `PoolClosed` and `ConfigError` are final, and so is any outcome after
+    the start of a command whose `stdin` is a descriptor or inherited: input that was read cannot be read again.
 
     Cancellation: ends the attempt, or the pause; no other follows.
 
     Ownership: does not close the executor. Once that is closed, the next attempt ends in its `PoolClosed`.
 
     Args:
-        executor: Runs each attempt.
-        attempts: How often at most, the first included.
+        executor: The executor that runs each attempt.
+        attempts: Most attempts, including the first.
         backoff: The pauses; a number for that many seconds each time.
-        retry_if: Given a result or an error, says whether another attempt is worth it.
-        deadline: Seconds from the first attempt's start after which none begins. One that runs is left to the
-            command's own `timeout`. `None`: no such limit.
-        on_retry: Called before each pause. An error it raises is logged.
+        retry_if: Function that tells whether a result or an error is worth another attempt.
+        deadline: Seconds after the first attempt's start after which no attempt begins. A running attempt is limited by
+            the command's own `timeout`. `None`: no such limit.
+        on_retry: Called before each pause. Its errors are logged.
 
     Example:
         >>> executor = Retry(backend, attempts=5, backoff=Backoff(0.2, maximum=10), deadline=60)
@@ -87,7 +87,7 @@ class Retry(Wrapper):
         self._pausing = 0
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Run the command until it succeeds or there is no point in going on; see `CommandExecutor.execute`."""
+        """Run `command` until it succeeds or another attempt is useless; see `CommandExecutor.execute`."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         outcome: Outcome | None = None
@@ -103,7 +103,7 @@ class Retry(Wrapper):
                     break
                 notes.append(f"attempt {number} of {self._attempts}: {describe(outcome)}; again after {pause:.2f} s")
                 self._tell(FailedAttempt(command, number, outcome, pause), notes[-1])
-                outcome = None  # its output goes now, not after the next attempt
+                outcome = None  # drop its output now, not after the next attempt
                 await self._sleep(pause)
             assert outcome is not None
             if isinstance(outcome, CommandResult):
@@ -112,7 +112,7 @@ class Retry(Wrapper):
                 outcome.add_note(note)
             raise outcome
         finally:
-            del outcome  # the traceback of an error leads to this frame: a cycle that would keep its output alive
+            del outcome  # break the cycle with the error's traceback, which would keep its output alive
 
     async def _outcome(self, command: CommandConfig, control: RunControl | None) -> Outcome:
         try:
@@ -123,7 +123,7 @@ class Retry(Wrapper):
     def _worth_another(self, command: CommandConfig, control: RunControl | None, outcome: Outcome) -> bool:
         if isinstance(outcome, FINAL):
             return False
-        if control is not None and control.pid is not None:  # somebody has talked to it
+        if control is not None and control.pid is not None:  # its caller has already talked to the program
             return False
         fed_once = isinstance(command.stdin, int) or command.stdin is Stdio.INHERIT
         if fed_once and not isinstance(outcome, IoError):

@@ -1,7 +1,7 @@
-"""`SingleFlight`: equal commands in flight share one run.
+"""`SingleFlight`: equal commands that are in flight at the same time share one run.
 
-Libraries for this await the shared call in the first caller, so that a cancelled first caller takes the run away from
-the others, or shield it, so that nobody's cancellation ever ends it. Here a command would run on for nobody.
+Libraries for this await the shared call in the first caller, so that its cancellation ends the run for the others, or
+they shield it, so that no cancellation ever ends it: a command would then run on for nobody.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from aiocmdpool.policies.wrapper import Wrapper
 
 
 def same_command(command: CommandConfig) -> CommandConfig | None:
-    """The command without its label; equal ones differ in label and metadata at most.
+    """Return the command without its label as its key; equal commands differ in label and metadata at most.
 
-    `None`, not to be shared, for one whose streams are descriptors or inherited: what one run reads and writes there is
-    missing for the other. And for one that says `detach`, whose purpose is what it leaves running.
+    `None`, for no sharing, if streams are descriptors or inherited: input and output of one run would be missing for
+    the other. And for commands with `detach`, whose purpose is to leave processes running.
     """
     streams = (command.stdin, command.stdout, command.stderr)
     if command.detach or any(isinstance(stream, int) or stream is Stdio.INHERIT for stream in streams):
@@ -43,22 +43,22 @@ class _Flight:
 
 
 class SingleFlight(Wrapper):
-    """Lets a command that equals one in flight wait for that one's outcome instead of running too.
+    """An executor in which a command that equals one in flight waits for its outcome instead of running, too.
 
-    Nothing is kept: a command that comes after the end of the run is run. Wrapping says that fewer runs do no harm;
-    let `key` answer `None` for commands of which that is not true. Each caller gets the outcome with its own command
-    (and so its own label and metadata) in it.
+    No outcome is kept: a command that comes after the end of the run is run. The policy assumes that fewer runs do no
+    harm; let `key` return `None` for commands of which that is not true. Each caller gets the outcome with its own
+    command (and so its own label and metadata) in it.
 
     Concurrency: belongs to one loop.
 
-    Cancellation: takes the caller from the run, at once if others wait for it. The last one ends the run, and leaves
-    when the command is dead; an equal command that comes meanwhile is run afresh.
+    Cancellation: the caller leaves the run, at once if others wait for it. The last one ends the run, and
+        `CancelledError` is raised when the command is dead; an equal command that comes meanwhile gets a new run.
 
     Ownership: does not close the executor. When that is closed, all who share a run get its `TaskCancelled`.
 
     Args:
-        executor: Runs the commands.
-        key: What is equal: a function of the command. `None` as its answer: run this one by itself.
+        executor: The executor that runs the commands.
+        key: Function that returns the key of a command; equal keys share a run. `None` for a run of its own.
 
     Example:
         >>> executor = SingleFlight(backend)
@@ -71,16 +71,16 @@ class SingleFlight(Wrapper):
         self._flights: dict[Hashable, _Flight] = {}
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Join the run of an equal command, or run this one; see `CommandExecutor.execute`.
+        """Join the run of an equal command, or run `command`, and return the result; see `CommandExecutor.execute`.
 
         Raises:
-            ConfigError: `key` gave something that is not hashable.
+            ConfigError: `key` returned a key that is not hashable.
         """
         key = key_of(self._key, command)
-        if key is None or control is not None:  # who talks to a program does not share it
+        if key is None or control is not None:  # a controlled program is not shared
             return await execute_on(self._executor, command, control)
         flight = self._flights.get(key)
-        if flight is None or flight.run.done():  # over, but its callback has not been called yet
+        if flight is None or flight.run.done():  # it is over, but its callback has not been called yet
             flight = self._take_off(key, command)
         flight.waiters += 1
         try:
@@ -93,7 +93,7 @@ class SingleFlight(Wrapper):
             return _landed(flight, command)
         finally:
             flight.waiters -= 1
-            del flight  # an error's traceback leads here, and the run to the error: a cycle
+            del flight  # break the cycle of the run, its error and the traceback
 
     def _take_off(self, key: Hashable, command: CommandConfig) -> _Flight:
         run = asyncio.ensure_future(self._executor.execute(command))
@@ -108,9 +108,9 @@ class SingleFlight(Wrapper):
     async def _abort(
         self, key: Hashable, flight: _Flight, cancellation: asyncio.CancelledError
     ) -> asyncio.CancelledError:
-        """End the run that nobody waits for any more; returns what the caller raises when it is dead."""
+        """End the run that nobody waits for any more; return the cancellation to raise when it is dead."""
         if self._flights.get(key) is flight:
-            del self._flights[key]  # nobody joins a run that is being ended
+            del self._flights[key]  # nobody may join a run that is being ended
         flight.run.cancel()
         return await wait_through(flight.run) or cancellation
 
@@ -120,8 +120,8 @@ class SingleFlight(Wrapper):
 
 
 def _landed(flight: _Flight, command: CommandConfig) -> CommandResult:
-    """The outcome of the run, for one of its callers."""
-    if flight.run.cancelled():  # by somebody else: this caller was not, so no `CancelledError` for it
+    """Return the result of a shared run, or raise its error, for one of its callers."""
+    if flight.run.cancelled():  # not by this caller, so it must not see a `CancelledError`
         message = f"{command.display()}: the run it shared with equal commands was cancelled"
         raise TaskCancelled(message, command=command, end_reason=EndReason.CANCELLED) from _cause(flight.run)
     error = flight.run.exception()
@@ -135,7 +135,7 @@ def _landed(flight: _Flight, command: CommandConfig) -> CommandResult:
 
 
 def _own(error: BaseException, command: CommandConfig) -> BaseException:
-    """An error for another caller: one object raised in several places collects all their tracebacks and notes."""
+    """Return a copy of a shared error for one more caller, because one object would collect all tracebacks."""
     if not isinstance(error, ExecuteError):
         return error
     own = copy.copy(error)
@@ -146,7 +146,7 @@ def _own(error: BaseException, command: CommandConfig) -> BaseException:
 
 
 def _cause(run: "asyncio.Task[CommandResult]") -> BaseException | None:
-    """What a run that was ended has to tell: backends put its output so far into the cause of the cancellation."""
+    """Return the cause of a cancelled run's error, in which backends put the output so far."""
     if not run.cancelled():
         return run.exception()
     try:

@@ -1,4 +1,4 @@
-"""What all policies are made of: an executor that they wrap, and the way through to its live processes."""
+"""`Wrapper`: the base class of policies: a wrapped executor, and access to its live processes."""
 
 import abc
 from collections.abc import Collection
@@ -14,18 +14,18 @@ from aiocmdpool.live.wiring import ALL
 
 
 class Wrapper(abc.ABC):
-    """An executor in front of another one."""
+    """Base class of an executor in front of another one."""
 
     _executor: CommandExecutor
 
     @property
     def executor(self) -> CommandExecutor:
-        """What it wraps."""
+        """Return the executor that this one wraps."""
         return self._executor
 
     @abc.abstractmethod
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Run one command to its end; the contract is that of `CommandExecutor.execute`."""
+        """Run `command` to its end and return its result; the contract is that of `CommandExecutor.execute`."""
         ...
 
     def open(
@@ -33,6 +33,6 @@ class Wrapper(abc.ABC):
     ) -> AbstractAsyncContextManager[LiveProcess]:
         """Start a program when this policy lets it, and talk to it; see `live.process.open_process`.
 
-        For the policy it runs until the block is left.
+        The policy regards it as running until the block is left.
         """
         return open_process(self, command, streams=streams, pty=pty)
