@@ -1,7 +1,7 @@
 """The command line: `aiocmdpool run [options] PROGRAM [ARG...] [::: INPUT...]`.
 
-A room on top of the pool: it reads inputs lazily, makes a command of each, and brings their output, their failures
-and the reader's Ctrl-C to an orderly end. It starts no process itself.
+It uses a pool: it reads inputs lazily, makes a command of each, and handles their output, their failures and Ctrl-C in
+an orderly way. It starts no process itself.
 """
 
 from aiocmdpool.cli.entry import main

@@ -1,4 +1,4 @@
-"""Attempts: a job in the pool, with its pipes and its deadline, from its start to its last byte.
+"""`Attempts`: runs jobs in the pool, each with its pipes and its deadline, from its start to its last byte.
 
 begin ── pool ── settled ── drained ── on_end(job, outcome)
 """
@@ -20,20 +20,20 @@ from aiocmdpool.pool.command_pool import CommandPool
 from aiocmdpool.tasks.handle import TaskHandle
 from aiocmdpool.tasks.status import TaskStatus
 
-WATCH_AFTER = 0.005  # seconds; a short command has ended by then, and its pipes hold all that it wrote
+WATCH_AFTER = 0.005  # seconds; a short command has ended by then, and its pipes hold all of its output
 
 
 class Attempts:
-    """Runs jobs in a pool.
+    """Runs attempts of jobs in a pool.
 
     Args:
-        options: What was asked for.
-        pool: Runs the commands.
-        fit: How many at once.
-        on_end: Told of the end of each attempt.
-        on_room: Told of starts, where they make room for other commands.
-        is_stopping: Whether the run is being stopped.
-        on_defect: Told of an exception that nobody expects: nobody awaits a callback.
+        options: The options of the command line.
+        pool: The pool that runs the commands.
+        fit: The number of commands that may run at once.
+        on_end: Called at the end of each attempt.
+        on_room: Called after a start that makes room for other commands.
+        is_stopping: Function that tells whether the run is being stopped.
+        on_defect: Called with an unexpected exception of a callback, which nobody awaits.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class Attempts:
         self._pool = pool
         self._jobs = fit.jobs
         self._runners = min(fit.jobs, FIRST_RUNNERS)
-        # Who is told of a start pays for a frame.
+        # Being notified of a start costs a frame of the worker.
         self._is_tight = fit.is_tight
-        self._unstarted: set[Job] = set()  # known where it is tight
+        self._unstarted: set[Job] = set()  # only filled if it is tight
         self._is_told_of_starts = options.timeout is not None or options.detach or fit.is_tight
         self._on_end = on_end
         self._on_room = on_room
@@ -69,22 +69,22 @@ class Attempts:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are as many as there should be, running and waiting."""
+        """Return whether enough commands are running and waiting."""
         return len(self._under_way) >= self._most or len(self._unstarted) >= MAX_QUEUED
 
     @property
     def running(self) -> int:
-        """How many commands run."""
+        """Return the number of commands that are running."""
         return sum(_status(job) is TaskStatus.RUNNING for job in self._under_way)
 
     async def make_room(self) -> None:
-        """Have the pool run more at once, if there are commands for it; a large `--jobs` costs nothing before."""
+        """Start more runners of the pool if there are commands for them, so that a large `--jobs` costs nothing."""
         if len(self._under_way) >= self._runners < self._jobs:
             self._runners = min(self._jobs, 2 * self._runners)
             await self._pool.start_executor(self._runners)
 
     def begin(self, job: Job) -> None:
-        """Hand the job's next attempt to the pool."""
+        """Hand the next attempt of `job` to the pool."""
         job.handle = None
         try:
             command = job.command(self._shared, live=self._options.line_buffer, limit=self._options.max_output)
@@ -108,14 +108,14 @@ class Attempts:
         handle.add_done_callback(functools.partial(self._settled, job))
 
     def _watch(self) -> None:
-        """Watch the output of what is still under way. What has ended by now has never cost that."""
+        """Watch the output of all attempts under way; those that have ended by now never need that."""
         unwatched, self._unwatched = self._unwatched, []
         for job in unwatched:
             if job in self._under_way:
                 job.watch()
 
     def cancel(self, *, running: bool) -> None:
-        """End what waits in the queue and, if asked for, what runs."""
+        """Cancel all attempts that wait in the queue and, if `running`, also those that run."""
         for job in list(self._under_way):
             assert job.handle is not None
             if running:
@@ -124,13 +124,13 @@ class Attempts:
                 job.handle.cancel()
 
     def programs(self) -> list[int] | None:
-        """The processes of the commands that run; `None` if there is nothing but them below the workers."""
+        """Return the pids of the running programs; `None` if the workers have no other descendants than commands."""
         if not self._options.detach:
             return None
         return [control.pid for control in self._under_way.values() if control is not None and control.pid]
 
     def _started(self, job: Job) -> None:
-        """The program runs."""
+        """Note that the program of `job` runs: start its deadline."""
         job.started()
         self.deadlines.begin(job)
         if self._is_tight:
@@ -142,7 +142,7 @@ class Attempts:
         job.end_by(timeout_ending(self._options.timeout))
 
     def _settled(self, job: Job, handle: TaskHandle) -> None:
-        """An attempt has ended: wait for the rest of its output."""
+        """Handle the end of an attempt: wait for the rest of its output."""
         self.deadlines.end(job)
         try:
             error = handle.exception()
@@ -152,7 +152,7 @@ class Attempts:
             self._on_defect(defect)
 
     def _drained(self, job: Job, result: CommandResult | None, error: BaseException | None, stopping: bool) -> None:
-        """All of an attempt is here. That its output was too much may have become known just now."""
+        """Decide about an attempt whose output is complete, and may only now have turned out too large."""
         try:
             self._end(job, judge(result, error, stopping=stopping, ending=job.ending))
         except Exception as defect:

@@ -1,4 +1,4 @@
-"""How many commands at once the limit on descriptors allows."""
+"""`jobs_that_fit`: the number of concurrent commands that the limit on descriptors allows."""
 
 import resource
 from typing import NamedTuple
@@ -6,27 +6,27 @@ from typing import NamedTuple
 from aiocmdpool.cli.output.order import MAX_HELD_FILES
 
 PIPES = 4  # descriptors of a command: two pipes, both ends
-READ_ENDS = 2  # those that stay if the others are closed when it has started
+READ_ENDS = 2  # descriptors that remain if the others are closed when it has started
 MAX_QUEUED = 8  # commands
-SPARE = 48  # for the loop, the workers, what the command line itself opens
+SPARE = 48  # for the loop, the workers, and files of the command line itself
 
 
 class Fit(NamedTuple):
-    """What the limit allows."""
+    """The number of commands that the limit on descriptors allows."""
 
     jobs: int
     limit: int
     is_tight: bool
-    """Whether a command may keep only what it needs, once it has started."""
+    """Whether a command must close descriptors that it no longer needs once it has started."""
 
 
 def jobs_that_fit(jobs: int) -> Fit:
-    """Raise the soft limit where so many commands need that; return how many it allows then.
+    """Raise the soft limit on descriptors if `jobs` commands need that; return how many it allows then.
 
     It is raised no further than needed: the commands inherit it, and `select(2)` fails on descriptors above 1,023.
 
     Args:
-        jobs: How many are wanted.
+        jobs: Wanted number of concurrent commands.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = PIPES * (jobs + queued_for(jobs)) + MAX_HELD_FILES + SPARE
@@ -40,5 +40,5 @@ def jobs_that_fit(jobs: int) -> Fit:
 
 
 def queued_for(jobs: int) -> int:
-    """How many commands wait in the queue of the pool, with their pipes, so that a free place is taken at once."""
+    """Return how many commands wait in the pool's queue, with their pipes, so that a free place is taken at once."""
     return min(jobs, MAX_QUEUED)

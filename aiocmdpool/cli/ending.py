@@ -1,4 +1,4 @@
-"""Why we end a command ourselves: its deadline, or its output. The words for it, and the deadlines."""
+"""`Ending`: why this program ends a command itself, for its deadline or its output; and `Deadlines`."""
 
 import asyncio
 import time
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 
 class Ending(NamedTuple):
-    """Why an attempt is ended."""
+    """The reason why an attempt is ended."""
 
     reason: EndReason
     text: str
-    """For people; begins behind the command."""
+    """Text for people that follows the command."""
 
 
 def timeout_ending(seconds: float) -> Ending:
-    """For a command that has run too long."""
+    """Return the ending of a command that ran longer than `--timeout`, in seconds."""
     return Ending(EndReason.TIMEOUT, f"ran longer than its --timeout of {seconds:g} s")
 
 
 def fault_ending(fault: Exception, limit: int | None) -> Ending:
-    """For a command whose output is too much, or cannot be kept.
+    """Return the ending of a command whose output is too large, or cannot be kept.
 
     Args:
-        fault: `TooMuchOutput`, or the `OSError`.
-        limit: What `--max-output` says.
+        fault: `TooMuchOutput`, or the `OSError` for which output cannot be kept.
+        limit: Bytes of `--max-output`; `None` for no limit.
     """
     if isinstance(fault, TooMuchOutput):
         size = size_text(limit or 0)
@@ -43,10 +43,10 @@ def fault_ending(fault: Exception, limit: int | None) -> Ending:
 
 
 class Deadlines:
-    """The deadlines of what runs. They are ours and not the pool's, so that they can be held while all is stopped.
+    """Deadlines of running commands. They are not left to the pool, so that they can be paused while all is stopped.
 
     Args:
-        seconds: From each start; `None` for none.
+        seconds: Seconds from each start; `None` for no deadlines.
         on_passed: Called with each job whose deadline has passed.
     """
 
@@ -56,19 +56,19 @@ class Deadlines:
         self._timers: dict[Job, tuple[asyncio.TimerHandle, float]] = {}
 
     def begin(self, job: "Job", seconds: float | None = None) -> None:
-        """Begin to count, from now."""
+        """Start the deadline of `job`, `seconds` from now."""
         left = self.seconds if seconds is None else seconds
         if left is not None:
             timer = asyncio.get_running_loop().call_later(left, self._pass, job)
             self._timers[job] = timer, time.monotonic() + left
 
     def end(self, job: "Job") -> None:
-        """Forget one. Harmless where there is none."""
+        """Forget the deadline of `job`, if there is one."""
         if self._timers and (entry := self._timers.pop(job, None)) is not None:
             entry[0].cancel()
 
     def hold(self) -> Callable[[], None]:
-        """Stop all clocks; call what this returns to let them go on."""
+        """Pause all deadlines; return a function that lets them continue."""
         now = time.monotonic()
         left = {job: max(0.0, due - now) for job, (_, due) in self._timers.items()}
         for job in left:

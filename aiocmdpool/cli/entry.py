@@ -1,4 +1,4 @@
-"""`main`: from the arguments to an exit status, with nothing but the loop in between."""
+"""`main`: runs the command line, from the arguments to the exit status."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ usage: aiocmdpool run [options] PROGRAM [ARG...] [::: INPUT...]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line program.
+    """Run the command line program and return its exit status.
 
     Args:
         argv: Arguments without the program's name; `None`: those of this process.
@@ -53,7 +53,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 async def _run_with_pool(options: RunOptions, prepared: Prepared) -> int:
-    """Run it all; the exit status."""
+    """Run all commands and return the exit status."""
     async with contextlib.AsyncExitStack() as stack:
         tree, pool = CommandTree(), None
         if not options.dry_run:
@@ -93,9 +93,9 @@ def _in_loop(main: Coroutine[None, None, int]) -> int:
 
 
 def _reserve_standard_descriptors() -> None:
-    """Fill the places of standard streams that are closed, or the next file opened would become one of them.
+    """Open the null device in place of closed standard streams, so that no other file gets their numbers.
 
-    They are filled the wrong way round, so that using them fails as it would have.
+    It is opened in the wrong direction, so that using the stream still fails.
     """
     for fd, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
         try:

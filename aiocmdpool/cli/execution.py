@@ -1,4 +1,4 @@
-"""How the options become a pool, and the settings that all commands share. Decisions only."""
+"""Turns the options into a pool, and into the settings that all commands share. Decisions only."""
 
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from aiocmdpool.commands.command import CommandOptions
     from aiocmdpool.observability.events import EventHook
 
-FIRST_RUNNERS = 16  # of the pool; more are added when there are commands for them
+FIRST_RUNNERS = 16  # runners of the pool at first; more are added when there are commands for them
 
 
 def pool_of(options: RunOptions, jobs: int, hooks: "Iterable[EventHook]" = ()) -> CommandPool:
-    """The pool that runs the commands, not yet started."""
+    """Return the pool that runs the commands, not yet started."""
     config = ExecutionConfig(
         mode=ExecutionMode.PROCESS_POOL,
         workers=min(jobs, cpu_count()),
@@ -31,9 +31,9 @@ def pool_of(options: RunOptions, jobs: int, hooks: "Iterable[EventHook]" = ()) -
 
 
 def shared_options(options: RunOptions) -> "CommandOptions":
-    """What all commands have in common. A default is left out: it need not be checked with each command.
+    """Return the settings that all commands share; a default is left out, so that it is not checked each time.
 
-    Their deadlines and the limit on their output are not in it: those are kept here (`ending`).
+    Deadlines and the limit on output are not among them: the command line applies those itself (`ending`).
     """
     shared: CommandOptions = {}
     if options.grace != DEFAULT_GRACE:
@@ -44,7 +44,7 @@ def shared_options(options: RunOptions) -> "CommandOptions":
 
 
 def queued_ahead(options: RunOptions, jobs: int) -> int:
-    """How many commands wait in the pool's queue, so that what could run never waits for us."""
+    """Return how many commands wait in the pool's queue, so that a free place is taken at once."""
     if options.halt.action is not HaltAction.NEVER:
         return 0  # a failure must be seen before the next command starts
     return queued_for(jobs)

@@ -1,4 +1,4 @@
-"""Files that a run reads and writes: never one for two purposes, never one for two runs."""
+"""Makes sure that no file of a run is used for two purposes, or by two runs."""
 
 import errno
 import fcntl
@@ -10,26 +10,26 @@ OUTPUTS = (("standard output", 1), ("standard error", 2))
 
 
 class FilesError(Exception):
-    """Files are in each other's way; the message is for people."""
+    """Two uses of a file conflict; the message is for people."""
 
 
 class FileUses:
-    """Who uses which file. Only regular files are looked at: a terminal or a pipe may be shared."""
+    """The uses of files. Only regular files count, because a terminal or a pipe may be shared."""
 
     def __init__(self) -> None:
         self._uses: dict[Hashable, str] = {}
 
     def read(self, name: str, file: str | int) -> None:
-        """Note a file that is read, by its path or descriptor; two readers do not disturb each other."""
+        """Record a file that is read, by path or descriptor; two readers do not conflict."""
         key = _identity(file)
         if key is not None:
             self._uses[key] = f"{name}, which is being read"
 
     def write(self, name: str, file: str | int) -> None:
-        """Note a file that is written.
+        """Record a file that is written, by path or descriptor.
 
         Raises:
-            FilesError: It is read, or written for another purpose.
+            FilesError: The file is read, or written for another purpose.
         """
         key = _identity(file)
         if key is None:
@@ -40,10 +40,10 @@ class FileUses:
 
 
 def note_outputs(uses: FileUses) -> None:
-    """Note standard output and standard error, which may well be one file.
+    """Record standard output and standard error, which may be one file.
 
     Raises:
-        FilesError: One of them is read.
+        FilesError: One of them is read as input.
     """
     keys = [_identity(fd) for _, fd in OUTPUTS]
     for (name, fd), key in zip(OUTPUTS, keys, strict=True):
@@ -52,7 +52,7 @@ def note_outputs(uses: FileUses) -> None:
 
 
 def lock(fd: int) -> str | None:
-    """Lock a regular file for this process, until that is dead; return who has locked it otherwise."""
+    """Lock a regular file for this process until its death; return who else has locked it, or `None`."""
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         return None
     try:
@@ -60,23 +60,23 @@ def lock(fd: int) -> str | None:
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return _holder_of(fd)
-        return None  # a file system without locks: then nobody else can have one either
+        return None  # a file system without locks, so nobody else has one either
     return None
 
 
 def holds(path: str, beginning: bytes) -> bool:
-    """Whether a file, if it is a regular one with something in it, begins like this: whether it is ours to empty."""
+    """Return whether a file may be emptied: it begins like this, is empty, not regular, or does not exist."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return True
         with open(path, "rb") as file:
             return file.read(len(beginning)) in (beginning, b"")
-    except OSError:  # there is none; or whoever opens it will say
+    except OSError:  # it does not exist, or opening it will report the error
         return True
 
 
 def _holder_of(fd: int) -> str:
-    """The process that holds the lock on a file, for people; see proc_locks(5)."""
+    """Return the process that holds the lock on a file as text for people; see proc_locks(5)."""
     inode = os.fstat(fd).st_ino
     try:
         with open("/proc/locks") as locks:
@@ -99,11 +99,11 @@ def _name_of(pid: str) -> str:
 
 
 def _identity(file: str | int) -> Hashable | None:
-    """What tells a file from others, by whichever name; `None` for what is no regular file."""
+    """Return an identity of a file that is equal for all of its names; `None` if it is no regular file."""
     try:
         status = os.stat(file) if isinstance(file, str) else os.fstat(file)
-    except FileNotFoundError:  # to be made
+    except FileNotFoundError:  # to be created
         return os.path.realpath(file) if isinstance(file, str) else None
-    except OSError:  # whoever opens it will say
+    except OSError:  # opening it will report the error
         return None
     return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None

@@ -1,4 +1,4 @@
-"""Where inputs come from, read no faster than they are used: a billion lines cost one chunk of memory."""
+"""Sources of inputs, read no faster than they are used: a billion lines take one chunk of memory."""
 
 import asyncio
 import functools
@@ -8,8 +8,8 @@ from typing import Protocol
 
 from aiocmdpool.cli.readiness import Readiness, settle
 
-CHUNK = 64 * 1024  # bytes a read; what a pipe holds
-MAX_INPUT = 1024 * 1024  # bytes; Linux takes no argument above 128 KiB, so a longer line is a wrong separator
+CHUNK = 64 * 1024  # bytes per read, the capacity of a pipe
+MAX_INPUT = 1024 * 1024  # bytes; Linux takes no argument above 128 KiB, so a longer line means a wrong separator
 
 
 class InputError(Exception):
@@ -17,10 +17,10 @@ class InputError(Exception):
 
 
 class Inputs(Protocol):
-    """A source of inputs."""
+    """The interface of a source of inputs."""
 
     async def next_batch(self) -> list[str]:
-        """The next inputs, in order; empty at the end. Cancelable at once.
+        """Return the next inputs, in order; an empty list at the end. It can be cancelled at any time.
 
         Raises:
             InputError: Reading failed.
@@ -28,20 +28,20 @@ class Inputs(Protocol):
         ...
 
     def estimated_total(self) -> int | None:
-        """How many inputs there will have been, as far as one can tell; `None`: no idea."""
+        """Return the estimated number of all inputs; `None` without an estimate."""
         ...
 
     def exact_total(self) -> int | None:
-        """How many inputs there are; `None` where the end has not been seen."""
+        """Return the number of all inputs; `None` if the end has not been seen."""
         ...
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading, and release what is watched."""
         ...
 
 
 class GivenInputs:
-    """The inputs after `:::`."""
+    """Inputs that are given after `:::`."""
 
     def __init__(self, inputs: tuple[str, ...]) -> None:
         self._left = list(inputs)
@@ -68,8 +68,8 @@ class StreamInputs:
     byte for byte.
 
     Args:
-        fd: Open for reading; shared, so its flags stay as they are.
-        name: For messages.
+        fd: Descriptor open for reading; it is shared, so its flags are not changed.
+        name: Name of the source, for messages.
         separator: The byte after each input; the last one may lack it.
     """
 
@@ -98,7 +98,7 @@ class StreamInputs:
         return []
 
     def _cut(self, chunk: bytes) -> list[str]:
-        """The inputs completed by this chunk; an empty chunk completes the last."""
+        """Return the inputs completed by `chunk`; an empty chunk completes the last."""
         if not chunk:
             self._ended = True
             last, self._carry = self._carry, b""
@@ -117,12 +117,12 @@ class StreamInputs:
 
     async def _read(self) -> bytes:
         while True:
-            await asyncio.sleep(0)  # a file or a full pipe never makes us wait; let the others have their turn
+            await asyncio.sleep(0)  # a file or a full pipe never makes this wait: yield to other tasks
             if self._readiness is not None and not self._readiness.now():
                 await _ready(self._readiness)
             try:
                 chunk = os.read(self.fd, CHUNK)
-            except BlockingIOError:  # somebody made it non-blocking and took what there was
+            except BlockingIOError:  # another process made it non-blocking and took the data
                 continue
             except OSError as error:
                 raise InputError(f"cannot read {self.name}: {error.strerror}") from None

@@ -1,7 +1,7 @@
-"""Ctrl-C, Ctrl-Z and SIGTERM, as events of the loop.
+"""Handles Ctrl-C, Ctrl-Z and SIGTERM as events of the loop.
 
 The terminal sends Ctrl-C and Ctrl-Z to every process in the foreground. The commands are not among them (they run in
-sessions and groups of their own), so it is ours to say what becomes of them.
+sessions and groups of their own), so this program has to decide what happens to them.
 """
 
 import asyncio
@@ -11,17 +11,17 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
-CONTINUED_AFTER = 0.05  # seconds in which SIGCONT, which has woken us, is delivered as well
+CONTINUED_AFTER = 0.05  # seconds within which the SIGCONT that has woken this process is delivered, too
 
 
 @contextlib.contextmanager
 def interrupts(
     on_interrupt: Callable[[], None], on_terminate: Callable[[], None], on_suspend: Callable[[], None]
 ) -> Iterator[None]:
-    """Within the block, call these instead of dying of SIGINT and SIGTERM, or stopping by SIGTSTP.
+    """Within the block, call these functions instead of dying of SIGINT and SIGTERM, or stopping on SIGTSTP.
 
-    A SIGINT that was ignored when we started stays ignored: that is how a shell keeps Ctrl-C from its background jobs.
-    So does a SIGTSTP: that is how one without job control says so.
+    A SIGINT that was ignored at the start stays ignored: that is how a shell keeps Ctrl-C from its background jobs. So
+    does a SIGTSTP, as set by a shell without job control.
     """
     loop = asyncio.get_running_loop()
     wanted = {signal.SIGINT: on_interrupt, signal.SIGTSTP: on_suspend}
@@ -39,8 +39,8 @@ def interrupts(
 def stop_until_continued() -> None:
     """Stop this process, as SIGTSTP would have done; return when it has been continued.
 
-    A process group that nobody would continue is not stopped by the kernel (POSIX, "orphaned process group"). Whoever
-    has sent the signal there, without a terminal, knows what to do, so then it is stopped all the same.
+    The kernel does not stop a process group that nobody would continue (POSIX, "orphaned process group"). Whoever has
+    sent the signal without a terminal will continue it, so then it is stopped all the same.
     """
     continued: list[int] = []
     handler = signal.getsignal(signal.SIGTSTP)

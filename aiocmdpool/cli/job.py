@@ -1,4 +1,4 @@
-"""One input on its way: the command made of it, its attempts, and the path of its output."""
+"""`Job`: one input with its command, its attempts and its output."""
 
 import os
 import time
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """One input and its command.
+    """One input and the command made of it.
 
     Args:
-        number: Of the input, from 1.
+        number: Number of the input, from 1.
         text: The input.
         argv: The command line.
-        slot: Its place in the order of the output.
-        tag: Put before each line; empty for none.
-        occurrence: How many inputs so far gave this very command; `None` where nobody counts.
+        slot: Place of its output in the order.
+        tag: Prefix of each line of output; empty for none.
+        occurrence: Number of inputs so far with this very command; `None` if that is not counted.
 
     Attributes:
-        attempts: How often it has been begun.
-        handle: Of the attempt that is under way, in the pool.
-        ending: Why we have begun to end that attempt; `None` if we have not.
-        ended_at: When the last attempt ended, in seconds since the epoch.
+        attempts: Number of attempts so far.
+        handle: Handle of the present attempt in the pool.
+        ending: Reason why this program is ending that attempt; `None` if it is not.
+        ended_at: End of the last attempt in seconds since the epoch.
     """
 
     __slots__ = (
@@ -72,12 +72,12 @@ class Job:
         self._open = 0
 
     def command(self, options: CommandOptions, *, live: bool, limit: int | None) -> CommandConfig:
-        """The command of the next attempt. It writes into pipes of ours; `end` closes them.
+        """Return the command of the next attempt, which writes into our pipes; `end` closes them.
 
         Args:
-            options: What all commands of the run share.
-            live: Write its lines as they come, instead of all of its output at its end.
-            limit: Bytes that each stream may bring; `None` for any number.
+            options: Options that all commands of the run share.
+            live: Whether to write lines as they come, instead of all output at the end.
+            limit: Most bytes of each stream; `None` for no limit.
         """
         self.attempts += 1
         self.ending = None
@@ -97,23 +97,23 @@ class Job:
         return command
 
     def watch(self) -> None:
-        """Read its output as it comes."""
+        """Read the output as it comes, from now on."""
         for stream in self._streams:
             stream.resume()
 
     def started(self) -> None:
-        """The program has its ends of the pipes: ours can be closed, where descriptors are scarce."""
+        """Close our copies of the pipes' write ends, which the program has now: descriptors may be scarce."""
         for stream in self._streams:
             stream.close_write_end()
 
     def end_by(self, ending: Ending) -> None:
-        """End the attempt for a reason of ours; the first one counts."""
+        """End the attempt with this ending; the first one counts."""
         self.ending = self.ending or ending
         if self.handle is not None:
             self.handle.cancel()
 
     def end(self, then: Callable[[], None]) -> None:
-        """The attempt has ended; call back, maybe at once, when all of its output has come."""
+        """Note the end of the attempt; call `then`, maybe at once, when all of its output has come."""
         self.ended_at = time.time()
         self._open = len(self._streams)
         if not self._streams:
@@ -128,7 +128,7 @@ class Job:
             stream.end(closed)
 
     def hurry(self) -> None:
-        """Do not wait for a slow reader any more."""
+        """Stop waiting for a slow reader of the output."""
         for stream in self._streams:
             stream.is_patient = False
 
@@ -139,13 +139,13 @@ class Job:
         self._whole = ()
 
     def record(self, outcome: Outcome) -> JobRecord:
-        """What the job log keeps of it."""
+        """Return the record of the job for the job log."""
         result, handle = outcome.result, self.handle
         code = result.returncode if result is not None else None
         started = handle.started_at if handle is not None and outcome.may_have_run else None
         if result is not None:
             runtime: float | None = result.duration
-        else:  # lost; the clock of the handle is the monotonic one
+        else:  # the worker was lost; the handle uses the monotonic clock
             runtime = time.monotonic() - started if started is not None else None
         ended_at = self.ended_at or time.time()
         sizes = [stream.size for stream in self._streams] or [0, 0]
@@ -169,7 +169,7 @@ class Job:
         )
 
     def drop(self) -> None:
-        """Drop the output that was kept and not written."""
+        """Discard the output that was kept and not written."""
         for whole in self._whole:
             whole.spool.close()
         self._whole = ()

@@ -1,7 +1,7 @@
-"""The job log: one JSON object a line for each finished command.
+"""The job log: one line of JSON for each finished command.
 
-A record is a line with its newline. A log that was cut (killed, disk full) ends in a piece of a line: that command
-counts as not done, and the next record starts on a line of its own. What a command was given by environment or stdin
+A record is a line with its newline. A log that was cut short (killed, disk full) ends in a partial line: that command
+counts as not done, and the next record starts on a new line. Data that a command was given by environment or stdin
 never appears here.
 """
 
@@ -21,39 +21,39 @@ class JobLogError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """One finished command."""
+    """The log record of one finished command."""
 
     seq: int
     """Number of the input in its run, from 1."""
     input: str
     occurrence: int | None = None
-    """How many inputs of its run, so far, gave this very command; `None` in a run that did not count them."""
+    """Number of inputs of its run, so far, with this very command; `None` if the run did not count them."""
     command: Sequence[str]
     start: float | None
-    """Seconds since the epoch; `None` if it never started."""
+    """Start in seconds since the epoch; `None` if the command never started."""
     end: float | None = None
-    """Seconds since the epoch."""
+    """End in seconds since the epoch."""
     runtime: float | None
-    """Seconds; `None` if it never started."""
+    """Seconds that the command ran; `None` if it never started."""
     exit: int | None
-    """Exit status; `None` if a signal ended it, or nobody saw its end, or it never started."""
+    """Exit status; `None` if a signal ended it, if its end was not seen, or if it never started."""
     signal: int | None
     end_reason: str
-    """An `EndReason`, or `not_started`."""
+    """Value of an `EndReason`, or `not_started`."""
     attempts: int
     stdout_bytes: int
     stderr_bytes: int
     usage: Usage | None = None
-    """What it used; `None` where that is not known."""
+    """Resources used; `None` if they are not known."""
     leaked: Sequence[LeakedProcess] = ()
-    """Processes that it left running, which have been ended."""
+    """Processes that the command left running, all of which have been killed."""
     error: str | None
-    """What was said about the failure, where it was more than an exit status."""
+    """Message about the failure, if there was more than an exit status; `None` otherwise."""
 
     def line(self) -> bytes:
-        """The record as it stands in the log."""
+        """Return the record as a line of the log."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        fields["inputs"] = [self.input]  # as many as the command was given
+        fields["inputs"] = [self.input]  # a list, for commands with several inputs
         fields["usage"] = dataclasses.asdict(self.usage) if self.usage is not None else None
         fields["leaked"] = [dataclasses.asdict(process) for process in self.leaked]
         return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
@@ -64,15 +64,7 @@ class JobRecord:
 
 
 def open_job_log(path: str, *, keep: bool) -> int:
-    """Return a descriptor to append records to, in a file that this run alone has. `begin_job_log` comes next.
-
-    Args:
-        path: Created if need be.
-        keep: Go on with what is there, which can be read by the descriptor.
-
-    Raises:
-        JobLogError: It cannot be opened, is something else that would be lost, or another run writes it.
-    """
+    """Return a descriptor for appending records to a file that only this run writes; call `begin_job_log` next."""
     if not keep and not holds(path, b'{"seq":'):
         raise JobLogError(f"{path} exists and is no job log; remove it, or name another file")
     try:
@@ -87,16 +79,16 @@ def open_job_log(path: str, *, keep: bool) -> int:
 
 
 def begin_job_log(fd: int, path: str, *, keep: bool, ends_cut: bool = False) -> None:
-    """Make an open log ready for the first record.
+    """Prepare an open log for the first record.
 
     Args:
-        fd: The log.
+        fd: Descriptor of the log.
         path: Its name, for messages.
-        keep: Go on with what is there, instead of starting anew.
-        ends_cut: Begin a new line first.
+        keep: Whether to keep its records, instead of starting anew.
+        ends_cut: Whether to begin a new line, because the last one is cut short.
 
     Raises:
-        JobLogError: It cannot be written.
+        JobLogError: The log cannot be written.
     """
     try:
         if not keep and stat.S_ISREG(os.fstat(fd).st_mode):

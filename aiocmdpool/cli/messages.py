@@ -1,29 +1,29 @@
-"""Words for people on standard error: one line each, and nothing in them that a terminal would obey."""
+"""Messages for people on standard error: one line each, without terminal control sequences."""
 
 import os
 import sys
 
 
 def message(text: str) -> bytes:
-    """A line of ours."""
+    """Return a message of this program as a line for the terminal."""
     return encoded(f"aiocmdpool: {one_line(text)}\n")
 
 
 def one_line(text: str) -> str:
-    """The text with its control characters spelled out. Bytes that are no text stay as they are."""
+    """Return `text` with control characters spelled out. Bytes that are no valid text stay as they are."""
     return text if text.isprintable() else "".join(map(_spelled, text))
 
 
 def encoded(text: str) -> bytes:
-    """The text as bytes for the terminal; file names come out as they came in."""
+    """Return `text` as bytes for the terminal; file names come out as they came in."""
     try:
         return os.fsencode(text)
-    except UnicodeEncodeError:  # a locale that lacks our own characters
+    except UnicodeEncodeError:  # the locale lacks characters of our own messages
         return text.encode(sys.getfilesystemencoding(), "backslashreplace")
 
 
 def size_text(size: int) -> str:
-    """Bytes for people, in the words that options take: `64K`, `10M`, `1234`."""
+    """Return a number of bytes for people, in the form that options take: `64K`, `10M`, `1234 bytes`."""
     for unit, name in ((1024**3, "G"), (1024**2, "M"), (1024, "K")):
         if size and size % unit == 0:
             return f"{size // unit}{name}"
@@ -31,6 +31,6 @@ def size_text(size: int) -> str:
 
 
 def _spelled(character: str) -> str:
-    if character.isprintable() or "\udc80" <= character <= "\udcff":  # the latter: os.fsdecode of a stray byte
+    if character.isprintable() or "\udc80" <= character <= "\udcff":  # os.fsdecode could not decode this byte
         return character
     return character.encode("unicode_escape").decode()

@@ -1,4 +1,4 @@
-"""What can go wrong before anything runs: opening inputs, job log and trace, checking what the options need."""
+"""Does everything that can fail before the first command: opens inputs, job log and trace, and checks options."""
 
 import dataclasses
 import errno
@@ -23,22 +23,22 @@ class PrepareError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a run works on."""
+    """Everything that has been opened for a run."""
 
     inputs: Inputs
     finished_before: FinishedJobs
     log_fd: int | None
-    """The job log, to append to; `None` where there is none."""
+    """Descriptor of the job log, for appending; `None` without one."""
     trace: ChromeTrace | None
     fit: Fit
-    """How many commands at once: as many as asked for, or as there are descriptors for."""
+    """Number of concurrent commands: as many as wanted, or as there are descriptors for."""
 
 
 def prepare(options: RunOptions) -> Prepared:
-    """Open what the options name.
+    """Open the files that the options name, and check what the options need.
 
     Raises:
-        PrepareError: Something cannot be opened or is missing.
+        PrepareError: A file cannot be opened, or something is missing.
     """
     if options.progress and not has_rich():
         raise PrepareError("--progress needs the package rich; install it with: pip install 'aiocmdpool[cli]'")
@@ -53,7 +53,7 @@ def prepare(options: RunOptions) -> Prepared:
 
 
 def _check_files(options: RunOptions, inputs: Inputs) -> None:
-    """See that nothing is written that is read, and nothing by two: before anything is emptied."""
+    """Check, before any file is emptied, that no file is written that is read, or written for two purposes."""
     uses = FileUses()
     if isinstance(inputs, StreamInputs):
         uses.read(inputs.name, inputs.fd)
@@ -115,7 +115,7 @@ def _open_trace(options: RunOptions) -> ChromeTrace | None:
 
 
 def _lock_trace(path: str) -> None:
-    """Keep other runs from writing this trace, and this one from emptying something else.
+    """Lock the trace against other runs, and refuse to empty a file that is no trace.
 
     The lock is held by a descriptor of its own, until this process ends.
     """

@@ -1,8 +1,9 @@
-"""Whether a descriptor that others share can be read or written without blocking.
+"""`Readiness`: tells whether a shared descriptor can be read or written without blocking.
 
-Our standard streams belong to the terminal, the shell and our neighbours in a pipeline too. Making them non-blocking
-(as libuv does to whatever it watches) would break those: the flag sits on the open file they all share. So the
-descriptor is registered with an `epoll` (on BSD and macOS a `kqueue`) of our own, and the event loop watches that.
+Our standard streams also belong to the terminal, the shell and other programs of a pipeline. Making them non-blocking
+(as libuv does to whatever it watches) would break those, because the flag belongs to the open file that all of them
+share. So the descriptor is registered with an `epoll` (on BSD and macOS a `kqueue`) of our own, which the event loop
+watches.
 """
 
 import asyncio
@@ -43,13 +44,13 @@ else:
 
 
 def settle(future: "asyncio.Future[None]") -> None:
-    """Wake who waits for a future, unless they have gone."""
+    """Resolve a future, unless it is resolved or cancelled already."""
     if not future.done():
         future.set_result(None)
 
 
 class Readiness:
-    """Level-triggered readiness of one descriptor, which keeps its flags.
+    """Level-triggered readiness of one descriptor, whose flags are not changed.
 
     Raises:
         PermissionError: Files of this kind (regular files, the null device) never block and cannot be watched.
@@ -60,11 +61,11 @@ class Readiness:
         self._watching = False
 
     def now(self) -> bool:
-        """Whether reading, or writing up to `PIPE_BUF` bytes, would not block (it may well fail)."""
+        """Return whether reading, or writing up to `PIPE_BUF` bytes, would not block (but it may fail)."""
         return _poll(self._poller)
 
     def call_once(self, callback: Callable[[], object]) -> None:
-        """Have the running loop call back, once, when it is ready."""
+        """Have the running loop call `callback`, once, when the descriptor is ready."""
 
         def ready() -> None:
             self.forget()
@@ -74,12 +75,12 @@ class Readiness:
         asyncio.get_running_loop().add_reader(self._poller.fileno(), ready)
 
     def forget(self) -> None:
-        """Withdraw `call_once`."""
+        """Withdraw a callback given to `call_once`."""
         if self._watching:
             self._watching = False
             asyncio.get_running_loop().remove_reader(self._poller.fileno())
 
     def close(self) -> None:
-        """Let go; the descriptor itself stays open."""
+        """Stop watching, and close the poller; the descriptor itself stays open."""
         self.forget()
         self._poller.close()

@@ -1,7 +1,7 @@
-"""What `--resume` learns from a job log: which commands need not run again.
+"""Reads a job log for `--resume`: which commands need not run again.
 
-A command is known by what it is, its words, and by its occurrence: the second input that gives the very same command
-is another one than the first. So inputs may be put in front, left out or sorted between two runs.
+A command is identified by its words and its occurrence: the second input with the very same command is another one than
+the first. So inputs may be added in front, left out or sorted between two runs.
 """
 
 import collections
@@ -14,36 +14,36 @@ from collections.abc import Sequence
 from aiocmdpool.cli.job_log import JobLogError
 from aiocmdpool.commands.result import EndReason
 
-UNFINISHED = {EndReason.CANCELLED.value, EndReason.CLOSED.value}  # ended by us, so not done
+UNFINISHED = {EndReason.CANCELLED.value, EndReason.CLOSED.value}  # ended by this program, so not done
 MAX_WARNINGS = 3
 
 
 class Resume(enum.Enum):
-    """What a job log lets a run skip."""
+    """The commands in a job log that a run skips."""
 
     NOTHING = "nothing"
     DONE = "done"
-    """Every command that has ended, well or not."""
+    """Skip every command that has ended, well or not."""
     SUCCEEDED = "succeeded"
-    """Only those that ended well; the others run again."""
+    """Skip only commands that ended well; the others run again."""
 
 
 @dataclasses.dataclass(slots=True)
 class FinishedJobs:
-    """What a job log says was done."""
+    """The finished commands of a job log."""
 
     ends_cut: bool = False
-    """The last line lacks its newline."""
+    """Whether the last line lacks its newline."""
     warnings: list[str] = dataclasses.field(default_factory=list)
     _done: dict[int, bool] = dataclasses.field(default_factory=dict)
     """Whether it succeeded, by the hash of command and occurrence: 100 bytes a job instead of a list of strings."""
     _first_run: dict[int, tuple[int, bool | None]] | None = dataclasses.field(default_factory=dict)
-    """Command and end by number, while only records of a run that counted no occurrences have come."""
+    """Hash and end of each command, by number, while all records so far are of a run that counted no occurrences."""
 
     def note(
         self, number: int, command: Sequence[str], end_reason: str, *, succeeded: bool, occurrence: int | None = None
     ) -> None:
-        """Take one record in; the last one about a command and its occurrence counts."""
+        """Record the end of a command; the last record of a command and its occurrence counts."""
         ended = None if end_reason in UNFINISHED else succeeded
         if occurrence is None and self._first_run is not None:
             self._first_run[number] = hash(tuple(command)), ended
@@ -52,7 +52,7 @@ class FinishedJobs:
         self._note(hash(tuple(command)), occurrence or 1, ended)
 
     def count_occurrences(self) -> None:
-        """The records of the first run are all there: the order of their numbers is that of their inputs."""
+        """Count the occurrences of the first run, whose records are complete: numbers are in the order of inputs."""
         first_run, self._first_run = self._first_run or {}, None
         counts: collections.Counter[int] = collections.Counter()
         for number in sorted(first_run):
@@ -67,7 +67,7 @@ class FinishedJobs:
             self._done[key] = ended
 
     def covers(self, occurrence: int, command: Sequence[str], resume: Resume) -> bool:
-        """Whether this occurrence of this command need not run again."""
+        """Return whether this occurrence of `command` need not run again."""
         if resume is Resume.NOTHING:
             return False
         succeeded = self._done.get(hash((hash(tuple(command)), occurrence)))
@@ -75,29 +75,29 @@ class FinishedJobs:
 
 
 class Occurrences:
-    """Counts how often a command has come."""
+    """Counts the occurrences of each command."""
 
     def __init__(self) -> None:
         self._counts: collections.Counter[int] = collections.Counter()
 
     def next(self, command: Sequence[str]) -> int:
-        """Count this one; return how many of it there have been."""
+        """Count one occurrence of `command`; return how many there have been."""
         key = hash(tuple(command))
         self._counts[key] += 1
         return self._counts[key]
 
 
 def read_job_log(path: str, fd: int | None = None) -> FinishedJobs:
-    """What a log says; a file that does not exist says nothing.
+    """Return the finished commands of a job log; none if the file does not exist.
 
-    A damaged line in the middle is warned of, and its command counts as not done.
+    A damaged line in the middle causes a warning, and its command counts as not done.
 
     Args:
-        path: Its name.
-        fd: Open for reading, where it is open already.
+        path: Path of the log.
+        fd: Descriptor of the log if it is open for reading already; `None` if not.
 
     Raises:
-        JobLogError: It cannot be read, or holds lines but no record.
+        JobLogError: The log cannot be read, or has lines but no record.
     """
     jobs = FinishedJobs()
     records = damaged = number = 0

@@ -1,9 +1,9 @@
-"""One run, told from its first input to its exit status.
+"""`Run`: one run of the command line, from its first input to its exit status.
 
     inputs ── template ── attempts ── outcome ── output, job log, tally
 
-`Run` is the only writer of its state. Everything happens on the loop: the feed waits for room, the callbacks of the
-attempts do the rest, and an end of the run is a matter of `stop`.
+`Run` is the only writer of its state. Everything happens on the loop: the feed waits for room, callbacks of the
+attempts do the rest, and `stop` decides about an early end.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from aiocmdpool.cli.tree import CommandTree
 from aiocmdpool.cli.verdict import Outcome, Verdict, unusable_text
 from aiocmdpool.pool.command_pool import CommandPool
 
-KILL_AGAIN = 0.1  # seconds between looks for commands that are to be killed at once
+KILL_AGAIN = 0.1  # seconds between searches for commands that are to be killed at once
 LAST_FLUSH = 1.0  # seconds for a slow reader to take what is left, once the run is being killed
 
 
@@ -39,10 +39,10 @@ class Run:
     """The state of a run.
 
     Args:
-        options: What was asked for.
-        prepared: What was opened for it.
-        pool: Runs the commands; `None` only to show them.
-        tree: Their processes.
+        options: The options of the command line.
+        prepared: Everything that was opened for the run.
+        pool: The pool that runs the commands; `None` to only show them.
+        tree: The processes of the commands.
     """
 
     def __init__(self, options: RunOptions, prepared: Prepared, pool: CommandPool | None, tree: CommandTree) -> None:
@@ -75,7 +75,7 @@ class Run:
         self._started = time.monotonic()
 
     async def to_the_end(self) -> int:
-        """Feed the inputs, wait for the last command and the last byte, say how it went."""
+        """Feed the inputs, wait for the last command and the last byte, and return the exit status."""
         bar = ProgressBar(self._output, self._look) if self._shows_bar() else None
         feeding = self._feeding = asyncio.create_task(self._feed())
         feeding.add_done_callback(self._check_idle)
@@ -85,7 +85,7 @@ class Run:
                 if bar is not None:
                     bar.close()
                 if self._trace is not None:
-                    self._trace.close()  # every task has told it of its end by now
+                    self._trace.close()  # every task has sent its last event by now
                 self._summarize()
                 delivered = await self._deliver()
         finally:
@@ -98,7 +98,7 @@ class Run:
     # -- from input to command ----------------------------------------------------------------------------------------
 
     async def _feed(self) -> None:
-        """Make a job of each input that is not done yet, as there is room."""
+        """Make a job of each input that is not done yet, when there is room for it."""
         options = self._options
         try:
             while batch := await self._inputs.next_batch():
@@ -137,9 +137,9 @@ class Run:
     # -- from outcome to log ------------------------------------------------------------------------------------------
 
     def _ended(self, job: Job, outcome: Outcome) -> None:
-        """All of an attempt is here: try again, or be done with it."""
+        """Handle an attempt whose output is complete: start another, or finish the job."""
         unusable = outcome.unusable_program if self._template.program is not None else None
-        if unusable is not None:  # so it is for every input
+        if unusable is not None:  # it is unusable for every input
             self._program_unusable(outcome, unusable)
             outcome = Outcome(Verdict.UNDONE)
         may_retry = job.handle is not None and not self._is_stopping() and job.attempts <= self._options.retries
@@ -152,15 +152,15 @@ class Run:
             self._finish(job, outcome)
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
-        """Write what came of the job, count it, see whether to halt."""
+        """Write and log the outcome of a job, count it, and halt if it is time."""
         self._tally.count(outcome, job.number, job.argv)
         if outcome.verdict is not Verdict.UNDONE:
             job.write_whole()
             if outcome.message:
                 job.slot.write(STDERR, message(f"input {job.number}: {outcome.message}"))
             if self._log_fd is not None:
-                # Behind its output, so that it is delivered when the log says so; before its turn, at once: what has
-                # been done is not to be forgotten for a slow neighbour.
+                # After its output, so that the log only tells of delivered output; before its turn at once, because a
+                # slow neighbour must not keep finished work out of the log.
                 write = job.slot.write if job.slot.is_turn else self._output.write
                 write(self._log_fd, job.record(outcome).line())
         job.drop()
@@ -177,7 +177,7 @@ class Run:
         return self._stop.level is not StopLevel.RUNNING
 
     def _stop_at(self, level: StopLevel, reason: StopReason) -> None:
-        """Start nothing more; at NOW, end what runs."""
+        """Start nothing more; at level NOW, also end running commands."""
         if not self._stop.request(level, reason):
             return
         self._feeding.cancel()
@@ -187,7 +187,7 @@ class Run:
             settle(self._killed)
 
     def _interrupted(self) -> None:
-        """Ctrl-C: once, let what runs finish; twice, end it; three times, kill it."""
+        """Handle Ctrl-C: the first lets running commands finish, the second ends them, the third kills them."""
         self._interruptions += 1
         running = self._attempts.running if self._attempts is not None else 0
         commands = f"{running} running command{'s' * (running != 1)}"
@@ -203,7 +203,7 @@ class Run:
             self._kill()
 
     def _kill(self) -> None:
-        """Kill all commands, also those that were just being started."""
+        """Kill all commands, again and again, to catch those that are just being started."""
         if self._attempts:
             self._tree.kill(self._attempts.programs())
             asyncio.get_running_loop().call_later(KILL_AGAIN, self._kill)
@@ -212,7 +212,7 @@ class Run:
         self._stop_at(StopLevel.NOW, StopReason.TERMINATED)
 
     def _suspended(self) -> None:
-        """Ctrl-Z: stop the commands, then this process; when it goes on, so do they, with the time they had left."""
+        """Handle Ctrl-Z: stop the commands and this process; later continue both, with the deadlines they had left."""
         go_on = self._attempts.deadlines.hold() if self._attempts is not None else lambda: None
         self._output.draw(b"")
         frozen = self._tree.freeze()
@@ -220,7 +220,7 @@ class Run:
             stop_until_continued()
         finally:
             self._tree.thaw(frozen)
-            asyncio.get_running_loop().call_soon(go_on)  # in a turn whose clock has seen the time that has passed
+            asyncio.get_running_loop().call_soon(go_on)  # in an iteration whose clock knows the time passed
 
     def _program_unusable(self, outcome: Outcome, status: int) -> None:
         if not self._is_stopping():
@@ -236,7 +236,7 @@ class Run:
         self._fail_run(f"cannot write {name}: {error.strerror}", StopLevel.NOW)
 
     def _trace_failed(self, error: OSError) -> None:
-        """The timeline is no reason to stop the work, but whoever waits for it must not think that it is there."""
+        """Report a failed trace and go on; the exit status tells later that the trace is incomplete."""
         self._trace_is_cut = True
         self._output.write(STDERR, message(f"cannot write the trace {self._options.trace}: {error.strerror}"))
 
@@ -251,7 +251,7 @@ class Run:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def _check_idle(self, _: object = None) -> None:
-        """The run is over when nothing more comes in and nothing is under way."""
+        """Resolve the end of the run when no more inputs come and no attempt is under way."""
         if not self._feeding.done() or self._attempts or self._idle.done():
             return
         defect = None if self._feeding.cancelled() else self._feeding.exception()
@@ -261,7 +261,7 @@ class Run:
             self._idle.set_result(None)
 
     async def _deliver(self) -> bool:
-        """Let the last output out; whether it all went. A slow reader is not waited for while we are being killed."""
+        """Write the last output; return whether all was written. While being killed, do not wait for a slow reader."""
         flushing = asyncio.ensure_future(self._output.flush())
         await asyncio.wait((flushing, self._killed), return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait((flushing,), timeout=LAST_FLUSH)
@@ -272,7 +272,7 @@ class Run:
         if self._options.quiet or self._stop.reason is StopReason.OUTPUT_CLOSED:
             return
         unusable = self._stop.reason in (StopReason.NOT_FOUND, StopReason.NOT_EXECUTABLE)
-        told = unusable and not self._tally.finished  # in one line, which is all there is to say
+        told = unusable and not self._tally.finished  # one line has said all there is to say
         wanted = (self._options.progress or self._tally.failed or os.isatty(STDERR)) and not told
         text = summary(self._tally, time.monotonic() - self._started) if wanted else ""
         if wanted and self._is_stopping():

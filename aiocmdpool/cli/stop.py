@@ -1,14 +1,14 @@
-"""Why and how hard a run is being stopped, and the exit status that follows. Decisions only.
+"""Decides why and how hard a run is stopped, and its exit status. Decisions only.
 
-The level only rises. The first reason wins, except that a signal or a closed output overrules a run that was only
-winding down: somebody insisted.
+The level only rises. The first reason wins, except that a signal or a closed output replaces the reason of a run that
+was only letting commands finish.
 """
 
 import dataclasses
 import enum
 
-MAX_FAILED_STATUS = 101  # "more than 100 failed", as GNU parallel says it
-OTHER_ERROR_STATUS = 255  # usage, input and output errors; out of the way of the failure counts
+MAX_FAILED_STATUS = 101  # "more than 100 failed", as in GNU parallel
+OTHER_ERROR_STATUS = 255  # usage, input and output errors; above all failure counts
 
 
 class StopLevel(enum.IntEnum):
@@ -16,39 +16,39 @@ class StopLevel(enum.IntEnum):
 
     RUNNING = 0
     SOON = 1
-    """No new commands; those running finish."""
+    """Start no new commands; running ones finish."""
     NOW = 2
-    """Those running are ended too."""
+    """Also end running commands."""
 
 
 class StopReason(enum.Enum):
-    """What stopped the run, with the exit status it leads to."""
+    """The reason why the run was stopped, with its exit status."""
 
     HALT = None
-    """`--halt`; the failures that led to it are the status."""
+    """The failures that `--halt` allows were reached; their number is the status."""
     INTERRUPTED = 130
-    """Ctrl-C."""
+    """The user pressed Ctrl-C (SIGINT)."""
     TERMINATED = 143
-    """SIGTERM."""
+    """The process got SIGTERM."""
     OUTPUT_CLOSED = 141
-    """Whoever read our standard output left: what a program killed by SIGPIPE shows."""
+    """The reader of standard output is gone: the status of a program killed by SIGPIPE."""
     NOT_FOUND = 127
-    """The program of all commands is not there."""
+    """The program of all commands does not exist."""
     NOT_EXECUTABLE = 126
-    """It cannot be executed."""
+    """The program of all commands cannot be executed."""
     FAILED = OTHER_ERROR_STATUS
-    """Inputs could not be read, or output or job log not be written."""
+    """Inputs could not be read, or output or the job log could not be written."""
 
 
 @dataclasses.dataclass(slots=True)
 class Stop:
-    """The state of stopping; written by `request` alone."""
+    """The state of stopping, which only `request` changes."""
 
     level: StopLevel = StopLevel.RUNNING
     reason: StopReason | None = None
 
     def request(self, level: StopLevel, reason: StopReason) -> bool:
-        """Stop at least this hard; whether that is harder than before."""
+        """Stop at least at this level; return whether that is higher than before."""
         if level <= self.level:
             return False
         self.level, self.reason = level, reason
@@ -56,15 +56,15 @@ class Stop:
 
 
 def exit_status(stop: Stop, failed: int, undone: bool) -> int:
-    """The status of the whole run.
+    """Return the exit status of the whole run.
 
     Args:
-        stop: How it was stopped, if it was.
-        failed: Commands that failed.
+        stop: The state of stopping.
+        failed: Number of commands that failed.
         undone: Whether inputs were left without a finished command.
     """
     if stop.reason is StopReason.INTERRUPTED and not undone:
-        return min(failed, MAX_FAILED_STATUS)  # Ctrl-C came when everything was already under way, and it finished
+        return min(failed, MAX_FAILED_STATUS)  # Ctrl-C came when everything was under way, and all of it finished
     if stop.reason is not None and stop.reason is not StopReason.HALT:
         return int(stop.reason.value)
     return min(failed, MAX_FAILED_STATUS)

@@ -1,4 +1,4 @@
-"""Counting what happened, and saying it in a line. Data and text only."""
+"""`Tally`: counts what happened in a run; and the texts of the summary. Data and text only."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,29 +18,29 @@ class Tally:
     succeeded: int = 0
     failed: int = 0
     killed: int = 0
-    """Ended by us, at a halt or a signal."""
+    """Number of commands ended by this program, at a halt or a signal."""
     skipped: int = 0
-    """Done already, says the job log."""
+    """Number of commands skipped because the job log has them as done."""
     retried: int = 0
-    """Attempts beyond the first."""
+    """Number of attempts beyond the first ones."""
     undone: int = 0
-    """Taken from the inputs, but never started."""
+    """Number of inputs that were read but whose commands never started."""
     told: int = 0
-    """Failures that people have been told of already."""
+    """Number of failures that have been reported already."""
     failures: list[str] = dataclasses.field(default_factory=list)
-    """The first few of the others, for people."""
+    """Texts of the first few other failures, for people."""
     leaving: int = 0
-    """Commands that left processes running, which have been ended."""
+    """Number of commands that left processes running, which have been killed."""
     left: dict[str, int] = dataclasses.field(default_factory=dict)
-    """The first few names of those processes, with the input that each was first left by."""
+    """Names of the first few of those processes, each with the input that first left it."""
 
     @property
     def finished(self) -> int:
-        """Commands that ended by themselves."""
+        """Return the number of commands that ended by themselves."""
         return self.succeeded + self.failed
 
     def count(self, outcome: Outcome, number: int, argv: Sequence[str]) -> None:
-        """Count the end of a command."""
+        """Count the end of the command with this input number."""
         match outcome.verdict:
             case Verdict.SUCCEEDED:
                 self.succeeded += 1
@@ -58,7 +58,7 @@ class Tally:
             self.count_left(outcome, number)
 
     def count_left(self, outcome: Outcome, number: int) -> None:
-        """Count what an attempt left running, which is ended for no other reason than that."""
+        """Count an attempt that left processes running and ended for no other reason."""
         result = outcome.result
         if result is None or not result.leaked or result.end_reason is not EndReason.EXITED:
             return
@@ -69,7 +69,7 @@ class Tally:
 
 
 def summary(tally: Tally, elapsed: float) -> str:
-    """What to say at the end, in whole lines.
+    """Return the summary of the run, in whole lines.
 
     Args:
         tally: The counts.
@@ -88,7 +88,7 @@ def summary(tally: Tally, elapsed: float) -> str:
 
 
 def left_running(tally: Tally) -> str:
-    """What to say of processes that commands left running: a line, or nothing if there were none."""
+    """Return a line about processes that commands left running; empty if there were none."""
     if not tally.leaving:
         return ""
     commands = "1 command left processes" if tally.leaving == 1 else f"{tally.leaving} commands left processes"
@@ -97,13 +97,13 @@ def left_running(tally: Tally) -> str:
 
 
 def not_run(tally: Tally, seen: int, total: int | None, job_log: str | None) -> str:
-    """What to say of inputs that have not been run, and how to go on: a line, or nothing if there are none.
+    """Return a line about inputs that were not run, and how to continue; empty if there are none.
 
     Args:
         tally: The counts.
-        seen: Inputs taken from their source, skipped ones among them.
-        total: How many there are; `None` where their end has not been seen.
-        job_log: Where the run was recorded.
+        seen: Number of inputs read from their source, including skipped ones.
+        total: Number of all inputs; `None` if the end has not been seen.
+        job_log: Path of the job log; `None` without one.
     """
     missing = tally.undone + tally.killed + (max(0, total - seen) if total is not None else 0)
     if total is None:
@@ -119,7 +119,7 @@ def not_run(tally: Tally, seen: int, total: int | None, job_log: str | None) -> 
 
 
 def duration(seconds: float) -> str:
-    """`0.8 s`, `12.3 s`, `4:05`, `1:02:03`."""
+    """Return a duration for people: `0.8 s`, `12.3 s`, `4:05`, `1:02:03`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

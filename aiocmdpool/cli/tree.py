@@ -1,6 +1,6 @@
-"""The processes of all commands: to stop them where they are and let them go on, or to kill them at once.
+"""`CommandTree`: stops and continues the processes of all commands, or kills them at once.
 
-They are the descendants of this process but for its children, the workers. Where there is no /proc nothing is seen, and
+These are the descendants of this process except for its children, the workers. Without /proc none are found, and
 nothing is done.
 """
 
@@ -11,21 +11,21 @@ from collections.abc import Iterator
 
 from aiocmdpool.standalone.kernel import processes as procs
 
-MANY = 100_000  # processes that are looked at
-ROUNDS = 50  # looks, until nothing new has been started meanwhile
-STOPPING = 0.5  # seconds a worker may take to stop: it does not while a program that it starts is not loaded
+MANY = 100_000  # processes that are checked, at most
+ROUNDS = 50  # searches, until no new process has been started meanwhile
+STOPPING = 0.5  # seconds for a worker to stop: it does not while a program that it starts is being loaded
 LOOK_AGAIN_AFTER = 0.001  # seconds
 _STOPPED = (b"T", b"t")
 
 
 class CommandTree:
-    """All processes that were started below this one from now on."""
+    """All processes that are started below this one from now on."""
 
     def __init__(self) -> None:
-        self._others = {process.pid for process in _children()}  # of a program that became this one
+        self._others = {process.pid for process in _children()}  # children of a program that became this one by exec
 
     def freeze(self) -> list[procs.Process]:
-        """Stop the workers, so that nothing more is started, and all commands; return what `thaw` takes."""
+        """Stop the workers, so that nothing more is started, and all commands; return the argument for `thaw`."""
         frozen: list[procs.Process] = []
         workers = self._workers()
         for worker in workers:
@@ -39,15 +39,15 @@ class CommandTree:
         return frozen
 
     def thaw(self, frozen: list[procs.Process]) -> None:
-        """Let go on what was stopped; the workers last."""
+        """Continue the processes that `freeze` has stopped, the workers last."""
         for process in reversed(frozen):
             process.signal(signal.SIGCONT)
 
     def kill(self, roots: list[int] | None = None) -> None:
-        """Kill the commands, and not the workers, which tell of it.
+        """Kill the commands but not the workers, which report their ends.
 
         Args:
-            roots: The processes to kill, with their descendants; `None`: those of all commands.
+            roots: Pids of the processes to kill, with their descendants; `None` for all commands.
         """
         for found in self._rounds(roots):
             for process in found:
@@ -57,7 +57,7 @@ class CommandTree:
         return [child for child in _children() if child.pid not in self._others]
 
     def _rounds(self, roots: list[int] | None = None) -> Iterator[list[procs.Process]]:
-        """Look for processes until there are no new ones."""
+        """Yield newly found processes, in rounds, until there are no new ones."""
         seen: set[tuple[int, int]] = set()
         for _ in range(ROUNDS):
             if roots is None:
@@ -86,6 +86,6 @@ def _is_running(process: procs.Process) -> bool:
 
 
 def _stop(process: procs.Process, stopped: list[procs.Process]) -> None:
-    """Stop a process, unless it is stopped for a reason of its own."""
+    """Stop a process, unless it is stopped already for another reason."""
     if process.state not in _STOPPED and process.signal(signal.SIGSTOP):
         stopped.append(process)

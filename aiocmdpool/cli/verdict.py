@@ -1,4 +1,4 @@
-"""What became of a command, and the words for it. Decisions only."""
+"""`Verdict` and `Outcome`: how a command counts, and the texts about it. Decisions only."""
 
 import dataclasses
 import enum
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from aiocmdpool.cli.ending import Ending
 
 MAX_SHOWN = 120  # characters of a command line in a message
-NOT_STARTED = "not_started"  # in the job log, beside the names of `EndReason`
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # exit statuses, as a shell gives them (POSIX, 2.8.2)
+NOT_STARTED = "not_started"  # in the job log, in addition to the values of `EndReason`
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # exit statuses of a shell (POSIX, 2.8.2)
 _SHELL_STATUSES = {NOT_FOUND: "a program was not found", NOT_EXECUTABLE: "a program could not be executed"}
 _OF_A_SHELL = re.compile(r"[\s|;&<>$`*?]")
 _UNUSABLE = {
@@ -29,14 +29,14 @@ _UNUSABLE = {
 
 
 class Verdict(enum.Enum):
-    """How a command counts."""
+    """How a command counts in the tally."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     KILLED = "killed"
-    """Started, and ended by us before its time."""
+    """The command was started, and ended early by this program."""
     UNDONE = "undone"
-    """Never started, because the run is being stopped."""
+    """The command never started, because the run is being stopped."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,15 +46,15 @@ class Outcome:
     verdict: Verdict
     result: CommandResult | None = None
     error: ExecuteError | None = None
-    """What to tell people at once; a mere exit status is left to the summary."""
+    """Error to report at once; a mere exit status is left to the summary."""
 
     @property
     def message(self) -> str | None:
-        """The error in one line."""
+        """Return the error as one line; `None` if there is none."""
         return one_line(str(self.error)) if self.error is not None else None
 
     def describe(self, number: int, argv: Sequence[str]) -> str:
-        """A failure for the summary, where nothing was said about it before."""
+        """Return a text about a failure for the summary, if nothing was reported about it before."""
         return f"input {number}: {shown(argv)}: {self._status() if self.result is not None else 'not started'}"
 
     def _status(self) -> str:
@@ -64,7 +64,7 @@ class Outcome:
 
     @property
     def end_reason(self) -> str:
-        """As the job log names it."""
+        """Return the end reason as in the job log."""
         if self.result is not None:
             return self.result.end_reason.value
         if isinstance(self.error, WorkerLost):
@@ -74,24 +74,24 @@ class Outcome:
 
     @property
     def may_have_run(self) -> bool:
-        """Whether the command was started, as far as one knows."""
+        """Return whether the command was started, as far as is known."""
         return self.end_reason != NOT_STARTED
 
     @property
     def unusable_program(self) -> int | None:
-        """The exit status for a program that is not there or cannot be executed; `None` if that is not why."""
+        """Return exit status 126 or 127 if the program cannot be executed or does not exist; `None` otherwise."""
         number = self.error.errno if isinstance(self.error, OSError) and self.result is None else None
         return _UNUSABLE.get(number) if number is not None else None
 
 
 def shown(argv: Sequence[str]) -> str:
-    """A command line for people, cut to a length that fits."""
+    """Return a command line for people, cut to `MAX_SHOWN` characters."""
     text = one_line(shlex.join(argv))
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
 def unusable_text(outcome: Outcome, program: str) -> str:
-    """Why no command can be started, and what to do."""
+    """Return a text that says why no command can be started, and what to do."""
     hint = f"; for a shell command type --shell {shlex.quote(program)}" if _OF_A_SHELL.search(program) else ""
     return f"{outcome.message}{hint}"
 
@@ -99,13 +99,13 @@ def unusable_text(outcome: Outcome, program: str) -> str:
 def judge(
     result: CommandResult | None, error: BaseException | None, *, stopping: bool, ending: "Ending | None" = None
 ) -> Outcome:
-    """The outcome of a settled task.
+    """Return the outcome of a settled task.
 
     Args:
-        result: Its result, if it has one.
-        error: Its error otherwise. One that is no `ExecuteError` is a defect, and raised.
-        stopping: Whether we are ending commands, so that a cancellation is no failure.
-        ending: Why we have ended this one, and no other; `None` if we have not.
+        result: Result of the task; `None` if it has none.
+        error: Error of the task; one that is no `ExecuteError` is a defect, and raised.
+        stopping: Whether the run is being stopped, so that a cancellation is no failure.
+        ending: Reason why this program ended just this command; `None` if it did not.
     """
     if error is not None and not isinstance(error, ExecuteError):
         raise error
@@ -120,7 +120,7 @@ def judge(
 
 
 def _ended(result: CommandResult | None, ending: "Ending") -> Outcome:
-    """The outcome of what we have ended."""
+    """Return the outcome of a command that this program has ended."""
     if result is None:
         return Outcome(Verdict.FAILED, None, TaskCancelled(ending.text, end_reason=ending.reason))
     result = dataclasses.replace(result, end_reason=ending.reason)

@@ -1,1 +1,1 @@
-"""From words to options and command lines."""
+"""Converts arguments of the command line into options and command lines."""

@@ -1,6 +1,6 @@
-"""Words of xargs and GNU parallel that mean nothing here: what to type instead. Text only.
+"""Advice about options of xargs and GNU parallel that do not exist here. Text only.
 
-Nothing that somebody types in their language is passed on as if it were data.
+No option or placeholder of theirs is passed on as if it were data.
 """
 
 import difflib
@@ -62,16 +62,16 @@ ADVICE = {
     "--load": f"{_NOT_HERE}; lower -j, or type --niceness 19",
     "--memfree": f"{_NOT_HERE}; lower -j",
 }
-"""What to do instead of an option."""
+"""Advice for each option of theirs: what to type instead."""
 
 PLACEHOLDER = re.compile(
     r"(?<![$\\])\{(?:%|-?\d+(?:\.+|/\.*|//)?|\.{2,}|/\.{2,}|\+(?:/?\.*|//)|0+#|#{2,}|[=].*?=)\}", re.DOTALL
 )
-"""Those of GNU parallel that are none here; not where a shell's `$` or a backslash stands before."""
+"""Placeholders of GNU parallel that do not exist here; not after a shell's `$` or a backslash."""
 
 
 def option_advice(option: str, known: Iterable[str]) -> str:
-    """What to type instead of an option that does not exist; begins with a semicolon, or is empty."""
+    """Return advice about an unknown option, beginning with a semicolon; empty if there is none."""
     name = option.partition("=")[0]
     advice = ADVICE.get(name) or ADVICE.get(name[:2] if not name.startswith("--") else name)
     if advice:
@@ -81,7 +81,7 @@ def option_advice(option: str, known: Iterable[str]) -> str:
 
 
 def placeholder_problem(words: Sequence[str]) -> str | None:
-    """What is wrong with a placeholder in the words of a command, if anything."""
+    """Return a message about a foreign placeholder in the words of a command; `None` if there is none."""
     for word in words:
         match = PLACEHOLDER.search(word)
         if match is not None:

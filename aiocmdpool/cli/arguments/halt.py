@@ -1,34 +1,34 @@
-"""When failures end the run: `--halt`, in the words of GNU parallel. Decisions only."""
+"""`HaltPolicy`: when failures end the run (`--halt`), in the words of GNU parallel. Decisions only."""
 
 import dataclasses
 import enum
 import re
 
-MIN_FAILURES_FOR_PERCENT = 3  # below that a percentage says nothing; GNU parallel's number
+MIN_FAILURES_FOR_PERCENT = 3  # below that a percentage says little; GNU parallel's number
 
 
 class HaltAction(enum.Enum):
-    """What happens once enough commands have failed."""
+    """What to do once enough commands have failed."""
 
     NEVER = "never"
-    """Run everything."""
+    """Run all commands, however many fail."""
     SOON = "soon"
-    """Start no more commands; those running finish."""
+    """Start no more commands; running ones finish."""
     NOW = "now"
-    """Start no more commands and end those running."""
+    """Start no more commands, and end running ones."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HaltPolicy:
-    """An action and the failures that call for it: a number of them, or a percentage of the finished commands."""
+    """An action, and the failures that trigger it: a number, or a percentage of the finished commands."""
 
     action: HaltAction = HaltAction.NEVER
     failures: int = 1
     percent: float | None = None
-    """Instead of `failures`, once three commands have failed."""
+    """Percentage to use instead of `failures`, once three commands have failed; `None` for `failures`."""
 
     def reached(self, failed: int, finished: int) -> bool:
-        """Whether so many failures among so many finished commands call for the action."""
+        """Return whether `failed` failures among `finished` commands trigger the action."""
         if self.action is HaltAction.NEVER or failed == 0:
             return False
         if self.percent is None:
@@ -43,10 +43,10 @@ NEVER = HaltPolicy()
 
 
 def parse_halt(text: str) -> HaltPolicy:
-    """The policy that `--halt text` asks for.
+    """Return the policy that the option `--halt` with this text asks for.
 
     Raises:
-        ValueError: The text is none; the message says what is allowed.
+        ValueError: The text is no policy; the message says what is allowed.
     """
     if text == "never":
         return NEVER

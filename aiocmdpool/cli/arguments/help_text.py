@@ -1,4 +1,4 @@
-"""The prose of `aiocmdpool run --help`."""
+"""The texts of `aiocmdpool run --help`."""
 
 DESCRIPTION = """\
 Run PROGRAM once for each input, several at a time. Inputs are the lines of standard input, of FILE (-a), or the

@@ -1,4 +1,4 @@
-"""What `aiocmdpool run` was asked for, as frozen data."""
+"""`RunOptions`: the options of `aiocmdpool run`, as frozen data."""
 
 import dataclasses
 
@@ -9,17 +9,17 @@ from aiocmdpool.commands.command import DEFAULT_GRACE
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What `aiocmdpool run` was asked for. Units are seconds and bytes."""
+    """The options of `aiocmdpool run`. Units are seconds and bytes."""
 
     template: tuple[str, ...]
     replace: str | None = None
-    """The placeholder, instead of `{}` and its kin."""
+    """The placeholder to use instead of `{}` and its variants; `None` for those."""
     inputs: tuple[str, ...] | None = None
-    """Those after `:::`; `None`: they are read from `input_file`."""
+    """Inputs given after `:::`; `None` to read them from `input_file`."""
     input_file: str | None = None
-    """`None`: standard input."""
+    """Path of the file with the inputs; `None` for standard input."""
     separator: bytes = b"\n"
-    """The byte after each input."""
+    """Byte that ends each input."""
     shell: bool = False
     jobs: int = 1
     timeout: float | None = None
@@ -35,8 +35,8 @@ class RunOptions:
     trace: str | None = None
     dry_run: bool = False
     max_output: int | None = None
-    """Bytes of each stream of a command; `None`: any number."""
+    """Most bytes of each stream of a command; `None` for no limit."""
     niceness: int = 0
     progress: bool | None = None
-    """`None`: where standard error is a terminal."""
+    """Whether to show a progress bar; `None` to show it if standard error is a terminal."""
     quiet: bool = False

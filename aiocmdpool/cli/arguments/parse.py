@@ -1,4 +1,4 @@
-"""The command line of `aiocmdpool run` becomes a `RunOptions`; usage errors leave with status 255."""
+"""`parse_run`: parses the command line of `aiocmdpool run`; usage errors exit with status 255."""
 
 import argparse
 import sys
@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Once(argparse.Action):
-    """Keeps its value, and refuses a second one."""
+    """An argparse action that stores a value, and refuses a second one."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, option: str | None = None
@@ -37,7 +37,7 @@ class _Once(argparse.Action):
 
 
 def parse_run(arguments: Sequence[str]) -> RunOptions:
-    """The options in the arguments after `run`.
+    """Return the options in the arguments after `run`.
 
     Raises:
         SystemExit: After the help, or after a usage error.
@@ -62,7 +62,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...] | None, tuple[str, ...]]:
-    """Options and command; the inputs after `:::`; the files after `::::`."""
+    """Return options and command, the inputs after `:::`, and the files after `::::`."""
     words = list(arguments)
     at = next((place for place, word in enumerate(words) if word in (GIVEN_INPUTS, INPUT_FILE)), None)
     if at is None:
@@ -72,7 +72,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...] | None,
 
 
 def _wrong_inputs(options: RunOptions, arguments: Sequence[str], files: tuple[str, ...]) -> str | None:
-    """What is wrong with where the inputs come from, if anything."""
+    """Return a message about contradicting sources of inputs; `None` if there is no contradiction."""
     for word in LINKED:
         if word in arguments:
             return f"{word} is not supported; join the lists before: paste A B | aiocmdpool run …"

@@ -1,9 +1,9 @@
-"""`--shell`: a script in which each placeholder has become a positional parameter.
+"""`--shell`: turns each placeholder of a script into a positional parameter.
 
-An input is data: it reaches the shell as `$1`, `$2`, …, never as text of the script, so no quote, semicolon or
-backtick in it can be interpreted. Quoting the value into the script would not do: inside the user's own `'{}'` the
-quotes would cancel out. The scan below follows the script's quotes only to keep the value one word in each of them;
-where it is wrong (a here-document, say), the value may be split at blanks, but it still is not code.
+An input is data: it reaches the shell as `$1`, `$2`, …, never as text of the script, so no quote, semicolon or backtick
+in it can be interpreted. Quoting the value into the script would fail: inside of the user's own `'{}'` the quotes would
+cancel out. The scan below follows the script's quotes only to keep the value one word; where it is wrong (in a
+here-document, say), the value may be split at blanks, but is still not code.
 """
 
 import enum
@@ -24,7 +24,7 @@ _SPECIAL = "\\$'\"`()#"
 
 
 def parametrize(script: str, placeholder: re.Pattern[str]) -> tuple[str, list[str]]:
-    """The script with references to `$1`, `$2`, …, and the placeholder that each of these stands for.
+    """Return the script with references to `$1`, `$2`, …, and the placeholder that each of these stands for.
 
     A placeholder after a backslash stays as it is, and so does the shell's own `${#}`.
     """
@@ -51,7 +51,7 @@ def parametrize(script: str, placeholder: re.Pattern[str]) -> tuple[str, list[st
 
 def _token(script: str, position: int, context: _Context) -> str:
     match = _TOKEN.match(script, position)
-    assert match is not None  # the last branch takes any character
+    assert match is not None  # the last alternative matches any character
     token = match[0]
     if context is _Context.SINGLE and token[0] == "\\":
         return token[0]  # no escapes there
@@ -61,7 +61,7 @@ def _token(script: str, position: int, context: _Context) -> str:
 
 
 def _follow(contexts: list[_Context], token: str) -> None:
-    """Enter or leave a quotation or a substitution, as the token says."""
+    """Enter or leave a quotation or a substitution, depending on the token."""
     here = contexts[-1]
     if token == here.value and here in (_Context.SINGLE, _Context.DOUBLE, _Context.BACKTICK):
         contexts.pop()

@@ -1,4 +1,4 @@
-"""From an input to a command: placeholders in the words of a template. Pure text, no shell.
+"""`Template`: makes a command of an input, by placeholders in its words. Pure text, no shell.
 
 | placeholder | stands for |
 | --- | --- |
@@ -9,8 +9,8 @@
 | `{/.}` | its last component without extension |
 | `{#}` | the number of the input, from 1 |
 
-The words are GNU parallel's. Where its regular expressions lose a name (`{.}` of `.profile`, `{/}` of `dir/`), the
-meaning is that of `os.path.splitext` and of `basename(1)` instead.
+The placeholders are GNU parallel's. Where its regular expressions lose a name (`{.}` of `.profile`, `{/}` of `dir/`),
+the meaning is that of `os.path.splitext` and `basename(1)` instead.
 """
 
 import os
@@ -25,18 +25,18 @@ PLACEHOLDER = re.compile(r"\{(?:\.|/|//|/\.|#)?\}")
 
 
 def without_extension(path: str) -> str:
-    """`a/b.tar.gz` → `a/b.tar`; a leading dot starts a name, not an extension."""
+    """Return a path without its extension: `a/b.tar.gz` → `a/b.tar`; a leading dot starts a name, not an extension."""
     return os.path.splitext(path)[0]
 
 
 def last_component(path: str) -> str:
-    """As `basename(1)`: `a/b` → `b`, `a/b/` → `b`, `/` → `/`."""
+    """Return the last component of a path, like `basename(1)`: `a/b` → `b`, `a/b/` → `b`, `/` → `/`."""
     stripped = path.rstrip("/")
     return stripped.rpartition("/")[2] if stripped else path[:1]
 
 
 def directory(path: str) -> str:
-    """As `dirname(1)`: `a/b` → `a`, `a/b/` → `a`, `b` → `.`, `/b` → `/`."""
+    """Return the directory of a path, like `dirname(1)`: `a/b` → `a`, `a/b/` → `a`, `b` → `.`, `/b` → `/`."""
     stripped = path.rstrip("/")
     if not stripped:
         return path[:1] or "."
@@ -55,13 +55,13 @@ SUBSTITUTES: dict[str, Substitute] = {
 
 
 class Template:
-    """The command line with its holes.
+    """A command line with placeholders.
 
     Args:
         words: Program and arguments; without any placeholder the input becomes one more argument.
-        shell: Join the words into a script for `/bin/sh`. The values travel as its positional parameters, so nothing
-            in an input is ever read as shell code.
-        replace: The one placeholder, instead of those above.
+        shell: Whether to join the words into a script for `/bin/sh`. The values become its positional parameters, so
+            nothing in an input is ever read as shell code.
+        replace: The only placeholder, instead of those above.
     """
 
     def __init__(self, words: Sequence[str], *, shell: bool = False, replace: str | None = None) -> None:
@@ -84,12 +84,12 @@ class Template:
 
     @property
     def program(self) -> str | None:
-        """The program of all commands; `None` where it depends on the input."""
+        """Return the program of all commands; `None` if it depends on the input."""
         first = self._words[0]
         return first if isinstance(first, str) else None
 
     def argv(self, text: str, number: int) -> list[str]:
-        """The command line for one input."""
+        """Return the command line for the input `text` with its number."""
         return [word if isinstance(word, str) else word(text, number) for word in self._words]
 
 
@@ -99,7 +99,7 @@ def _compile(word: str, placeholder: re.Pattern[str], substitutes: dict[str, Sub
     names = placeholder.findall(word)
     if not names:
         return word
-    # One pass over the template, so that a placeholder inside an input stays what it is: text.
+    # A single pass over the template, so that a placeholder inside of an input stays text.
     literals = placeholder.split(word)
     holes = [(substitutes[name], literal) for name, literal in zip(names, literals[1:], strict=True)]
 

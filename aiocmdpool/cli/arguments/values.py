@@ -1,4 +1,4 @@
-"""The values of options, with their units; an `ArgumentTypeError` says what is wrong with one."""
+"""Converters for values of options, with their units; they raise `ArgumentTypeError` with a message."""
 
 import argparse
 import math
@@ -13,11 +13,11 @@ _SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d)", re.IGNORECASE)
 _SPAN_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SEPARATORS = {"\\n": b"\n", "\\0": b"\0", "\\t": b"\t", "\\r": b"\r", "\\\\": b"\\"}
-MOST_JOBS = 1_000_000  # Linux has no more than four million processes (proc_sys_kernel(5), pid_max)
+MOST_JOBS = 1_000_000  # Linux has at most four million processes (proc_sys_kernel(5), pid_max)
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """A whole number in a span."""
+    """Return a converter for whole numbers from `low` to `high`."""
 
     def convert(text: str) -> int:
         if not text.isdecimal() or int(text) < low or (high is not None and int(text) > high):
@@ -29,7 +29,7 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def jobs(text: str) -> int:
-    """`8`, `200%` of the CPUs, or `+2`: that many more than CPUs."""
+    """Return a number of jobs: from `8`, `200%` of the CPUs, or `+2`, which is two more than CPUs."""
     cpus = cpu_count()
     if re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?%", text) and float(text[:-1]) > 0:
         return min(MOST_JOBS, max(1, int(cpus * float(text[:-1]) / 100)))
@@ -44,7 +44,7 @@ def jobs(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """`1.5`, `90s`, `5m`, `2h`, `1d`, `500ms`, `1h30m`."""
+    """Return a number of seconds: from `1.5`, `90s`, `5m`, `2h`, `1d`, `500ms`, `1h30m`."""
     if text and not _SPAN.sub("", text):
         return sum(float(number) * _SPAN_UNITS[unit.lower()] for number, unit in _SPAN.findall(text))
     try:
@@ -57,7 +57,7 @@ def seconds(text: str) -> float:
 
 
 def size(text: str) -> int:
-    """`65536`, `64k`, `10M`, `1MB`, `1GiB`: a K is 1,024."""
+    """Return a number of bytes: from `65536`, `64k`, `10M`, `1MB`, `1GiB`, where a K is 1,024."""
     match = _SIZE.fullmatch(text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, such as 65536, 64k, 10M, 1MB, 1G")
@@ -65,7 +65,7 @@ def size(text: str) -> int:
 
 
 def separator(text: str) -> bytes:
-    r"""One ASCII character, or `\n`, `\0`, `\t`."""
+    r"""Return the separator: one ASCII character, or the byte that `\n`, `\0` or `\t` stands for."""
     byte = _SEPARATORS.get(text, text.encode(errors="surrogateescape"))
     if len(byte) != 1 or byte > b"\x7f":
         raise argparse.ArgumentTypeError(f"{text!r} is not one ASCII character, nor \\n, \\t, \\0")
@@ -73,14 +73,14 @@ def separator(text: str) -> bytes:
 
 
 def placeholder(text: str) -> str:
-    """Any text that can be found in a word."""
+    """Return a placeholder: any text that is not empty."""
     if not text:
         raise argparse.ArgumentTypeError("a placeholder cannot be empty; the usual one is {}")
     return text
 
 
 def one_input(text: str) -> int:
-    """How many inputs a command is given: there is one for each."""
+    """Return 1, the number of inputs for each command; any other value is refused."""
     if text != "1":
         raise argparse.ArgumentTypeError(
             f"{text!r}: each command is given one input; for several in one, type xargs -P JOBS -n {text}"
@@ -89,7 +89,7 @@ def one_input(text: str) -> int:
 
 
 def halt(text: str) -> HaltPolicy:
-    """When failures end the run."""
+    """Return the policy for failures that the text describes."""
     try:
         return parse_halt(text)
     except ValueError as error:

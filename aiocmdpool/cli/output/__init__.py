@@ -1,1 +1,1 @@
-"""From bytes of commands to the terminal, in order."""
+"""Brings the output of commands to the terminal, in order."""

@@ -1,14 +1,14 @@
-"""The last line of the terminal: how a progress bar and the output of commands share it. Decisions only.
+"""`LastLine`: lets a progress bar and the output of commands share the last line of the terminal. Decisions only.
 
-The bar is drawn without a newline. Whatever else goes to the terminal wipes it first and draws it again below, so
-neither tears the other and nothing flickers.
+The bar is drawn without a newline. Other output first wipes it and then draws it again below, so neither tears the
+other and nothing flickers.
 """
 
-WIPE = b"\r\x1b[2K"  # to the first column, and erase the line (ECMA-48)
+WIPE = b"\r\x1b[2K"  # move to the first column, and erase the line (ECMA-48)
 
 
 class LastLine:
-    """What is on the last line of the terminal."""
+    """The content of the last line of the terminal."""
 
     def __init__(self) -> None:
         self._frame = b""
@@ -19,10 +19,11 @@ class LastLine:
         return WIPE if self._frame else b""
 
     def after(self, *, ends_line: bool) -> bytes:
-        """Return the bytes to write behind it.
+        """Return the bytes to write after other output.
 
         Args:
-            ends_line: Whether its last byte is a newline. If not, the line may go on, so the next frame is awaited.
+            ends_line: Whether the output ended with a newline. If not, its line may go on, so the bar waits for the
+                next frame.
         """
         self._mid_line = not ends_line
         if self._mid_line:
@@ -34,7 +35,7 @@ class LastLine:
         return self.before() + data + self.after(ends_line=data.endswith(b"\n"))
 
     def draw(self, frame: bytes) -> bytes:
-        """Return the bytes to write so that a frame is the last line; an empty frame takes the bar away."""
+        """Return the bytes that make `frame` the last line; an empty frame removes the bar."""
         if frame == self._frame:
             return b""
         wipe = WIPE if self._frame else b"\n" * self._mid_line

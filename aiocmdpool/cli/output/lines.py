@@ -1,7 +1,7 @@
-"""Output on its way from a command's pipe: whole, or line by line (`--line-buffer`), with or without tags (`--tag`).
+"""Shapes output of a command: whole, or line by line (`--line-buffer`), with or without tags (`--tag`).
 
-Not a byte is added or lost on the way, however long a line is and whether or not the last one ends; only `--tag`
-gives each last line an end, or the next tag would stand in its middle.
+No byte is added or lost, however long a line is and whether or not the last one has a newline; only `--tag` adds one at
+the end, or the next tag would be inside of that line.
 """
 
 from typing import Protocol
@@ -10,10 +10,10 @@ from aiocmdpool.cli.output.spool import Spool
 
 
 class Tagger:
-    """Puts a tag before each line, as the pieces come.
+    """Puts a tag before each line, piece by piece.
 
     Args:
-        tag: Empty for none: then nothing is changed.
+        tag: The prefix of each line; empty for no change.
     """
 
     def __init__(self, tag: bytes) -> None:
@@ -21,7 +21,7 @@ class Tagger:
         self._begins_line = True
 
     def feed(self, data: bytes) -> bytes:
-        """Return the piece with its tags."""
+        """Return the next piece with its tags."""
         if not self._tag or not data:
             return data
         body = data.removesuffix(b"\n")
@@ -30,35 +30,35 @@ class Tagger:
         return tagged + b"\n" * self._begins_line
 
     def finish(self) -> bytes:
-        """Return the newline that the last line lacks."""
+        """Return the newline that the last line lacks; empty if it has one."""
         return b"" if self._begins_line or not self._tag else b"\n"
 
 
 class Shape(Protocol):
-    """What becomes of the bytes of a stream."""
+    """The interface of a shape of output."""
 
     def feed(self, data: bytes) -> list[Spool]:
-        """Take a piece; return what may be written now.
+        """Take a piece of output; return the output that may be written now.
 
         Raises:
-            OSError: It cannot be kept.
+            OSError: The output cannot be kept.
         """
         ...
 
     def finish(self) -> list[Spool]:
-        """Return what is left, at the end of the stream."""
+        """Return the rest of the output, at the end of the stream."""
         ...
 
 
 class Lines:
-    """Whole lines, as soon as they are complete. A long one waits in a file, so it takes no memory."""
+    """Shape of whole lines, as soon as they are complete. A long one waits in a file, so it takes no memory."""
 
     def __init__(self, tag: bytes = b"") -> None:
         self._tagger = Tagger(tag)
         self._rest = Spool()
 
     def feed(self, data: bytes) -> list[Spool]:
-        """Return the lines that a piece completes, together."""
+        """Return the lines that a piece completes, as one spool."""
         data = self._tagger.feed(data)
         end = data.rfind(b"\n") + 1
         self._rest.append(data[:end] if end else data)
@@ -68,17 +68,17 @@ class Lines:
         return [lines]
 
     def finish(self) -> list[Spool]:
-        """Return the line that has no end."""
+        """Return the last line if it has no newline."""
         self._rest.append(self._tagger.finish())
         rest, self._rest = self._rest, Spool()
         return [rest] if rest.size else []
 
 
 class Whole:
-    """Everything in one piece, for who asks for it.
+    """Shape that keeps all output in one piece, to be written later.
 
     Attributes:
-        spool: What has come.
+        spool: The output so far.
     """
 
     def __init__(self, tag: bytes = b"") -> None:
@@ -86,11 +86,11 @@ class Whole:
         self.spool = Spool()
 
     def feed(self, data: bytes) -> list[Spool]:
-        """Keep a piece."""
+        """Keep a piece of output; return nothing to write."""
         self.spool.append(self._tagger.feed(data))
         return []
 
     def finish(self) -> list[Spool]:
-        """Keep what is left."""
+        """Keep the missing last newline, if any; return nothing to write."""
         self.spool.append(self._tagger.finish())
         return []

@@ -1,4 +1,4 @@
-"""Whose output may be written now: `--keep-order`, or everybody's as it comes."""
+"""`OutputOrder`: whose output may be written now: one after the other (`--keep-order`), or all as it comes."""
 
 from collections import deque
 from collections.abc import Callable
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from aiocmdpool.cli.output.spool import Spool
 from aiocmdpool.cli.output.writer import Output
 
-MAX_AHEAD = 10_000  # finished commands that wait for an earlier one; above it, no new commands
+MAX_AHEAD = 10_000  # finished commands waiting for an earlier one, above which no new ones start
 MAX_HELD = 64 * 1024 * 1024  # bytes of memory for their output, likewise
-MAX_HELD_FILES = 32  # files of their large output, likewise: each takes a descriptor
-MAX_HELD_LIVE = 1024 * 1024  # bytes held of one command that is still running; above it, it has to wait
+MAX_HELD_FILES = 32  # files of their large output, likewise; each takes a descriptor
+MAX_HELD_LIVE = 1024 * 1024  # bytes held of one running command, above which it has to wait
 
 
 class Slot:
@@ -27,7 +27,7 @@ class Slot:
         self._on_turn: list[Callable[[], object]] = []
 
     def write(self, fd: int, data: bytes | Spool) -> None:
-        """Write now or, before its turn, later."""
+        """Write `data` to `fd` now or, before its turn, later."""
         if self.is_turn:
             self._order.output.write(fd, data)
         elif isinstance(data, bytes):
@@ -46,20 +46,20 @@ class Slot:
 
     @property
     def is_congested(self) -> bool:
-        """Whether the command should be made to wait before it writes more."""
+        """Return whether the command has to wait before it writes more."""
         if self.is_turn:
             return self._order.output.is_congested
         return self.held_bytes > MAX_HELD_LIVE or self.held_files > 0
 
     def when_clear(self, callback: Callable[[], object]) -> None:
-        """Call back, once, when that may have changed."""
+        """Call `callback`, once, when `is_congested` may have changed."""
         if self.is_turn:
             self._order.output.when_low(callback)
         else:
             self._on_turn.append(callback)
 
     def take_turn(self) -> None:
-        """Write what was held, and from now on at once."""
+        """Write the held output, and from now on write at once."""
         self.is_turn = True
         held, self._held = self._held, []
         self._order.held_bytes -= self.held_bytes
@@ -73,12 +73,12 @@ class Slot:
 
 
 class OutputOrder:
-    """Hands out slots, and the turn from one to the next.
+    """Assigns slots to commands, and passes the turn from one to the next.
 
     Args:
-        output: Where it all goes.
-        keep_order: One after the other, in the order of `enter`; otherwise it is everybody's turn.
-        on_room: Called whenever a slot that held others up is gone.
+        output: The writer of all output.
+        keep_order: Whether slots take turns in the order of `enter`; otherwise all have their turn at once.
+        on_room: Called whenever a slot that blocked others is finished.
     """
 
     def __init__(self, output: Output, *, keep_order: bool, on_room: Callable[[], None]) -> None:
@@ -90,14 +90,14 @@ class OutputOrder:
         self._waiting: deque[Slot] = deque()
 
     def enter(self) -> Slot:
-        """The slot of the next command."""
+        """Return the slot of the next command."""
         slot = Slot(self, is_turn=not self._keep_order or not self._waiting)
         if self._keep_order:
             self._waiting.append(slot)
         return slot
 
     def finish(self, slot: Slot) -> None:
-        """The command of this slot writes no more."""
+        """Note that the command of `slot` writes no more, and pass the turn on."""
         slot.finished = True
         if not self._keep_order or not self._waiting[0].finished:
             return
@@ -109,5 +109,5 @@ class OutputOrder:
 
     @property
     def is_congested(self) -> bool:
-        """Whether so much waits for its turn that no new command should be started."""
+        """Return whether so much output waits for its turn that no new command should be started."""
         return len(self._waiting) > MAX_AHEAD or self.held_bytes > MAX_HELD or self.held_files >= MAX_HELD_FILES

@@ -1,4 +1,4 @@
-"""The progress bar: rich draws it, `Output` writes it. Rich is imported when the first frame is due, not before."""
+"""The progress bar: drawn by rich, written by `Output`. Rich is only imported when the first frame is due."""
 
 import asyncio
 import dataclasses
@@ -15,38 +15,38 @@ from aiocmdpool.cli.summary import duration
 if TYPE_CHECKING:
     from rich.console import Console
 
-FRAME_INTERVAL = 0.2  # seconds; also how long a run goes without a bar
+FRAME_INTERVAL = 0.2  # seconds between frames, and before the first one
 BAR_WIDTH = 30  # columns
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How far the run is."""
+    """The state of progress at one moment."""
 
     finished: int
     failed: int
     skipped: int
     running: int
     total: int | None
-    """Inputs altogether, as far as one can tell."""
+    """Estimated number of all inputs; `None` without an estimate."""
     elapsed: float
-    """Seconds."""
+    """Seconds since the start of the run."""
 
     @property
     def rate(self) -> float:
-        """Commands a second so far."""
+        """Return the commands per second so far."""
         return self.finished / self.elapsed if self.elapsed > 0 else 0.0
 
     @property
     def eta(self) -> float | None:
-        """Seconds to go, if the total is known and anything has finished."""
+        """Return the estimated seconds to go; `None` without a total, or before anything has finished."""
         if self.total is None or not self.rate:
             return None
         return max(0, self.total - self.skipped - self.finished) / self.rate
 
 
 def progress_text(snapshot: Snapshot) -> str:
-    """The words beside the bar."""
+    """Return the text beside the bar."""
     done = snapshot.finished + snapshot.skipped
     count = f"{done}/{max(done, snapshot.total)}" if snapshot.total is not None else f"{done}"
     eta = f", ETA {duration(snapshot.eta)}" if snapshot.eta is not None else ""
@@ -55,18 +55,18 @@ def progress_text(snapshot: Snapshot) -> str:
 
 
 def can_show_bar(*, asked: bool, shared: bool) -> bool:
-    """Whether rich is installed and standard error is a terminal that can erase a line, and that nobody else writes.
+    """Return whether a bar can be shown: with rich, on a terminal that can erase a line and nobody else writes to.
 
     Args:
-        asked: Whether somebody wants it even if others write there.
-        shared: Whether inputs are typed there. A program that reads our standard output may well write there, too.
+        asked: Whether the user wants a bar even if others write to the terminal.
+        shared: Whether inputs are typed there. A program that reads our standard output may write there, too.
     """
     erases = os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
     return os.isatty(STDERR) and erases and (asked or not (shared or _leads_elsewhere(STDOUT))) and has_rich()
 
 
 def _leads_elsewhere(fd: int) -> bool:
-    """Whether somebody reads what is written there."""
+    """Return whether a descriptor leads to another program, which may write to the terminal itself."""
     try:
         mode = os.fstat(fd).st_mode
     except OSError:
@@ -75,24 +75,24 @@ def _leads_elsewhere(fd: int) -> bool:
 
 
 def in_foreground() -> bool:
-    """Whether the terminal is ours now: no shell, and no other job of one, writes its own lines there."""
+    """Return whether this process is in the foreground, so that no shell or other job writes to the terminal now."""
     try:
         return os.tcgetpgrp(STDERR) == os.getpgrp()
-    except OSError:  # somebody else's terminal
+    except OSError:  # the terminal of another session
         return False
 
 
 def has_rich() -> bool:
-    """Whether the extra `aiocmdpool[cli]` is installed; looks, and imports nothing."""
+    """Return whether rich, of the extra `aiocmdpool[cli]`, is installed, without importing it."""
     return importlib.util.find_spec("rich") is not None
 
 
 class ProgressBar:
-    """Draws a frame now and then until it is taken away.
+    """Draws a frame of the bar at intervals, until it is closed.
 
     Args:
-        output: Where the frames go, between the output of the commands.
-        look: Tells how far the run is.
+        output: The writer of the frames, between the output of commands.
+        look: Function that returns the present progress.
     """
 
     def __init__(self, output: Output, look: Callable[[], Snapshot]) -> None:
@@ -103,7 +103,7 @@ class ProgressBar:
         output.last_line = LastLine()
 
     def close(self) -> None:
-        """Take the bar off the terminal."""
+        """Remove the bar from the terminal."""
         self._timer.cancel()
         self._output.wipe()
 

@@ -1,22 +1,22 @@
-"""Bytes of any number on their way out: the first of them in memory, more than that in a file without a name."""
+"""`Spool`: any number of bytes waiting to be written: in memory, or beyond 1 MiB in a file without a name."""
 
 import errno
 import os
 import tempfile
 from collections.abc import Iterator
 
-IN_MEMORY = 1024 * 1024  # bytes; what is longer goes to a file
+IN_MEMORY = 1024 * 1024  # bytes, above which they go to a file
 PIECE = 1024 * 1024  # bytes read back at a time
-LARGE_FILES = "/var/tmp"  # for what would fill a /tmp that is in memory (file-hierarchy(7))
+LARGE_FILES = "/var/tmp"  # in place of a /tmp in memory, which they would fill (file-hierarchy(7))
 
 
 class Spool:
     """A sequence of bytes that is written once, from its beginning, and then read once.
 
-    Ownership: `close` gives the file back; `pieces` does so at its end.
+    Ownership: `close` closes the file; `pieces` does so at its end.
 
     Raises:
-        OSError: There is no file to be had, or no space for it.
+        OSError: No file can be made, or it has no space.
     """
 
     __slots__ = ("_file", "_memory", "ends_line", "size")
@@ -33,7 +33,7 @@ class Spool:
         """Add bytes at the end.
 
         Raises:
-            OSError: They cannot be kept; what was there before still is.
+            OSError: The bytes cannot be kept; earlier ones still are.
         """
         if not data:
             return
@@ -48,11 +48,11 @@ class Spool:
 
     @property
     def is_file(self) -> bool:
-        """Whether its bytes are in a file, which takes a descriptor."""
+        """Return whether its bytes are in a file, which takes a descriptor."""
         return self._file >= 0
 
     def pieces(self) -> Iterator[bytes]:
-        """Read it from its beginning, and close it.
+        """Yield all bytes in pieces, from the beginning, and close it.
 
         Raises:
             OSError: The file cannot be read.
@@ -69,7 +69,7 @@ class Spool:
         self.close()
 
     def close(self) -> None:
-        """Forget the bytes. Harmless when repeated."""
+        """Discard the bytes and close the file. Harmless when repeated."""
         self._memory = bytearray()
         if self._file >= 0:
             os.close(self._file)
@@ -81,14 +81,14 @@ class Spool:
                 _write(file.fileno(), self._memory, 0)
                 self._file = os.dup(file.fileno())
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):  # rather in memory, until there is a descriptor
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # stay in memory until there is a descriptor
                 return
             raise
         self._memory = bytearray()
 
 
 def directory() -> str:
-    """Where large output is kept: `TMPDIR`, or a directory that is meant for large files."""
+    """Return the directory for large output: `TMPDIR`, or one that is meant for large files."""
     if os.environ.get("TMPDIR") or not os.access(LARGE_FILES, os.W_OK | os.X_OK):
         return tempfile.gettempdir()
     return LARGE_FILES

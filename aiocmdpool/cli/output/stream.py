@@ -1,4 +1,4 @@
-"""The pipe between one stream of one command and its output."""
+"""`OutputStream`: reads the pipe of one stream of one command."""
 
 import asyncio
 import os
@@ -7,17 +7,17 @@ from collections.abc import Callable
 from aiocmdpool.cli.output.lines import Shape
 from aiocmdpool.cli.output.spool import Spool
 
-READ_SIZE = 64 * 1024  # bytes; what a pipe holds
-DRAIN_TIMEOUT = 0.2  # seconds after the command's end for what a process it left behind may still hold
-LAST_READS = 16  # then: 1 MiB, as much as a pipe can be made to hold
+READ_SIZE = 64 * 1024  # bytes per read, the capacity of a pipe
+DRAIN_TIMEOUT = 0.2  # seconds after the command's end, if a process that it left holds the pipe
+LAST_READS = 16  # reads after that: 1 MiB, the largest possible pipe
 
 
 class TooMuchOutput(Exception):
-    """A stream brought more than it may."""
+    """A stream has exceeded its limit."""
 
 
 def open_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
-    """Two pipes, or an `OSError` and none."""
+    """Return two pipes; raises `OSError` and leaves nothing open if there are not enough descriptors."""
     first = os.pipe()
     try:
         return first, os.pipe()
@@ -34,17 +34,17 @@ class OutputStream:
     `end` at the latest, so that the end of the pipe can be seen. Nothing is read before `resume` or `end`.
 
     Args:
-        pipe: Its two ends, as `os.pipe` gives them. Both are closed by the end.
-        shape: What becomes of the bytes.
-        emit: Takes what the shape gives.
-        limit: Bytes that are taken; `None` for any number.
-        on_fault: Told once, of `TooMuchOutput` or of the `OSError` for which bytes cannot be kept. What comes from then
-            on is read and dropped, so that the command does not wait.
+        pipe: Its two ends, as from `os.pipe`. Both are closed by the end.
+        shape: The shape of the output: whole, or lines.
+        emit: Called with output that may be written.
+        limit: Most bytes to take; `None` for no limit.
+        on_fault: Called once, with `TooMuchOutput` or with the `OSError` for which bytes cannot be kept. Later bytes
+            are read and dropped, so that the command does not wait.
 
     Attributes:
         write_fd: The write end; -1 once it is closed.
-        size: Bytes that came and were taken.
-        is_patient: Wait for a slow reader of ours after the command's end. Set to false where the run is being killed.
+        size: Number of bytes that were taken.
+        is_patient: Whether to wait for a slow reader after the command's end; false while the run is being killed.
     """
 
     def __init__(
@@ -72,28 +72,28 @@ class OutputStream:
         self._closed = False
 
     def close_write_end(self) -> None:
-        """The program has its own, or will never have one. Harmless when repeated."""
+        """Close our copy of the write end, which the program has now, or will never have. Harmless when repeated."""
         if self.write_fd >= 0:
             os.close(self.write_fd)
             self.write_fd = -1
 
     def pause(self) -> None:
-        """Read no more for now: the pipe fills, and the command waits."""
+        """Stop reading for now: the pipe fills, and the command waits."""
         self._paused = True
         self._unwatch()
 
     def resume(self) -> None:
-        """Read as it comes, from now on or again. What is over before that is read at its end."""
+        """Read output as it comes, from now on. Without this call, all of it is read at the end."""
         self._paused = False
         if not self._watched and not self._closed:
             self._watched = True
             self._loop.add_reader(self._read_fd, self._read)
 
     def end(self, on_closed: Callable[[], None]) -> None:
-        """The command has ended: take what is in the pipe, and do not wait long for who else holds it.
+        """Read the rest after the command's end, without waiting long for other holders of the pipe.
 
         Args:
-            on_closed: Told once, maybe at once, when nothing more comes.
+            on_closed: Called once, maybe at once, when nothing more comes.
         """
         self._on_closed = on_closed
         self.close_write_end()
@@ -103,25 +103,25 @@ class OutputStream:
         if not self._paused and self._read_all():
             return
         if not self._paused:
-            self.resume()  # it may not have been watched yet
+            self.resume()  # it may not have been watched before
         self._drain_timer = self._loop.call_later(DRAIN_TIMEOUT, self._give_up)
 
     def _give_up(self) -> None:
-        if self._paused and self.is_patient:  # it is our reader who is slow, so the time does not count
+        if self._paused and self.is_patient:  # our reader is slow, so this time does not count
             self._drain_timer = self._loop.call_later(DRAIN_TIMEOUT, self._give_up)
             return
         if not self._read_all():
             self._close()
 
     def _read_all(self) -> bool:
-        """Take what a pipe can hold; whether that was all."""
+        """Read as much as a pipe can hold; return whether that was all."""
         for _ in range(LAST_READS):
             if not self._read() or (self._paused and self.is_patient):
                 break
         return self._closed
 
     def _read(self) -> bool:
-        """Take one piece; whether there may be more."""
+        """Read one piece; return whether there may be more."""
         try:
             data = os.read(self._read_fd, READ_SIZE)
         except BlockingIOError:

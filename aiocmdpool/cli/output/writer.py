@@ -1,8 +1,8 @@
-"""Everything the run writes goes through here, in one order: output of commands, our own messages, the job log.
+"""`Output`: writes everything of a run, in one order: output of commands, our own messages, the job log.
 
-The queue is what keeps pieces whole and what makes the job log honest: the record of a command stands behind its
-output, so it is written only when that has been written. Nothing blocks the loop, and nothing makes a descriptor
-non-blocking that others share: pipes and terminals are written in small pieces, when there is room for them.
+The queue keeps pieces whole and the job log honest: the record of a command comes after its output, so it is written
+only when that has been written. Nothing blocks the loop, and no shared descriptor is made non-blocking: pipes and
+terminals are written in small pieces, when there is room for them.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from aiocmdpool.cli.output.last_line import LastLine
 
 STDOUT, STDERR = 1, 2
-HIGH_WATER = 4 * 1024 * 1024  # bytes waiting for a slow reader; above it, no new commands
+HIGH_WATER = 4 * 1024 * 1024  # bytes waiting for a slow reader, above which no new commands start
 LOW_WATER = HIGH_WATER // 4
 PIPE_PIECE = 4096  # bytes; a pipe that polls writable has room for a page, and a write of it does not block
-FILE_PIECE = 1024 * 1024  # bytes; to files, between two looks at the loop
-TURN = 256 * 1024  # bytes written to pipes before the loop gets its turn
+FILE_PIECE = 1024 * 1024  # bytes written to a file before yielding to the loop
+TURN = 256 * 1024  # bytes written to pipes before yielding to the loop
 
 
 class Output:
     """Writes bytes to descriptors in the order given, without blocking.
 
     Args:
-        on_error: Told once when standard output or the job log cannot be written any more. From then on only standard
-            error is served: what is recorded as done must have been delivered. A standard error that is gone is
-            nobody's loss.
+        on_error: Called once when standard output or the job log cannot be written any more. From then on only standard
+            error is written: output that is recorded as done must have been delivered. Failures of standard error are
+            ignored.
     """
 
     def __init__(self, on_error: Callable[[int, OSError], None]) -> None:
@@ -44,12 +44,12 @@ class Output:
         self._queue: deque[_Entry] = deque()
         self._sinks: dict[int, _Sink] = {}
         self._broken: set[int] = set()
-        self._busy = False  # pumping, or waiting for a turn at it
+        self._busy = False  # writing, or scheduled to write
         self._when_low: list[Callable[[], object]] = []
         self._when_empty: list[Callable[[], object]] = []
 
     def write(self, fd: int, data: bytes | Spool) -> None:
-        """Queue bytes for a descriptor; written at once where nothing is ahead of them. A spool is closed then."""
+        """Queue bytes for `fd`; they are written at once if nothing is ahead of them. A spool is closed after that."""
         line = self._shared_line(fd)
         if isinstance(data, Spool) and data.is_file:
             self._enqueue(fd, b"" if line is None else line.before())
@@ -60,9 +60,9 @@ class Output:
         self._enqueue(fd, line.pass_through(small) if line is not None and small else small)
 
     def interject(self, message: bytes) -> None:
-        """Say something on standard error now, even while a reader of standard output keeps the queue waiting.
+        """Write a message to standard error now, even while a slow reader of standard output blocks the queue.
 
-        Where both are one file, it still does not fall into the middle of a piece.
+        If both are one file, it still does not interrupt a piece of output.
         """
         inside = bool(self._queue) and self._queue[0].is_begun and _is_same_file(self._queue[0].fd, STDERR)
         line = self._shared_line(STDERR)
@@ -78,33 +78,33 @@ class Output:
             self._enqueue(STDERR, self.last_line.draw(frame))
 
     def wipe(self) -> None:
-        """Take the progress bar away for good."""
+        """Remove the progress bar for good."""
         if self.last_line is not None:
             self._enqueue(STDERR, self.last_line.draw(b""))
             self.last_line = None
 
     def _shared_line(self, fd: int) -> "LastLine | None":
-        """The last line of the terminal, where what goes to a descriptor has to share that with a progress bar."""
+        """Return the last line of the terminal if `fd` is a terminal with a progress bar; `None` otherwise."""
         return self.last_line if self.last_line is not None and self._sink(fd).is_terminal else None
 
     @property
     def is_congested(self) -> bool:
-        """Whether a reader is so slow that no more output should be made."""
+        """Return whether a reader is so slow that no more output should be produced."""
         return self.pending > HIGH_WATER
 
     def when_low(self, callback: Callable[[], object]) -> None:
-        """Call back, once, when there is room again."""
+        """Call `callback`, once, when there is room again."""
         self._when_low.append(callback)
 
     async def flush(self) -> None:
-        """Wait until everything is written, or given up."""
+        """Wait until everything is written, or dropped after an error."""
         if self._queue:
             empty = asyncio.get_running_loop().create_future()
             self._when_empty.append(functools.partial(settle, empty))
             await empty
 
     def close(self) -> None:
-        """Forget what is still waiting; the descriptors stay open."""
+        """Drop output that still waits; the descriptors stay open."""
         for entry in self._queue:
             entry.close()
         self._queue.clear()
@@ -132,7 +132,7 @@ class Output:
             self._pump()
 
     def _pump(self) -> None:
-        """Write until the queue is empty, a reader is slow, or the loop should have its turn."""
+        """Write until the queue is empty, a reader is slow, or it is time to yield to the loop."""
         self._busy = True
         written = 0
         while self._queue:
@@ -155,7 +155,7 @@ class Output:
     def _write_some(self, sink: "_Sink", entry: "_Entry") -> int:
         try:
             count = os.write(sink.fd, entry.next_bytes()[: sink.piece])
-        except BlockingIOError:  # non-blocking by somebody else's doing, and full
+        except BlockingIOError:  # another process made it non-blocking, and it is full
             return 0
         except OSError as error:
             first = not self._broken - {STDERR}
@@ -170,7 +170,7 @@ class Output:
         return count
 
     def _done(self, entry: "_Entry") -> None:
-        """The first of the queue is written, or given up."""
+        """Remove the first entry of the queue, which is written or dropped."""
         self.pending -= entry.left
         entry.close()
         self._queue.popleft()
@@ -187,38 +187,38 @@ class Output:
 
 
 class _Entry:
-    """One piece in the queue. A spool is read as it is written, so it takes no more memory than a part of it."""
+    """One piece in the queue. A spool is read while it is written, so only a part of it is in memory."""
 
     __slots__ = ("_data", "_rest", "_spool", "fd", "is_begun", "left")
 
     def __init__(self, fd: int, data: bytes | Spool) -> None:
         self.fd = fd
         self.is_begun = False
-        """Whether some of it is written."""
+        """Whether some of it has been written."""
         self._spool = data if isinstance(data, Spool) else None
         self._rest = self._spool.pieces() if self._spool is not None else iter(())
         self._data = memoryview(b"" if isinstance(data, Spool) else data)
         self.left = data.size if isinstance(data, Spool) else len(data)
-        """Bytes that are not written yet."""
+        """Number of bytes that are not written yet."""
 
     def next_bytes(self) -> memoryview:
-        """Return some of what is left.
+        """Return some of the bytes that are left.
 
         Raises:
-            OSError: It cannot be read back.
+            OSError: The spool cannot be read.
         """
         if not self._data:
             self._data = memoryview(next(self._rest))
         return self._data
 
     def advance(self, count: int) -> None:
-        """So many bytes are written."""
+        """Note that `count` bytes have been written."""
         self._data = self._data[count:]
         self.left -= count
         self.is_begun = self.is_begun or count > 0
 
     def close(self) -> None:
-        """Let go of the spool."""
+        """Close the spool, if there is one."""
         if self._spool is not None:
             self._spool.close()
 
@@ -231,7 +231,7 @@ def _is_same_file(one: int, other: int) -> bool:
 
 
 class _Sink:
-    """One descriptor: what it is, and how to tell that a write would not block."""
+    """One descriptor to write to: its kind, and whether a write would block."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -243,7 +243,7 @@ class _Sink:
                 return
             self._readiness = Readiness(fd, to_write=True)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EBADF):  # a device that never blocks; closed: the write will tell
+            if error.errno not in (errno.EPERM, errno.EBADF):  # a device that never blocks, or a closed descriptor
                 raise
             return
         self.is_terminal = os.isatty(fd)
