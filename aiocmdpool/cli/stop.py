@@ -18,7 +18,7 @@ class StopLevel(enum.IntEnum):
     SOON = 1
     """Start no new commands; running ones finish."""
     NOW = 2
-    """Also end running commands."""
+    """Start no new commands, and end running ones."""
 
 
 class StopReason(enum.Enum):
@@ -29,7 +29,7 @@ class StopReason(enum.Enum):
     INTERRUPTED = 130
     """The user pressed Ctrl-C (SIGINT)."""
     TERMINATED = 143
-    """The process got SIGTERM."""
+    """This process was terminated by SIGTERM."""
     OUTPUT_CLOSED = 141
     """The reader of standard output is gone: the status of a program killed by SIGPIPE."""
     NOT_FOUND = 127

@@ -8,7 +8,7 @@ class Timer(Protocol):
     """A pending call of a loop."""
 
     def cancel(self) -> None:
-        """Cancel the call."""
+        """Cancel the call, unless it was made."""
 
 
 class Loop(Protocol):

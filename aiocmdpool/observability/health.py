@@ -23,7 +23,7 @@ class HealthState(enum.Enum):
     DEGRADED = "degraded"
     """The pool works, but somebody should have a look."""
     UNHEALTHY = "unhealthy"
-    """The pool runs nothing."""
+    """The pool runs no commands now."""
 
     def __repr__(self) -> str:
         return f"HealthState.{self.name}"

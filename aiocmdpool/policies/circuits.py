@@ -18,9 +18,9 @@ class CircuitState(enum.Enum):
     """State of a circuit: whether it lets commands through."""
 
     CLOSED = "closed"
-    """Let all commands through."""
+    """Let all commands of the key through."""
     OPEN = "open"
-    """Refuse all commands."""
+    """Refuse all commands of the key."""
     HALF_OPEN = "half_open"
     """Let one command at a time through; its outcome decides."""
 

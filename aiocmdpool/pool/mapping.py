@@ -31,7 +31,7 @@ async def map_commands(
     in_flight: int,
     return_errors: bool,
 ) -> AsyncIterator[CommandResult | ExecuteError]:
-    """Implement `CommandPool.map`; see there."""
+    """Run many commands and iterate over their results, as described for `CommandPool.map`."""
     flight = _Flight(push, ordered, in_flight)
     feeder = asyncio.create_task(flight.feed(commands), name="aiocmdpool-map")
     feeder.add_done_callback(lambda _: flight.arrivals.put_nowait(None))

@@ -23,7 +23,7 @@ Launch = Callable[[CommandConfig, Callable[[Call[CommandResult]], object] | None
 def map_commands(
     launch: Launch, commands: Iterable[CommandConfig], *, ordered: bool, in_flight: int, return_errors: bool
 ) -> Generator[CommandResult | ExecuteError, None, None]:
-    """Implement `CommandPool.map`; see there.
+    """Run many commands and iterate over their results, as described for `CommandPool.map`.
 
     Args:
         launch: Makes the call that runs a command; its second argument is called when that is settled.

@@ -66,7 +66,7 @@ class Crew:
     ) -> None:
         self.size = size
         self.workers: list[Worker] = []
-        """Workers that take commands."""
+        """Workers of the pool that take commands."""
         self.leaving: set[Worker] = set()
         """Workers that only finish the commands they have."""
         self.failures = self.lost = self.recycled = 0
@@ -80,7 +80,7 @@ class Crew:
         """Identity of this process (user, umask, limits, …) at the start of all `workers`."""
         self._has_followed = False
         self._guardian = Guardian(self._on_guardian_gone, size - 1)
-        """Guardian of all `workers`."""
+        """Guardian that all of `workers` share."""
         self._guardian_after = GUARDIAN_AFTER
         self._new_guardian: asyncio.TimerHandle | None = None
         self._niceness = niceness

@@ -17,7 +17,7 @@ class Timer:
         self.owner = owner
 
     def cancel(self) -> None:
-        """Cancel the callback."""
+        """Cancel the callback, so that it is never called."""
         self.callback = None
 
 
