@@ -1,5 +1,8 @@
-"""Latencies in bounded memory: counts in buckets whose bounds grow by a constant factor, so that the relative error is
-the same for microseconds and for hours."""
+"""`LatencyHistogram` and `LatencyRecorder`: distributions of durations in bounded memory.
+
+Durations are counted in buckets whose bounds grow by a constant factor, so that the relative error is the same for
+microseconds and for hours.
+"""
 
 import dataclasses
 import math

@@ -48,7 +48,7 @@ class Clearing:
             loop.call_soon(self._cancel_slice)
 
     def _work(self, until: float) -> None:
-        if self._works:  # a hook that was told of one of them clears the queue, too
+        if self._works:  # a hook that one of them was reported to clears the queue
             return
         self._works = True
         try:

@@ -43,7 +43,7 @@ class TaskLedger(abc.ABC):
         self._tracker = tracker
         self._observer = observer or PoolObserver()
         self._active: dict[TaskHandle, asyncio.Task[None]] = {}  # off the queue: waiting for a permit, or running
-        self._timers: dict[TaskHandle, asyncio.TimerHandle] = {}  # queue deadlines; then, the patience with executors
+        self._timers: dict[TaskHandle, asyncio.TimerHandle] = {}  # queue deadlines; then, watches on cancelled runs
         self._clearing = Clearing(self._cancel_cleared)
         self._killing = ""  # the reason, once all tasks are being cancelled
         self._all_settled: asyncio.Future[None] | None = None

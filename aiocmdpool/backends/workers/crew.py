@@ -252,7 +252,7 @@ class Crew:
         if worker.has_left_idle:
             if self._new_guardian is not None:
                 self._new_guardian.cancel()
-            self._guardian.retire()  # it has been told to leave, too
+            self._guardian.retire()  # it has been asked to exit, too
             self._guardian = Guardian(self._on_guardian_gone, self.size - 1)
             self._wake()
             return
