@@ -112,7 +112,7 @@ class CommandConfig(_Said):
     grace: float = DEFAULT_GRACE
     """Seconds between `stop_signal` and SIGKILL, for the whole process group."""
     leftover_grace: float = DEFAULT_LEFTOVER_GRACE
-    """Seconds between `stop_signal` and SIGKILL for processes that the program still leaves when it exits by itself."""
+    """Seconds between `stop_signal` and SIGKILL for processes that are left when the program exits by itself."""
     idle_timeout: float | None = None
     """Seconds the program may go without writing to a captured stream. `None`: no limit on silence."""
     max_output: int | None = DEFAULT_MAX_OUTPUT
