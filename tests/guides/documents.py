@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from doctest import Example as DoctestExample
 
 ROOT = Path(__file__).resolve().parents[2]
-_GUIDES = ("README.md", "aiocmdpool/**/README.md", "benchmarks/README.md", "tests/README.md")
+_GUIDES = ("README.md", "examples/README.md", "aiocmdpool/**/README.md", "benchmarks/README.md", "tests/README.md")
 _ONLY_COMPILED = re.compile(r"<!-- only compiled: (?P<why>[^>]{10,}?) -->\s*\Z")
 
 
