@@ -69,3 +69,23 @@ def test_a_dead_link_is_found(tmp_path: Path, link: str) -> None:
     guide = tmp_path / "README.md"
     guide.write_text(f"# A heading\n[dead]({link}) [alive](#a-heading) [elsewhere](https://example.org/)\n")
     assert [reason.partition(": ")[0] for reason in dead_links(guide)] == [link]
+
+
+def unknown_files(path: Path) -> list[str]:
+    """Return the Python files that a guide names, in backticks, and that are nowhere in this tree."""
+    parts = ("aiocmdpool", "tests", "benchmarks", "examples")
+    known = {f"/{file.relative_to(ROOT)}" for part in parts for file in (ROOT / part).rglob("*.py")}
+    named = re.findall(r"`([\w/]+\.py)`", _FENCED.sub("", path.read_text()))
+    return [name for name in named if not any(file.endswith(f"/{name}") for file in known)]
+
+
+@pytest.mark.parametrize("path", guides(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_exist(path: Path) -> None:
+    """When a file is moved or renamed, the guides go with it."""
+    assert not unknown_files(path)
+
+
+def test_a_file_that_has_moved_is_found(tmp_path: Path) -> None:
+    guide = tmp_path / "README.md"
+    guide.write_text("`pool/command_pool.py` was `pool/commands_pool.py`\n")
+    assert unknown_files(guide) == ["pool/commands_pool.py"]
