@@ -5,10 +5,14 @@ later, its commands must not run with what it has given up.
 
 Checking has a price, so it is done at three depths, measured on a 2-core machine:
 
-- before each command (0.1 µs): the effective user;
-- before the first command of an iteration of the loop (1.4 µs): the umask, all user and group ids, and the groups;
-- every `LIMITS_EVERY` seconds, if there are commands (30 µs): CPUs, resource limits, niceness, root directory,
-  capabilities.
+- before each command (0.3 µs): the effective user and group;
+- before the first command of a turn of the loop (5 µs): the umask, all user and group ids and the groups, CPUs,
+  niceness, scheduling policy, capabilities, no_new_privs, root directory;
+- before a command that finds all workers idle, else every `WHOLE_EVERY` seconds (20 µs): resource limits, namespaces,
+  I/O class, and the privileges that only a file shows.
+
+So whoever changes itself while none of its commands run is followed at once in everything. What cannot be looked at
+(no descriptors left, no /proc after a chroot) counts as unchanged.
 """
 
 import os
@@ -16,39 +20,47 @@ import resource
 import threading
 import time
 
-LIMITS_EVERY = 0.05  # seconds between checks of the limits
-UMASK_EVERY = 0.002  # seconds between checks if there are threads
+from aiocmdpool.system.native import Privileges, has_idle_io
 
-geteuid, set_umask, count_threads = os.geteuid, os.umask, threading.active_count
+WHOLE_EVERY = 0.05  # seconds
+UMASK_EVERY = 0.002  # seconds; where there are threads
+
+geteuid, getegid, set_umask, count_threads = os.geteuid, os.getegid, os.umask, threading.active_count
 _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
-_PRIVILEGES = (b"Cap", b"NoNewPrivs", b"Seccomp")  # prefixes of the lines that show them (proc_pid_status(5))
+_PRIVILEGES = b"\nCapInh:", b"\nCpus_allowed:"  # where the lines begin and end that show them (proc_pid_status(5))
+_NAMESPACES = [f"/proc/thread-self/ns/{name}" for name in ("mnt", "net", "user", "uts", "ipc")]
+# Not that of pids: in a new one, the first worker would be init, and no process could be started after its death.
 
 
 class Identity:
     """The identity of the calling thread when this object was made, which its programs inherit."""
 
-    __slots__ = ("_ids", "_limits", "_limits_due", "_umask", "_umask_due", "_user")
+    __slots__ = ("_group", "_privileges", "_rest", "_traits", "_umask", "_umask_due", "_user", "_whole_due")
 
     def __init__(self) -> None:
-        self._user = os.geteuid()
+        self._privileges = Privileges()
+        self._user, self._group = geteuid(), getegid()
         self._umask = current_umask()
         self._umask_due = 0.0
-        self._ids = _ids()
-        self._limits = _limits()
-        self._limits_due = time.monotonic() + LIMITS_EVERY
+        self._traits = self._look()
+        self._rest = _rest()
+        self._whole_due = time.monotonic() + WHOLE_EVERY
 
-    def has_changed(self, quick_look: bool = False) -> bool:
-        """Return whether programs started now would differ in identity from those started when this was made.
+    def has_changed(self, quick_look: bool = False, whole_look: bool = False) -> bool:
+        """Whether programs started now would not be what those were that were started then.
 
         Args:
-            quick_look: Whether to check the effective user only.
+            quick_look: Look at the effective user and group only.
+            whole_look: Look at everything, however short ago that was done.
         """
-        if geteuid() != self._user:
+        if geteuid() != self._user or getegid() != self._group:
             return True
-        return not quick_look and (self._umask_has_changed() or _ids() != self._ids or self._limits_have_changed())
+        if quick_look:
+            return False
+        return self._umask_has_changed(whole_look) or self._look() != self._traits or self._rest_has_changed(whole_look)
 
-    def _umask_has_changed(self) -> bool:
-        """Return whether the umask has changed: by setting it; from a file and less often if there are other threads.
+    def _umask_has_changed(self, whole_look: bool) -> bool:
+        """Set the umask to what it is, which tells; where there are other threads, read it in a file, less often.
 
         Another thread may just have made it stricter, for a file of its own, and must not find it loosened.
         """
@@ -58,25 +70,30 @@ class Identity:
                 set_umask(umask)
             return umask != self._umask
         now = time.monotonic()
-        if now < self._umask_due:
+        if now < self._umask_due and not whole_look:
             return False
         self._umask_due = now + UMASK_EVERY
         return current_umask() != self._umask
 
-    def _limits_have_changed(self) -> bool:
+    def _look(self) -> tuple[object, ...]:
+        root = os.stat("/")
+        niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        return _ids(), _cpus(), niceness, _policy(), self._privileges.look(), root.st_ino, root.st_dev
+
+    def _rest_has_changed(self, whole_look: bool) -> bool:
         now = time.monotonic()
-        if now < self._limits_due:
+        if now < self._whole_due and not whole_look:
             return False
-        self._limits_due = now + LIMITS_EVERY
-        return _limits() != self._limits
+        self._whole_due = now + WHOLE_EVERY
+        return any(now != then and now is not None for now, then in zip(_rest(), self._rest, strict=True))
 
 
 def current_umask() -> int:
-    """Return the umask of this process."""
-    for line in _status():
-        if line.startswith(b"Umask:"):  # Linux 4.7
-            return int(line.split()[1], 8)
-    umask = os.umask(0o077)  # the strictest, for a moment: another thread must not create a file that is open to all
+    """The umask of this process."""
+    _, found, rest = (_status() or b"").partition(b"\nUmask:")
+    if found:  # Linux 4.7
+        return int(rest.split(None, 1)[0], 8)
+    umask = os.umask(0o077)  # for a moment the strictest: no other thread is to make a file that is open to all
     os.umask(umask)
     return umask
 
@@ -87,18 +104,43 @@ def _ids() -> tuple[object, ...]:
     return os.getuid(), os.getgid(), os.getegid(), os.getgroups()
 
 
-def _limits() -> tuple[object, ...]:
-    root = os.stat("/")
-    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    privileges = [line for line in _status() if line.startswith(_PRIVILEGES)]
-    limits = [resource.getrlimit(number) for number in _LIMITS]
-    return cpus, limits, os.getpriority(os.PRIO_PROCESS, 0), root.st_dev, root.st_ino, privileges
+def _cpus() -> set[int] | None:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 
 
-def _status() -> list[bytes]:
-    """Return the lines of the calling thread's status; empty without /proc, as after a chroot."""
+def _policy() -> int | None:
+    return os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
+
+
+def _rest() -> tuple[object, ...]:
+    return _limits(), _namespaces(), has_idle_io(), _file_of_privileges()
+
+
+def _limits() -> list[tuple[int, int]]:
+    return list(map(resource.getrlimit, _LIMITS))
+
+
+def _namespaces() -> list[str] | None:
     try:
-        with open("/proc/thread-self/status", "rb", buffering=0) as file:
-            return file.read().split(b"\n")
+        return list(map(os.readlink, _NAMESPACES))
+    except OSError:  # no /proc, or a kernel without one of them
+        return None
+
+
+def _file_of_privileges() -> bytes | None:
+    """What `Privileges` does not tell: bounding and ambient capabilities, seccomp, speculation."""
+    status = _status() or b""
+    start, end = map(status.find, _PRIVILEGES)
+    return status[start:end] if 0 <= start < end else None
+
+
+def _status() -> bytes | None:
+    """What the kernel says of the calling thread; `None` where there is no /proc, as after a chroot."""
+    try:
+        fd = os.open("/proc/thread-self/status", os.O_RDONLY)  # a third of what the builtin `open` takes
     except OSError:
-        return []
+        return None
+    try:
+        return os.read(fd, 8192)
+    finally:
+        os.close(fd)

@@ -5,6 +5,7 @@ Each prints Python literals: what programs of the backend saw, and what a child 
 
 import asyncio
 import ctypes
+import math
 import os
 import platform
 import resource
@@ -20,7 +21,9 @@ from .loops import LOOPS
 from .support import outcome, sh
 
 LOOK = (
-    "umask; id; grep Cpus_allowed_list /proc/self/status; ulimit -c; nice; grep -E '^(CapPrm|NoNew)' /proc/self/status"
+    "umask; id; grep Cpus_allowed_list /proc/self/status; ulimit -c; nice; "
+    "grep -E '^(CapPrm|CapBnd|NoNew)' /proc/self/status; cut -d ' ' -f 41 /proc/self/stat; "
+    "for each in net mnt uts ipc user; do readlink /proc/self/ns/$each; done"
 )
 NOBODY = 54321  # has nothing else on this machine
 
@@ -50,12 +53,29 @@ def forbid_new_privileges() -> None:
     ctypes.CDLL(None).prctl(no_new_privs, 1, 0, 0, 0)
 
 
+def drop_from_bounding_set() -> None:
+    capbset_drop, net_raw = 24, 13
+    ctypes.CDLL(None).prctl(capbset_drop, net_raw, 0, 0, 0)
+
+
+def leave(*namespaces: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    for each in namespaces:
+        if libc.unshare(each) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+
+
 CHANGES: dict[str, Callable[[], object]] = {
     "umask": lambda: os.umask(0o027),
     "cpus": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
     "limits": lambda: resource.setrlimit(resource.RLIMIT_CORE, (4096, resource.getrlimit(resource.RLIMIT_CORE)[1])),
     "niceness": lambda: os.nice(3),
     "privileges": forbid_new_privileges,
+    "bounding": drop_from_bounding_set,
+    "scheduler": lambda: os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0)),
+    "network": lambda: leave(0x40000000),
+    "mounts": lambda: leave(0x00020000),
+    "names": lambda: leave(0x04000000, 0x08000000),  # UTS and IPC
     "groups": lambda: os.setgroups([NOBODY]),
     "group": lambda: os.setgid(NOBODY),
     "user": become_nobody,
@@ -65,7 +85,7 @@ CHANGES: dict[str, Callable[[], object]] = {
 
 async def changes(make: Callable[[], Any], *names: str) -> None:
     """Change some things; what programs see before, after, and what they should see."""
-    identity.LIMITS_EVERY = 0.0
+    identity.WHOLE_EVERY = math.inf  # no need to wait for the next look at everything
     async with make() as backend:
         print(repr((await backend.execute(sh(LOOK))).text()))
         for name in names:
@@ -75,9 +95,36 @@ async def changes(make: Callable[[], Any], *names: str) -> None:
     print(repr(subprocess.run(["sh", "-c", LOOK], check=True, stdout=subprocess.PIPE, text=True).stdout))
 
 
+async def changes_while_one_runs(make: Callable[[], Any], ready: str, release: str, *names: str) -> None:
+    """The same, under load: a command has been running all the time."""
+    with open(ready) as started, open(release, "w") as go:
+        async with make() as backend:
+            held = asyncio.ensure_future(backend.execute(sh('echo up >"$1"; read x <"$2"', ready, release)))
+            await asyncio.to_thread(started.readline)
+            print(repr((await backend.execute(sh(LOOK))).text()))
+            for name in names:
+                CHANGES[name]()
+            for _ in range(2):
+                print(repr((await backend.execute(sh(LOOK))).text()))
+            print("go", file=go, flush=True)
+            await held
+    print(repr(subprocess.run(["sh", "-c", LOOK], check=True, stdout=subprocess.PIPE, text=True).stdout))
+
+
+async def changes_each_turn(make: Callable[[], Any], *args: str) -> None:
+    """What may be looked at once in a while only, is not."""
+    identity.WHOLE_EVERY = math.inf
+    await changes_while_one_runs(make, *args)
+
+
+async def changes_at_last(make: Callable[[], Any], *args: str) -> None:
+    """Once in a while is now."""
+    identity.WHOLE_EVERY = 0.0
+    await changes_while_one_runs(make, *args)
+
+
 async def locks_itself_in(make: Callable[[], Any], room: str) -> None:
     """Nothing is in there, so no command can run; it must not run out here either."""
-    identity.LIMITS_EVERY = 0.0
     async with make() as backend:
         await backend.execute(sh("true"))
         os.chroot(room)

@@ -5,7 +5,6 @@ What limits the host limits its worker as well. Each tells its test what it saw 
 
 import asyncio
 import contextlib
-import math
 import os
 import resource
 import sys
@@ -25,7 +24,7 @@ from .loops import LOOPS
 from .support import outcome, sh
 
 SPARE = 9  # descriptors: more than any start needs
-identity.LIMITS_EVERY = math.inf  # a host that comes to its limits has not changed them
+identity._limits = list  # a host that comes to its limits has not changed them
 SOON = 0.05  # seconds for which a limit stays
 
 

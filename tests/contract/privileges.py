@@ -10,7 +10,9 @@ _BITS = {
     "CAP_DAC_READ_SEARCH": 2,
     "CAP_SETGID": 6,
     "CAP_SETUID": 7,
+    "CAP_SETPCAP": 8,
     "CAP_SYS_CHROOT": 18,
+    "CAP_SYS_ADMIN": 21,
     "CAP_SYS_NICE": 23,
 }
 

@@ -12,7 +12,9 @@ from .support import literals_of
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 able_to_drop_root = needs_capability("CAP_SETUID", "CAP_SETGID", "CAP_DAC_READ_SEARCH")
 
-PER_THREAD = ("niceness", "privileges", "cpus", "root")  # the last because of its capabilities
+OF_ROOT = ("bounding", "network", "mounts", "names")  # that take a privilege
+PER_THREAD = (*OF_ROOT, "niceness", "privileges", "cpus", "scheduler", "root")  # the last because of its capabilities
+able_to_leave = needs_capability("CAP_SYS_ADMIN", "CAP_SETPCAP")
 
 
 def see(scenario: str, backend: str, loop: str, *args: object) -> list[Any]:
@@ -34,7 +36,7 @@ def skip_unless_of_the_process(backend: str, change: str) -> None:
 
 
 @loops
-@pytest.mark.parametrize("change", ["umask", "limits", "niceness", "privileges"])
+@pytest.mark.parametrize("change", ["umask", "limits", "niceness", "privileges", "scheduler"])
 def test_commands_run_as_what_the_host_has_become(backend_name, loop, change):
     skip_unless_of_the_process(backend_name, change)
     assert_followed(*see("changes", backend_name, loop, change))
@@ -45,6 +47,30 @@ def test_commands_run_as_what_the_host_has_become(backend_name, loop, change):
 def test_commands_run_on_the_cpus_that_the_host_has_left(backend_name, loop):
     skip_unless_of_the_process(backend_name, "cpus")
     assert_followed(*see("changes", backend_name, loop, "cpus"))
+
+
+@able_to_leave
+@loops
+@pytest.mark.parametrize("change", OF_ROOT)
+def test_commands_run_in_the_namespaces_and_bounds_that_the_host_has_left(backend_name, loop, change):
+    skip_unless_of_the_process(backend_name, change)
+    assert_followed(*see("changes", backend_name, loop, change))
+
+
+@loops
+@pytest.mark.parametrize("change", ["umask", "cpus", "niceness", "privileges", "scheduler"])
+def test_a_host_that_changes_while_a_command_runs_is_followed_in_the_next_turn(loop, change, ready, release):
+    skip_unless_of_the_process("process_pool", change)
+    if change == "cpus" and len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs a CPU to give up")
+    assert_followed(*see("changes_each_turn", "process_pool", loop, ready.path, release.path, change))
+
+
+@able_to_leave
+@loops
+@pytest.mark.parametrize("change", ["limits", *OF_ROOT])
+def test_what_is_looked_at_less_often_is_followed_as_well(loop, change, ready, release):
+    assert_followed(*see("changes_at_last", "process_pool", loop, ready.path, release.path, change))
 
 
 @able_to_drop_root

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import math
 import os
 import resource
 
@@ -107,7 +106,7 @@ async def test_a_directory_that_was_made_anew_under_its_old_name_is_the_new_one(
 
 @pytest.fixture
 def no_descriptors(monkeypatch):
-    monkeypatch.setattr(identity, "LIMITS_EVERY", math.inf)  # it only looks as if the host had come to its limits
+    monkeypatch.setattr(identity, "_limits", list)  # it only looks as if the host had come to its limits
     """Call it, and nothing can be opened in this process until the end of the test, or until `.back()`."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
 

@@ -64,7 +64,7 @@ async def test_a_worker_that_dies_meanwhile_is_replaced_by_one_of_the_kind_of_th
 
 
 async def test_nothing_is_replaced_as_long_as_nothing_changes(new_pool, monkeypatch):
-    monkeypatch.setattr(identity, "LIMITS_EVERY", 0.0)
+    monkeypatch.setattr(identity, "WHOLE_EVERY", 0.0)
     pool = new_pool(2)
     await pool.start()
     workers = pool.statistics().pids
@@ -83,7 +83,7 @@ def test_looking_at_the_umask_does_not_change_it(umask):
 
 
 def test_where_the_kernel_does_not_tell_the_umask_it_is_found_out(umask, monkeypatch):
-    monkeypatch.setattr(identity, "_status", list)
+    monkeypatch.setattr(identity, "_status", lambda: None)
     os.umask(0o027)
     assert identity.current_umask() == 0o027
     assert identity.current_umask() == 0o027

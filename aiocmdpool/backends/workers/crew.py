@@ -101,7 +101,9 @@ class Crew:
         if len(self.workers) < self.size and self._respawn is None and not self._tries_python:
             self._fill_up()
         best = self._least_loaded()
-        if best is not None and self._identity.has_changed(quick_look=best.sends_in_this_turn):
+        if best is not None and self._identity.has_changed(
+            quick_look=best.sends_in_this_turn, whole_look=not best.in_flight and self._is_idle
+        ):
             self._follow()
             if self._respawn is None and not self._tries_python:
                 self._fill_up()
@@ -109,6 +111,10 @@ class Crew:
         if place is not None:
             place.chosen = best
         return best
+
+    @property
+    def _is_idle(self) -> bool:
+        return not any(worker.in_flight for worker in self.workers)
 
     def _least_loaded(self) -> Worker | None:
         best = None
@@ -214,7 +220,7 @@ class Crew:
         self._respawn = None
         if not (tried or self._closed) and interpreter.known(self._python) is None and self._try_python():
             return
-        if self._identity.has_changed():
+        if self._identity.has_changed(whole_look=True):
             self._follow()
         while not self._closed and len(self.workers) < self.size:
             try:

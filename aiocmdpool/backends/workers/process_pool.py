@@ -45,9 +45,9 @@ class ProcessPool(AsyncioSubprocesses):
     Workers start on first use, or on entering `async with`. Any number of commands may be in flight; a `CommandPool` in
     front bounds them. Concurrency: belongs to one loop.
 
-    Commands run with the user, groups and umask that this process has when they are given to a worker, not with those
-    at the workers' start: when one has changed, the workers are replaced first. CPUs, limits, niceness, capabilities
-    and the root directory are compared every 0.05 s.
+    Commands run as what this process is when they are given to a worker, not as what it was when the workers started:
+    when its user, groups, umask, CPUs, niceness, scheduler, capabilities or root directory have changed, the workers
+    are replaced first. Resource limits, namespaces and seccomp are compared when no command runs, else every 0.05 s.
 
     Args:
         workers: Number of workers. `None`: the number of CPUs this process may use.

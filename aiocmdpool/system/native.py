@@ -1,0 +1,53 @@
+"""What the kernel tells of threads and processes by calls that Python does not offer: privileges, and the I/O class.
+
+All answers are `None` where there is no such call, or no ctypes.
+"""
+
+import functools
+import platform
+import sys
+from typing import Any
+
+_NO_NEW_PRIVS = 39  # PR_GET_NO_NEW_PRIVS (prctl(2))
+_CAPABILITY_VERSION_3 = 0x20080522
+_IOPRIO_GET = {"x86_64": 252, "aarch64": 31, "riscv64": 31, "ppc64le": 274, "s390x": 283}  # it has no wrapper
+_OF_PROCESS, _CLASS_SHIFT, _IDLE = 1, 13, 3  # of ioprio_get(2)
+
+
+class Privileges:
+    """Looks at the privileges of the calling thread: in 1 µs, a tenth of what its file in /proc takes."""
+
+    def __init__(self) -> None:
+        self._libc = _libc()
+        if self._libc is not None:
+            import ctypes
+
+            self._sets = ctypes.create_string_buffer(24)
+            self._header = ctypes.byref((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0))
+
+    def look(self) -> tuple[int, bytes] | None:
+        """Its no_new_privs, and its effective, permitted and inheritable capabilities."""
+        if self._libc is None:
+            return None
+        self._libc.capget(self._header, self._sets)
+        return self._libc.prctl(_NO_NEW_PRIVS, 0, 0, 0, 0), self._sets.raw
+
+
+def has_idle_io(pid: int = 0) -> bool | None:
+    """Whether a process, 0 for the calling thread, gets at a disk only when nobody else wants to (ionice(1), -c 3)."""
+    libc, call = _libc(), _IOPRIO_GET.get(platform.machine())
+    if libc is None or call is None or sys.maxsize < 2**32:
+        return None
+    priority = libc.syscall(call, _OF_PROCESS, pid)
+    return None if priority < 0 else priority >> _CLASS_SHIFT == _IDLE
+
+
+@functools.cache
+def _libc() -> Any:
+    if sys.platform != "linux":
+        return None
+    try:
+        import ctypes
+    except ImportError:  # a Python that was built without libffi
+        return None
+    return ctypes.PyDLL(None)  # keeps the GIL, which costs more to give back than these calls take
