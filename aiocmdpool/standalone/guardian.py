@@ -25,6 +25,7 @@ from .kernel import cgroup
 from .kernel import processes as procs
 from .kernel.roundup import Roundup
 
+NAME = b"cmdpool-guard"
 LONGEST_NOTE = 4096  # bytes: PIPE_BUF of Linux
 ORPHANS_LEAVE_AFTER = 2.0  # seconds; a healthy worker has ended everything, and exited, in less than one
 SWEEP_FOR = 10.0  # seconds after which leftovers are left to the kernel
@@ -167,8 +168,8 @@ def _let_go(others: "tuple[int, ...]") -> None:
     for fd in (null, *others):
         os.close(fd)
     try:
-        with open("/proc/self/comm", "w") as name:  # for people who list processes
-            name.write("cmdpool-guard")
+        with open("/proc/self/comm", "w") as name:  # for people who look at processes
+            name.write(NAME.decode())
     except OSError:
         return
 

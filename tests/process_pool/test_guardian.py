@@ -12,13 +12,14 @@ import psutil
 import pytest
 from contract.support import HOST_DEADLINE, host_environment, is_dead
 
+from aiocmdpool.backends.workers import guardian as host_side
 from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.standalone import guardian
 from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.system import identity
 
-from .support import sh, until
+from .support import hold, in_background, pairs, sh, until
 from .test_daemons import killed_at_the_end
 from .test_hosts import assert_all_die
 
@@ -28,6 +29,12 @@ PROGRAMS = 9  # that say their pids in a busy host
 UNPRIVILEGED = (
     "setpriv --reuid 54321 --regid 54321 --clear-groups --inh-caps +dac_read_search --ambient-caps +dac_read_search"
 )
+
+
+@pytest.fixture
+def quick_looks(monkeypatch) -> None:
+    """Look at it at each beat."""
+    monkeypatch.setattr(host_side, "LOOK_EVERY", 0.0)
 
 
 class Host:
@@ -131,6 +138,61 @@ def test_a_guardian_that_is_killed_is_replaced(ready, release, loop):
         assert host.workers != old
         host.is_killed(*old)
         assert_all_die([*host.programs, host.guardian])
+
+
+@pytest.mark.one_loop("asyncio", "uvloop")
+async def test_a_guardian_that_is_stopped_is_continued(new_pool, ready, release, quick_beats, quick_looks):
+    pool = new_pool(1)
+    [running] = in_background(pool, hold(ready, release))
+    await pairs(ready, 1)
+    await until(lambda: pool._crew._guardian.pid)
+    pid = pool._crew._guardian.pid
+    for _ in range(2):
+        os.kill(pid, signal.SIGSTOP)
+        await until(lambda: procs.look_at(pid).state == b"S" and not pool._crew._guardian._was_continued)
+    assert pool._crew._guardian.pid == pid
+    release.send()
+    assert (await running).stdout == b"held\n"
+
+
+@pytest.mark.one_loop("asyncio", "uvloop")
+async def test_a_guardian_that_is_stopped_again_and_again_is_replaced(
+    new_pool, ready, release, quick_beats, quick_looks
+):
+    pool = new_pool(1)
+    [running] = in_background(pool, hold(ready, release))
+    await pairs(ready, 1)
+    await until(lambda: pool._crew._guardian.pid)
+    first = pool._crew._guardian.pid
+
+    def is_replaced() -> bool:
+        if not is_dead(first):
+            os.kill(first, signal.SIGSTOP)
+        return is_dead(first) and pool._crew._guardian.pid not in (0, first)
+
+    await until(is_replaced)
+    release.send()
+    assert (await running).stdout == b"held\n"
+
+
+@pytest.mark.one_loop("asyncio", "uvloop")
+async def test_a_stranger_that_is_stopped_is_left_alone(new_pool, ready, release, quick_beats, quick_looks):
+    """Whoever finds the pipe can write any number there."""
+    pool = new_pool(1)
+    [running] = in_background(pool, hold(ready, release))
+    await pairs(ready, 1)
+    await until(lambda: pool._crew._guardian.pid)
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        stranger.send_signal(signal.SIGSTOP)
+        await until(lambda: procs.look_at(stranger.pid).state == b"T")
+        own, pool._crew._guardian.pid = pool._crew._guardian.pid, stranger.pid
+        before = pool._crew._guardian._next_look
+        await until(lambda: pool._crew._guardian._next_look > before)
+        assert procs.look_at(stranger.pid).state == b"T"
+        pool._crew._guardian.pid = own
+        stranger.kill()
+    release.send()
+    assert (await running).stdout == b"held\n"
 
 
 @loops

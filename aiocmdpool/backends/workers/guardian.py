@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import select
+import signal
 import time
 import weakref
 from collections import deque
@@ -18,7 +19,9 @@ from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.reaping import reap_later, try_reap
 
-REAP_FOR = 0.003  # seconds to wait for its exit on the loop; it takes less than 1 ms
+LOOK_EVERY = 0.5  # seconds, at most: each of its workers asks for a look
+REAP_FOR = 0.003  # seconds on the loop; it exits in less than a millisecond
+_STOPPED = (b"T", b"t")  # by a signal; by a process that traces it (proc_pid_stat(5))
 
 
 class Guardian:
@@ -39,6 +42,8 @@ class Guardian:
         self._handles = Handles()
         self._is_another = False
         self._retired = False
+        self._next_look = 0.0  # by the monotonic clock
+        self._was_continued = False  # at the last look
         self.pid = 0
         """Process id of the guardian; 0 until it has reported it, and after its death."""
         keep_out_of(self)
@@ -87,6 +92,23 @@ class Guardian:
         """Note a shim that may stay. The worker has told the present guardian; this is for a later one."""
         self._left = {key: note for key, note in self._left.items() if procs.is_alive(*key)}
         self._left[pid, started] = guardian.note_left(pid, started)
+
+    def look(self) -> None:
+        """See that it runs: one that is stopped sees nobody die. It is continued; if that did not help, it is killed.
+
+        Its death is heard of, as any other.
+        """
+        now = time.monotonic()
+        if not self.pid or now < self._next_look:
+            return
+        self._next_look = now + LOOK_EVERY
+        process = procs.look_at(self.pid)
+        if process is None or process.name != guardian.NAME or process.state not in _STOPPED:
+            self._was_continued = False
+        elif process.state == b"T" and not self._was_continued:
+            self._was_continued = process.signal(signal.SIGCONT)
+        elif not process.signal(signal.SIGKILL):  # it is somebody else's by now
+            self._lost()
 
     def retire(self) -> None:
         """Let the guardian exit as soon as none of its workers is left. Harmless when repeated."""
@@ -145,6 +167,10 @@ class Guardian:
                 for note in (*self._left.values(), *self._workers.values()):
                     self._note(note)
             return
+        self._lost()
+
+    def _lost(self) -> None:
+        """It is dead, or as good as that: have another one."""
         self._unwatch()
         os.close(self._handles.alive)
         self._handles.alive = -1

@@ -33,11 +33,12 @@ class Heartbeat:
         loop: The event loop of the timer.
         pid: Process id of the worker.
         hang_after: Seconds without a sign of life after which it counts as hung.
-        given: Resources at its start; `None` if unknown.
-        pending: Requests without an answer, by id.
-        send: Function that sends a frame.
-        lose: Called with a reason for which the worker has to be killed.
-        retire: Called with a reason for which the worker has to be replaced.
+        given: What it was started with; `None` if unknown.
+        pending: The requests without an answer, by id.
+        send: Sends a frame.
+        lose: Called with a reason: the worker is to be killed.
+        retire: Called with a reason: the worker is to finish what it has, and to be replaced.
+        beside: Called at each beat while there is work: what else there is to look at.
 
     Attributes:
         heard: Whether the worker has sent anything since the last beat.
@@ -54,13 +55,14 @@ class Heartbeat:
         send: Callable[[bytes], None],
         lose: Callable[[str], None],
         retire: Callable[[str], None],
+        beside: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop
         self._pid = pid
         self._hang_after = hang_after
         self._given = given
         self._pending = pending
-        self._send, self._lose, self._retire = send, lose, retire
+        self._send, self._lose, self._retire, self._beside = send, lose, retire, beside
         self.heard = False
         self.timer: asyncio.TimerHandle | None = None
         self.silent_beats = 0  # since an unanswered PING
@@ -93,6 +95,7 @@ class Heartbeat:
                 self._lose(why)
                 return
             self._ping()
+            self._beside()
         if (why := self.unfit()) != "":
             self._retire(why)
 

@@ -106,6 +106,7 @@ class Worker:
             lambda frame: self._program.connection.send(0, frame),
             self._lose,
             self._retire,
+            guardian.look,
         )
 
     @property
