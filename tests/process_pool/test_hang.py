@@ -11,6 +11,7 @@ from contract.support import assert_dead, is_gone
 from aiocmdpool.backends.workers import pending as pending_module
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import CommandTimeout, WorkerLost
+from aiocmdpool.commands.result import EndReason
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, until
 
@@ -147,3 +148,15 @@ async def test_a_host_that_slept_over_a_deadline_does_not_blame_the_worker(
     release.send()
     assert (await running[0]).stdout == b"held\n"
     assert pool.statistics().lost == 0
+
+
+@pytest.mark.one_loop("asyncio", "uvloop")
+@pytest.mark.parametrize("options", [{}, {"umask": 0o77}], ids=["spawned", "forked"])
+@pytest.mark.parametrize("limits", [{"idle_timeout": 0.3}, {"timeout": 60, "idle_timeout": 0.3}, {"timeout": 0.3}])
+async def test_a_program_that_still_waits_for_its_stdin_has_not_been_silent(new_pool, tmp_path, limits, options):
+    """It has not run: nobody writes to the FIFO."""
+    os.mkfifo(tmp_path / "fifo")
+    error = await outcome(new_pool(1).execute(CommandConfig("cat", stdin=tmp_path / "fifo", **limits, **options)))
+    assert isinstance(error, CommandTimeout)
+    assert error.result.end_reason is (EndReason.IDLE_TIMEOUT if "idle_timeout" in limits else EndReason.TIMEOUT)
+    assert "the program never ran (0.3 s)" in str(error)

@@ -74,6 +74,37 @@ async def test_a_worker_whose_cpus_are_taken_is_replaced(new_pool, ready, releas
     await assert_replaced(pool, worker)
 
 
+@pytest.mark.skipif(os.getpriority(os.PRIO_PROCESS, 0) == 19, reason="there is no room for more (setpriority(2))")
+@pytest.mark.parametrize("taken", ["niceness", "policy"])
+async def test_a_worker_that_is_put_behind_others_is_replaced(new_pool, ready, release, quick_beats, taken):
+    """As `renice 19 $PPID` and `chrt -i -p 0 $PPID` do it."""
+    pool = new_pool(1)
+    [running] = in_background(pool, hold(ready, release))
+    [(_, worker)] = await pairs(ready, 1)
+    if taken == "niceness":
+        os.setpriority(os.PRIO_PROCESS, worker, 19)
+    else:
+        os.sched_setscheduler(worker, os.SCHED_IDLE, os.sched_param(0))
+    await until(lambda: worker not in pool.statistics().pids)
+    release.send()
+    assert (await running).stdout == b"held\n"
+    await assert_replaced(pool, worker)
+
+
+@pytest.mark.skipif(os.getpriority(os.PRIO_PROCESS, 0) > 10, reason="there is no room for more (setpriority(2))")
+async def test_a_worker_of_a_pool_with_a_niceness_of_its_own_is_kept(new_pool, ready, release, quick_beats):
+    pool = new_pool(1, niceness=7)
+    [running] = in_background(pool, hold(ready, release))
+    [(_, worker)] = await pairs(ready, 1)
+    [heartbeat] = [each._heartbeat for each in pool._workers]
+    pings = heartbeat._pings
+    await until(lambda: heartbeat._pings > pings + 2)
+    assert os.getpriority(os.PRIO_PROCESS, worker) == os.getpriority(os.PRIO_PROCESS, 0) + 7
+    assert pool.statistics().pids == (worker,)
+    release.send()
+    assert (await running).stdout == b"held\n"
+
+
 @pytest.mark.parametrize("options", [{}, {"umask": 0o22}], ids=["spawned", "forked"])
 async def test_a_command_that_a_crippled_worker_cannot_start_is_started_by_another(new_pool, options):
     pool = new_pool(1)

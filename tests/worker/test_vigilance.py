@@ -300,6 +300,29 @@ def test_a_worker_has_lost_something_if_it_may_do_less_than_before(limits, cpus,
     assert word in why
 
 
+@pytest.mark.parametrize(
+    ("given", "left", "word"),
+    [
+        ({}, {"niceness": 1}, "niceness"),
+        ({"niceness": 5}, {"niceness": 5}, ""),
+        ({"niceness": 5}, {"niceness": 0}, ""),
+        ({"niceness": -5}, {"niceness": 0}, ""),  # real-time hosts may not hand it on
+        ({}, {"policy": os.SCHED_IDLE}, "policy"),
+        ({}, {"policy": os.SCHED_BATCH}, "policy"),
+        ({"policy": os.SCHED_BATCH}, {"policy": os.SCHED_IDLE}, "policy"),
+        ({"policy": os.SCHED_IDLE}, {"policy": os.SCHED_OTHER}, ""),
+        ({"policy": os.SCHED_FIFO | os.SCHED_RESET_ON_FORK}, {"policy": os.SCHED_OTHER}, ""),
+        ({"idle_io": False}, {"idle_io": True}, "I/O"),
+        ({"idle_io": True}, {"idle_io": True}, ""),
+        ({"idle_io": None}, {"idle_io": True}, ""),  # of a kernel that did not tell
+    ],
+)
+def test_a_worker_that_the_scheduler_prefers_less_than_before_has_lost_something(given, left, word):
+    why = what_was_taken(GIVEN._replace(**given), GIVEN._replace(**left))
+    assert bool(why) == bool(word)
+    assert word in why
+
+
 def test_what_a_process_has_is_what_the_kernel_says():
     found = fitness_of()
     assert found == fitness_of(os.getpid())

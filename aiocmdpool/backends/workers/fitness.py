@@ -1,11 +1,14 @@
-"""The resources of a worker: its resource limits and its CPUs, which other programs of its user can take away.
+"""What a worker has to work with, which programs of its user can take away: limits, CPUs, its place with the scheduler.
 
-prlimit(2) and sched_setaffinity(2) only require the same user. Commands inherit what their worker has lost.
+prlimit(2), sched_setaffinity(2), renice(1), chrt(1) and ionice(1) ask for the same user, no more. What a worker has
+lost its commands lose, too: they inherit it.
 """
 
 import errno
 import os
 from typing import NamedTuple
+
+from aiocmdpool.system.native import has_idle_io
 
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM))
 """Errors of a failed start that may be caused by the worker alone."""
@@ -16,25 +19,43 @@ SYMPTOMS = SHORTAGES | {errno.EPERM, errno.EINVAL, errno.EFBIG, errno.E2BIG}
 STARTS_IN_A_ROW = 3  # failed for lack of a resource, after which a worker counts as unfit
 
 
+NICEST = 19  # setpriority(2)
+
+
 class Fitness(NamedTuple):
-    """The resource limits of a process by name, soft and hard, and the CPUs that it may use."""
+    """What a process has.
+
+    Attributes:
+        limits: By name, soft and hard.
+        cpus: It may use.
+        niceness: Of its main thread, as for the rest.
+        policy: See `os.sched_getscheduler`.
+        idle_io: See `has_idle_io`.
+    """
 
     limits: dict[str, tuple[float, float]]
     cpus: frozenset[int]
+    niceness: int = 0
+    policy: int = 0
+    idle_io: bool | None = None
 
 
-def fitness_of(pid: int = 0) -> Fitness | None:
-    """Return the fitness of the process `pid`, 0 for this one; `None` if it cannot be read.
+def fitness_of(pid: int = 0, niceness: int = 0) -> Fitness | None:
+    """What a process has; `None` if that is not to be seen. prlimit(2) would not tell everybody.
 
-    From /proc, because prlimit(2) on another process takes a privilege.
+    Args:
+        pid: 0 for this one.
+        niceness: What it will add to its own; below 0, that may be refused.
     """
     try:
         with open(f"/proc/{pid or 'self'}/limits", "rb", buffering=0) as file:
             lines = file.readall().decode().splitlines()
-        cpus = frozenset(os.sched_getaffinity(pid))
-    except (OSError, AttributeError):  # gone, hidden (`hidepid`), or not on Linux
+        cpus, policy = frozenset(os.sched_getaffinity(pid)), os.sched_getscheduler(pid)
+        nice = min(NICEST, os.getpriority(os.PRIO_PROCESS, pid) + max(0, niceness))
+    except (OSError, AttributeError):  # gone, hidden (`hidepid`), or not Linux
         return None
-    return Fitness({line[:26].strip(): _limits_in(line) for line in lines[1:]}, cpus)
+    limits = {line[:26].strip(): _limits_in(line) for line in lines[1:]}
+    return Fitness(limits, cpus, nice, policy, has_idle_io(pid))
 
 
 def _limits_in(line: str) -> tuple[float, float]:
@@ -50,4 +71,15 @@ def what_was_taken(given: Fitness, left: Fitness) -> str:
             return f"{name} was lowered from {limits[0]:g} ({limits[1]:g}) to {now[0]:g} ({now[1]:g})"
     if not given.cpus <= left.cpus:
         return f"of its {len(given.cpus)} CPUs it may use {len(given.cpus & left.cpus)} now"
+    if left.niceness > max(0, given.niceness):  # what is below 0 may not be inherited (SCHED_RESET_ON_FORK)
+        return f"its niceness was raised from {given.niceness} to {left.niceness}"
+    if _rank(left.policy) < _rank(given.policy):
+        return f"its scheduling policy was changed from {given.policy} to {left.policy} (sched(7))"
+    if left.idle_io and given.idle_io is False:
+        return "its I/O was made to wait for that of all others (ionice -c 3)"
     return ""
+
+
+def _rank(policy: int) -> int:
+    """How much the scheduler gives: next to nothing, less, or the usual; real time is not inherited by everybody."""
+    return {os.SCHED_IDLE: 0, os.SCHED_BATCH: 1}.get(policy & ~os.SCHED_RESET_ON_FORK, 2)

@@ -63,7 +63,7 @@ class WorkerProgram:
             raise WorkerLost(f"a worker could not be started: {error}") from error
         self.cookie = secrets.token_hex(COOKIE_SIZE // 2)
         reap_the_unreaped()
-        self.fitness = fitness_of()  # the worker inherits it
+        self.fitness = fitness_of(niceness=niceness)  # what the worker inherits
         self.environment = dict(current_environment())
         self.home = current_directory()
         parent_group = cgroup.own_directory()

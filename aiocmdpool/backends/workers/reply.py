@@ -135,7 +135,8 @@ def timed_out_in_silence(command: CommandConfig, reply: messages.Exit, result: C
     held = next((name for name, bit in messages.HELD.items() if reply.flags & bit), None)
     if held is None:
         return None
-    return CommandTimeout(f"{command.display()}: {silence(command, held)} ({command.timeout:g} s)", result=result)
+    limit = command.timeout if reply.reason == messages.TIMEOUT else command.idle_timeout
+    return CommandTimeout(f"{command.display()}: {silence(command, held)} ({limit:g} s)", result=result)
 
 
 async def _read_spool(fd: int, description: bytes) -> bytes:

@@ -40,10 +40,11 @@ from aiocmdpool.standalone.wire import frames, messages
 from aiocmdpool.system.leftovers_log import warn_of_leftovers
 from aiocmdpool.system.start_failure import shortage, stream_failure
 
-TICK = 0.01  # seconds: the resolution of the kernel's start times
-PROVEN_AFTER = 1.0  # seconds that an idle worker has to live before its death is no sign of a broken start
-STARVED_LOOKS = 5  # checks on a killed worker that still waits for CPU time, `KILL_TIMEOUT` apart
-CLOSE_TIMEOUT = 2.0  # seconds for an idle worker to exit by itself
+TICK = 0.01  # seconds: as exactly as the kernel tells when a process was started
+PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its death is no sign of a broken start
+STARVED_LOOKS = 5  # at a killed worker that still waits for CPU time to die, `KILL_TIMEOUT` apart
+TIMEOUTS = frozenset((messages.TIMEOUT, messages.IDLE_TIMEOUT))
+CLOSE_TIMEOUT = 2.0  # seconds an idle worker has to leave by itself
 
 
 class Worker:
@@ -488,6 +489,6 @@ async def _result(command: CommandConfig, answer: Answer | None, page: Page) -> 
         warn_of_leftovers(result)
     if cancelled is not None:
         raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
-    if reply.reason == messages.TIMEOUT and (error := timed_out_in_silence(command, reply, result)):
+    if reply.reason in TIMEOUTS and (error := timed_out_in_silence(command, reply, result)):
         raise error
     return result
