@@ -74,12 +74,12 @@ class Interpreter(NamedTuple):
             program: Path of the launcher, or of the folder of the worker.
 
         Raises:
-            NoPython: The files of the program cannot be read by an interpreter.
+            NoPython: Its files are not where an interpreter, or this process, could read them.
         """
         is_launcher = program.endswith(".py")
         if self.is_application:
             return [self.path, APPLICATION, "launcher" if is_launcher else "worker"]
-        if not os.path.exists(program):
+        if not _is_there(program):
             if not isinstance(getattr(aiocmdpool.standalone, "__loader__", None), zipimport.zipimporter):
                 raise NoPython(
                     f"the files of aiocmdpool are not on disk ({program}); in a frozen application, call "
@@ -89,6 +89,19 @@ class Interpreter(NamedTuple):
                 return [self.path, *_options(), "-c", _FROM_ZIP.format(os.path.dirname(_FOLDER))]
         script = os.path.join(program, "__main__.py")
         return [self.path, *_options(), script if os.path.exists(script) else program]
+
+
+def _is_there(program: str) -> bool:
+    try:
+        os.stat(program)
+    except PermissionError:
+        raise NoPython(
+            f"this process, of user {os.geteuid()}, may not read the files of aiocmdpool ({program}): permission denied; "
+            "let that user read that folder, and search all above it"
+        ) from None
+    except OSError:
+        return False
+    return True
 
 
 def _options() -> list[str]:

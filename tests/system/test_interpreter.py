@@ -1,6 +1,7 @@
 """Which Python runs workers and launchers: one that is set, or `sys.executable` where that is a Python; no other."""
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from contract.privileges import needs_capability
 from contract.support import HOST_DEADLINE, adopting, host_environment, is_gone, outcome, sh
 
 import aiocmdpool
@@ -238,3 +240,30 @@ def test_an_application_that_writes_without_end_is_ended_soon(script, tmp_path, 
     with pytest.raises(interpreter.NoPython, match="does not do what a Python does"):
         interpreter.find(path)
     assert all(is_gone(pid) for pid in starts(tmp_path))
+
+
+async def test_a_python_that_cannot_be_tried_for_want_of_processes_says_what_to_raise(monkeypatch):
+    def refuse(python: str | None) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(interpreter, "find", refuse)
+    async with ProcessPool(1) as pool:
+        error = await outcome(pool.execute(sh("true")))
+    assert isinstance(error, WorkerLost)
+    assert "ulimit -u" in str(error)
+
+
+@needs_capability("CAP_SETUID", "CAP_DAC_OVERRIDE")
+def test_a_user_who_may_not_read_the_package_is_told_so(tmp_path):
+    """Not that there is no such file: the host was root when it read them."""
+    folder = tmp_path / "closed" / "worker"
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0o700)
+    os.seteuid(54321)
+    try:
+        with pytest.raises(interpreter.NoPython, match="user 54321, may not read .*closed.*: permission denied"):
+            interpreter.Interpreter(sys.executable).argv(str(folder))
+    finally:
+        os.seteuid(0)
+    with pytest.raises(interpreter.NoPython, match="not on disk"):
+        interpreter.Interpreter(sys.executable).argv(str(tmp_path / "none"))

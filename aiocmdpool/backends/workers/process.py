@@ -60,7 +60,7 @@ class WorkerProgram:
         except interpreter.NoPython as error:
             raise WorkerLost(f"workers need a Python interpreter: {error}") from None
         except OSError as error:
-            raise WorkerLost(f"a worker could not be started: {error}") from error
+            raise _not_started(error) from error
         self.cookie = secrets.token_hex(COOKIE_SIZE // 2)
         reap_the_unreaped()
         self.fitness = fitness_of(niceness=niceness)  # what the worker inherits
@@ -100,9 +100,7 @@ class WorkerProgram:
                 )
             except OSError as error:
                 cgroup.remove(self.group)
-                cure = shortage(error.errno)
-                why = f"{error.strerror}: {cure}" if cure else str(error)
-                raise WorkerLost(f"a worker could not be started: {why}") from error
+                raise _not_started(error) from error
             undo.pop_all()
         self.page = page
         self.pid = popen.pid
@@ -208,6 +206,11 @@ class WorkerProgram:
         if self._pidfd >= 0:
             self.remains.close(self._pidfd)
             self._pidfd = -1
+
+
+def _not_started(error: OSError) -> WorkerLost:
+    cure = shortage(error.errno)
+    return WorkerLost(f"a worker could not be started: {f'{error.strerror}: {cure}' if cure else error}")
 
 
 def _pipe(reading: contextlib.ExitStack, writing: contextlib.ExitStack) -> tuple[int, int]:
