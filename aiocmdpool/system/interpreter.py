@@ -96,8 +96,8 @@ def _is_there(program: str) -> bool:
         os.stat(program)
     except PermissionError:
         raise NoPython(
-            f"this process, of user {os.geteuid()}, may not read the files of aiocmdpool ({program}): permission denied; "
-            "let that user read that folder, and search all above it"
+            f"this process, of user {os.geteuid()}, may not read the files of aiocmdpool ({program}): permission "
+            "denied; let that user read that folder, and search all above it"
         ) from None
     except OSError:
         return False

@@ -261,7 +261,7 @@ def test_a_user_who_may_not_read_the_package_is_told_so(tmp_path):
     folder.parent.chmod(0o700)
     os.seteuid(54321)
     try:
-        with pytest.raises(interpreter.NoPython, match="user 54321, may not read .*closed.*: permission denied"):
+        with pytest.raises(interpreter.NoPython, match=r"user 54321, may not read .*closed.*: permission denied"):
             interpreter.Interpreter(sys.executable).argv(str(folder))
     finally:
         os.seteuid(0)
