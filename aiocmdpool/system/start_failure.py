@@ -41,6 +41,11 @@ def stream_failure(command: CommandConfig, error: OSError) -> IoError:
     )
 
 
+def directory_of(command: CommandConfig) -> str:
+    """Say where a command was to run."""
+    return "the working directory of this process" if command.cwd is None else f"its cwd {command.cwd!r}"
+
+
 def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoError:
     """Return the error for a setting that could not be applied before the program ran."""
     if stage in _STREAMS:
@@ -53,9 +58,10 @@ def preparation_failure(command: CommandConfig, stage: str, number: int) -> IoEr
         why = "the process that was to become it died before that, killed by somebody or for want of memory"
         return IoError(f"cannot start {command.display()}: it has not run: {why}", errno=number, command=command)
     if stage == "cwd":
-        cause = f"its cwd {command.cwd!r} cannot be entered: {os.strerror(number)}"
+        place = directory_of(command)
+        cause = f"{place} cannot be entered: {os.strerror(number)}"
         if number in (errno.ENOENT, errno.ENOTDIR):
-            cause = f"its cwd {command.cwd!r} is no directory"
+            cause = f"{place} is no directory"
         return IoError(
             f"cannot start {command.display()}: {cause}", errno=number, filename=command.cwd, command=command
         )

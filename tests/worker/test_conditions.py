@@ -1,14 +1,27 @@
 """The conditions that programs find: environment, directory, signals."""
 
+import contextlib
+import ctypes
 import errno
+import itertools
 import os
 import re
 import signal
+import sys
+import time
 
 import pytest
 from contract.support import argv_of
 
+from aiocmdpool.standalone.wire import frames, messages
+
 from .fake_parent import FakeParent
+from .support import PATIENCE
+
+PR_CAPBSET_DROP = 24
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="takes capabilities(7) and /proc")
 
 
 def test_a_c_locale_is_not_changed_for_programs(ready):
@@ -89,3 +102,70 @@ def test_programs_do_not_ignore_what_the_worker_ignores(settings):
         sets = signal_sets(parent.result(1).stdout)
     assert sets["SigBlk"] == 0
     assert ignored_signals(sets) == set()
+
+
+def without_exceptions_for_root() -> None:
+    """What stands in the way of an ordinary user stands in the way of the worker (capabilities(7))."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+            if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), "PR_CAPBSET_DROP")
+
+
+class Travels:
+    """A worker whose programs say where they are."""
+
+    def __init__(self, parent: FakeParent) -> None:
+        self.parent = parent
+        self.numbers = itertools.count(1)
+
+    def run(self, **options: object) -> bytes | tuple[int, str]:
+        """Where a program has been, or why it has not run."""
+        self.parent.start(number := next(self.numbers), "readlink", "/proc/self/cwd", **options)
+        kind, _, payload = self.parent.receive(kinds=(frames.EXIT, frames.FAILED), number=number)
+        if kind == frames.FAILED:
+            return messages.unpack_failed(payload)
+        return messages.unpack_exit(payload).stdout.strip()
+
+
+@linux
+@pytest.mark.parametrize("settings", [[], [b"umask=18"]], ids=["posix_spawn", "fork"])
+def test_a_program_runs_where_it_should_or_not_at_all_when_the_way_home_is_barred(tmp_path, settings):
+    """A worker that cannot go back says so of those that belong there, and not of the one that it has started."""
+    home, other = (os.fsencode((tmp_path / name).resolve()) for name in ("home", "other"))
+    os.mkdir(home)
+    os.mkdir(other)
+    with FakeParent(cwd=home, preexec_fn=without_exceptions_for_root) as parent:
+        worker = Travels(parent)
+        for _ in range(2):
+            assert worker.run(cwd=other) == other
+            assert worker.run(settings=settings) == home
+        os.chmod(home, 0)
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while (seen := worker.run(settings=settings)) != (errno.EACCES, "cwd"):
+                assert seen == home  # a child has asked whether the other is local; the worker has not been there
+                assert worker.run(cwd=other) == other
+                assert time.monotonic() < deadline
+            assert worker.run(cwd=b".", settings=settings) == (errno.EACCES, "cwd")
+            assert worker.run(cwd=other) == other
+        finally:
+            os.chmod(home, 0o755)
+        assert worker.run(settings=settings) == home
+
+
+@linux
+@pytest.mark.parametrize("mode", [0o111, 0])
+def test_a_worker_starts_in_a_directory_that_it_may_not_read(tmp_path, mode):
+    home = tmp_path / "home"
+    home.mkdir()
+    with contextlib.ExitStack() as stack:
+        stack.callback(home.chmod, 0o755)
+        bar = lambda: (without_exceptions_for_root(), home.chmod(mode))  # noqa: E731  # it is in there already
+        parent = stack.enter_context(FakeParent(cwd=home, preexec_fn=bar))
+        for number in range(3):
+            parent.start(number, "pwd", "-P", cwd=b"/")
+            assert parent.result(number).stdout == b"/\n"
+            parent.start(number, "readlink", "/proc/self/cwd")
+            assert parent.result(number).stdout.strip() == os.fsencode(home.resolve())

@@ -6,6 +6,9 @@ import pytest
 
 from aiocmdpool.standalone.kernel import places
 from aiocmdpool.standalone.kernel.places import Places, all_local, interpreter_of, local_mounts
+from aiocmdpool.standalone.worker.spawn import Spawner
+
+from .support import start_of
 
 TABLE = rb"""
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -99,3 +102,22 @@ def test_memory_is_bounded(monkeypatch):
         known.note_local(key)
         assert known.are_local(key)
     assert len(known._local) <= 3
+
+
+@pytest.mark.parametrize(("kind", "forked"), [(b"fuse.sshfs", True), (b"ext4", False)])
+def test_a_worker_never_leaves_a_directory_that_may_be_silent_when_it_comes_back(monkeypatch, tmp_path, kind, forked):
+    table = tmp_path / "mountinfo"
+    table.write_bytes(b"1 0 8:1 / / rw - ext4 x rw\n2 1 0:2 / %s rw - %s x rw\n" % (os.fsencode(os.getcwd()), kind))
+    monkeypatch.setattr(places, "MOUNTS", str(table))
+    spawner = Spawner([], b"cookie", dict(os.environb))
+    request = start_of("/bin/sh", "-c", "pwd -P", cwd=b"/usr")
+    spawner._places.knows = False  # what the start itself asks counts as local
+    spawned = spawner.start(request, 1, [])
+    assert (spawned.report >= 0) is forked
+    with os.fdopen(spawned.stdout, "rb") as output:
+        os.set_blocking(spawned.stdout, True)
+        assert output.read() == b"/usr\n"
+    assert os.waitpid(spawned.pid, 0)[1] == 0
+    for fd in (spawned.stderr, spawned.report, spawner._home, spawner._null, *spawner._low):
+        if fd >= 0:
+            os.close(fd)

@@ -16,7 +16,7 @@ from aiocmdpool.commands.outcome import unkillable
 from aiocmdpool.commands.result import CommandResult, EndReason, KillTier, LeakedProcess, Usage
 from aiocmdpool.loops.threads import in_thread
 from aiocmdpool.standalone.wire import messages
-from aiocmdpool.system.start_failure import preparation_failure
+from aiocmdpool.system.start_failure import directory_of, preparation_failure
 
 READ_AT_ONCE = 1024 * 1024  # bytes; to copy more would delay the loop noticeably, so a thread does it
 IN_SLICES = 8 * 1024 * 1024  # bytes; above, a copy is made in slices, each of which is freed at once
@@ -123,7 +123,7 @@ def silence(command: CommandConfig, held: str) -> str:
         ]
         place = "a file of its streams, " + " or ".join(repr(str(path)) for path in paths)
     elif held == "cwd":
-        place = f"its cwd {command.cwd!r}"
+        place = directory_of(command)
     else:
         place = f"its program {command.program!r}, or a directory of its PATH,"
     how = "does not answer" if held != "streams" else "does not answer, or is a FIFO whose other end nobody has opened"

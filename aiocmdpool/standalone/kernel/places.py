@@ -60,6 +60,16 @@ def all_local(directories: "list[bytes]", program: bytes) -> bool:
     return all(_is_local(path, mounts) for path in paths)
 
 
+def is_here_local() -> bool:
+    """Whether the working directory is on a local file system. It does not ask that: the kernel knows the path."""
+    if not os.path.exists(MOUNTS):
+        return True
+    try:
+        return _is_local(os.readlink(b"/proc/self/cwd"), local_mounts())
+    except OSError:
+        return False
+
+
 def interpreter_of(program: bytes) -> bytes:
     """Return the interpreter that a script names (execve(2), "Interpreter scripts"); empty for anything else."""
     try:

@@ -9,7 +9,7 @@ import resource
 import signal
 
 from ..kernel import launcher
-from ..kernel.places import Places
+from ..kernel.places import Places, is_here_local
 from ..kernel.processes import COOKIE, run_mark
 from ..wire.messages import DETACH, Start
 from .forked import become_program, needs_shim
@@ -25,8 +25,8 @@ class StartFailure(Exception):
     """The program could not be started.
 
     Attributes:
-        number: The errno of the failure.
-        stage: The action that failed: `program`, `stdin`, `stdout`, `stderr`, or a setting of the launcher.
+        number: The errno.
+        stage: What was being done: `program`, `cwd`, `stdin`, `stdout`, `stderr`, or a setting of the launcher.
     """
 
     def __init__(self, number: int, stage: str) -> None:
@@ -67,7 +67,8 @@ class Spawner:
     def __init__(self, reset: "list[int]", cookie: bytes, environment: "dict[bytes, bytes]") -> None:
         self._pid = os.getpid()
         self._null = os.open(os.devnull, os.O_RDWR)
-        self._home = os.open(".", os.O_RDONLY)
+        self._home = _open_home()
+        self._is_away = False  # from home, to which it could not go back
         self._reset = reset
         self._cookie = cookie
         self._environment = environment
@@ -102,9 +103,11 @@ class Spawner:
         Raises:
             StartFailure: The program could not be started. Nothing stays open.
         """
+        if self._is_away and not request.cwd.startswith(b"/"):
+            self._go_home()
         environment = self.environment_of(request, number)
         key = _places_of(request, environment)
-        if self._places.are_local(key):
+        if self._places.are_local(key) and (self._home >= 0 or not request.cwd):
             if request.settings or request.flags & DETACH:
                 return self._fork(request, environment, handed_over, key, None)
             try:
@@ -143,7 +146,7 @@ class Spawner:
                 pid = self._posix_spawn(request.argv, environment, streams)
             finally:
                 if request.cwd:
-                    os.fchdir(self._home)
+                    self._come_back()
         except (OSError, ValueError) as failure:
             streams.close_ours()
             code = failure.errno if isinstance(failure, OSError) else errno.EINVAL
@@ -151,6 +154,26 @@ class Spawner:
         finally:
             streams.close_theirs()
         return Spawned(pid, streams)
+
+    def _come_back(self) -> None:
+        """Go home, so that no directory of a command is held (umount(8)). The program runs, whatever comes of it."""
+        try:
+            os.fchdir(self._home)
+            self._is_away = False
+        except OSError:  # closed to this user since; the next start that has to be there says so
+            self._is_away = True
+
+    def _go_home(self) -> None:
+        """Go home before a start that has to be there.
+
+        Raises:
+            StartFailure: There is no way.
+        """
+        try:
+            os.fchdir(self._home)
+        except OSError as failure:
+            raise StartFailure(failure.errno or errno.EIO, "cwd") from None
+        self._is_away = False
 
     def _posix_spawn(self, argv: "list[bytes]", environment: "dict[bytes, bytes]", streams: Streams) -> int:
         stdin, stdout, stderr = map(self._lowered, streams.fds, self._low)
@@ -217,6 +240,19 @@ class Spawner:
             become_program(request, environment, streams, handed_over, status, self._reset, limits, asked, self._pid)
         os.set_blocking(report, False)
         return Spawned(pid, streams, report, key, needs_shim(request))
+
+
+def _open_home() -> int:
+    """Open the working directory to come back to; -1 where this process should never leave it.
+
+    Its file system may be silent when it is to come back, and hold it; or this user may not search it.
+    """
+    if not is_here_local():
+        return -1
+    try:
+        return os.open(".", getattr(os, "O_PATH", os.O_RDONLY))  # it may be searched without being read
+    except OSError:
+        return -1
 
 
 def _places_of(request: Start, environment: "dict[bytes, bytes]") -> object:
