@@ -24,6 +24,7 @@ import time
 from .kernel import cgroup
 from .kernel import processes as procs
 from .kernel.roundup import Roundup
+from .kernel.signals import hear_only
 
 NAME = b"cmdpool-guard"
 LONGEST_NOTE = 4096  # bytes: PIPE_BUF of Linux
@@ -31,8 +32,6 @@ ORPHANS_LEAVE_AFTER = 2.0  # seconds; a healthy worker has ended everything, and
 SWEEP_FOR = 10.0  # seconds after which leftovers are left to the kernel
 LOOK_AGAIN_AFTER = 0.002  # seconds
 MAX_LEFT = 1000  # notes about leftovers kept before those about dead processes are dropped
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def note_worker(pid: int, cookie: bytes, group: str) -> bytes:
@@ -158,9 +157,8 @@ def start(notes: int, alive: int, host: int, others: "tuple[int, ...]" = ()) -> 
 
 
 def _let_go(others: "tuple[int, ...]") -> None:
-    """Detach from the worker: ignore signals, leave its directory, close its descriptors."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    """Keep nothing of this process, nor of its place in the world."""
+    hear_only()
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):

@@ -169,6 +169,12 @@ async def sigchld_ignored(make: Make) -> None:
         print((type(error).__name__, error.errno))
 
 
+async def stderr_with_sigchld_ignored(make: Make) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    async with make() as backend:
+        print((await backend.execute(sh("echo own >&2"))).stderr)
+
+
 async def ended_early_with_sigchld_ignored(make: Make) -> None:
     """Whatever a backend does to save the exit status, a deadline may come while it is still at it."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -19,6 +19,11 @@ def test_exit_statuses_are_right_where_the_host_ignores_sigchld(backend_name, lo
 
 
 @loops
+def test_nothing_but_the_command_writes_to_its_stderr_where_the_host_ignores_sigchld(backend_name, loop):
+    assert run_host("stderr_with_sigchld_ignored", backend_name, loop).stdout.splitlines() == ["b'own\\n'"]
+
+
+@loops
 def test_a_deadline_is_a_timeout_however_early_where_the_host_ignores_sigchld(backend_name, loop):
     host = run_host("ended_early_with_sigchld_ignored", backend_name, loop)
     assert host.stdout.splitlines() == ["('CommandTimeout',)"] * 10

@@ -259,7 +259,7 @@ def supervise(
 ) -> None:
     """Start the program as a child in this process group, ignore every signal but KILL, and report the exit."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     pid = os.fork()
     if pid == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -13,6 +13,7 @@ import time
 from _collections import deque  # type: ignore[import-not-found]  # see channel.py
 
 from ..kernel import cgroup
+from ..kernel.signals import hear_only
 from ..kernel.transient import Patience
 from ..loop.poller import Poller
 from ..loop.timers import Timer, Timers
@@ -417,20 +418,21 @@ class Server:
     # -- signals and the parent -------------------------------------------------------------------------------------
 
     def _take_signals(self) -> "list[int]":
-        """Make SIGCHLD wake the loop, and ignore signals meant for the parent, which decides when this worker ends."""
+        """Make SIGCHLD wake the loop, and live through every other: the parent decides when this worker ends.
+
+        Returns:
+            The signals to reset for programs.
+        """
         self._wakeup, wakeup_end = os.pipe()
         os.set_blocking(self._wakeup, False)
         os.set_blocking(wakeup_end, False)
         signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
         self._poller.watch(self._wakeup, self._reap)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        reset: list[int] = [signal.SIGPIPE, signal.SIGXFSZ]
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # if the parent ignores it (nohup), so do programs
-                signal.signal(number, signal.SIG_IGN)
-                reset.append(number)
-        return reset
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the parent ignores it (nohup)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # for what is forked
+        hear_only(signal.SIGCHLD)
+        return [signal.SIGPIPE, signal.SIGXFSZ]  # which CPython ignores
 
     def _watch_parent(self, parent: int) -> None:
         """Watch for the death of the parent, even if another process holds the other end of the pipe open."""

@@ -21,6 +21,7 @@ import time
 from ..kernel.launcher import code_of
 from ..kernel.prctl import be_visible, become_subreaper, hear_of_parents_death
 from ..kernel.roundup import Roundup
+from ..kernel.signals import hear_only
 
 TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
@@ -79,14 +80,12 @@ class Shim:
             signal.set_wakeup_fd(-1)
             start(words_end)
         self._close_others()
-        # Signals to the group are meant for the program: a shim survives all but KILL.
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
-            signal.signal(number, signal.SIG_IGN)
+        # What is meant for the group is for the program: a shim outlives every signal but KILL.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(ORPHANED, self._on_orphaned)
         signal.signal(ENDED, self._on_ended)
         hear_of_parents_death(ORPHANED)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        hear_only(signal.SIGCHLD, ORPHANED, ENDED)
         if os.getppid() != self._worker:
             self._orphaned = True
         self._say(b"pid %d\n" % self._pid)

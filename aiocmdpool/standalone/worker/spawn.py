@@ -6,14 +6,12 @@ The worker has one thread, so any code between `fork` and `exec` is safe; and it
 import errno
 import os
 import resource
-import signal
 
 from ..kernel import launcher
 from ..kernel.places import Places, is_here_local
 from ..kernel.processes import COOKIE, run_mark
 from ..wire.messages import DETACH, Start
 from .forked import become_program, needs_shim
-from .shim import ENDED, ORPHANED
 from .streams import StreamFailure, Streams
 
 TYPE_CHECKING = False  # `typing` takes 7 ms to import
@@ -210,7 +208,11 @@ class Spawner:
         key: object,
         asked: "list[bytes] | None",
     ) -> Spawned:
-        """Fork a child that prepares itself and becomes the program; it reports failures over a pipe."""
+        """Fork a child that prepares itself and becomes the program; what goes wrong in there comes over a pipe.
+
+        This worker blocks all signals that it does not need (`hear_only`), so those to the child wait until it is the
+        program, or the shim that hears them.
+        """
         try:
             streams = Streams(request, handed_over, self._null, later=True)
         except StreamFailure as failure:
@@ -221,9 +223,6 @@ class Spawner:
             streams.close_theirs()
             streams.close_ours()
             raise StartFailure(failure.errno or errno.EIO, "program") from None
-        # Signals that this process ignores would be lost to the child until it has reset them, and signals for a shim
-        # would kill it; while blocked, they stay pending (signal(7)).
-        signal.pthread_sigmask(signal.SIG_BLOCK, [*self._reset, ENDED, ORPHANED])
         try:
             pid = os.fork()
         except OSError as failure:
@@ -232,7 +231,6 @@ class Spawner:
             raise StartFailure(failure.errno or errno.EIO, "program") from None
         finally:
             if os.getpid() == self._pid:
-                signal.pthread_sigmask(signal.SIG_SETMASK, ())
                 os.close(status)
                 streams.close_theirs()
         if pid == 0:

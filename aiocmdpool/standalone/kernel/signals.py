@@ -1,0 +1,26 @@
+"""Keeps a process alive through signals that others send it: commands know the pid of their parent (`kill $PPID`)."""
+
+import os
+import signal
+import sys
+
+# Two signals belong to glibc (nptl(7)), which lets nobody block them; unhandled, they are as deadly as others. So the
+# kernel is asked: the number of rt_sigprocmask(2), where it is known.
+_NUMBERS = {"x86_64": 14, "aarch64": 135, "riscv64": 135, "loongarch64": 135, "ppc64le": 174, "s390x": 175}
+_INTERNAL = 1 << 31 | 1 << 32  # 32 and 33
+_SET_SIZE = 8  # bytes of a set of signals in the kernel
+
+
+def hear_only(*numbers: int) -> None:
+    """Block all signals but these, for good; KILL and STOP cannot be blocked.
+
+    A fault of this process itself ends it all the same: that signal is forced upon it. What it forks inherits the mask,
+    and must empty it before it becomes a program.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals() - set(numbers))
+    machine = os.uname().machine
+    if sys.platform == "linux" and machine in _NUMBERS and sys.maxsize > 2**32:
+        import ctypes
+
+        mask = ctypes.c_uint64(_INTERNAL)
+        ctypes.CDLL(None).syscall(_NUMBERS[machine], signal.SIG_BLOCK, ctypes.byref(mask), None, _SET_SIZE)
