@@ -61,7 +61,9 @@ class PoolFacts:
     now: float
     """Time of the facts, on the clock of `time.monotonic`."""
     loop_ended: bool = False
-    """Whether the event loop of the pool was closed, or all of its tasks were cancelled."""
+    """Its event loop was closed, or all tasks of that were cancelled."""
+    stands_still: bool = False
+    """Its event loop was stopped and not closed, and the thread that ran it is gone."""
     disturbed: str | None = None
     """Report on recent violations by executors or hooks; `None` if there are none."""
 
@@ -101,6 +103,8 @@ def judge(facts: PoolFacts, *, queue_use: float | None, long_running: float | No
         unhealthy.append("the pool is not started")
     elif facts.loop_ended:
         unhealthy.append("the event loop of the pool has ended, and nothing runs any more; make a new pool")
+    elif facts.stands_still:
+        unhealthy.append("the event loop of the pool stands still and its thread is gone; run it again")
     elif facts.workers is not None and not _resting(facts.workers):
         (degraded if facts.workers.workers else unhealthy).extend(_missing_workers(facts.workers))
     if facts.disturbed is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from aiocmdpool.commands.command import CommandConfig, CommandOptions
 from aiocmdpool.commands.errors import CommandTimeout, ExecuteError, TaskCancelled
 from aiocmdpool.commands.result import CommandResult, EndReason
+from aiocmdpool.loops.loop_thread import LoopThread
 from aiocmdpool.observability.observer import PoolObserver
 from aiocmdpool.pool.clearing import Clearing
 from aiocmdpool.pool.disturbances import Disturbances
@@ -48,6 +49,8 @@ class TaskLedger(abc.ABC):
         self._killing = ""  # the reason, once all tasks are being cancelled
         self._all_settled: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop_thread: LoopThread | None = None
+        """The thread that runs the loop; `None` until there is one."""
         self.counters = PoolCounters(queue.unheard)
         self.disturbances = Disturbances()
         self.defaults: CommandOptions | None = None
@@ -66,6 +69,7 @@ class TaskLedger(abc.ABC):
     def belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """Set the event loop that the tasks belong to, before the first of them is accepted or run."""
         self._loop = loop
+        self.loop_thread = LoopThread(loop)
 
     def check_loop(self, command: CommandConfig | None = None) -> None:
         """Raise `ExecuteError` if another event loop than that of the pool runs in this thread.

@@ -73,6 +73,12 @@ class PoolLife:
         """Return whether the pool has stopped, or is stopping."""
         return self._stopped is not None
 
+    @property
+    def stands_still(self) -> bool:
+        """Return whether the loop of the pool was stopped and not closed, and the thread that ran it is gone."""
+        loop_thread = self._tasks.loop_thread
+        return loop_thread is not None and loop_thread.is_gone and os.getpid() == self._pid
+
     # -- the loop ---------------------------------------------------------------------------------------------------
 
     def belong_here(self, command: CommandConfig | None = None) -> None:
@@ -295,6 +301,19 @@ class PoolLife:
         """
         if not self.started:
             message = "the pool is not started: use 'async with CommandPool()', or await start_executor() first"
+            raise PoolClosed(message, command=command)
+
+    def check_moving(self, command: CommandConfig | None = None) -> None:
+        """Raise `PoolClosed` if the loop of the pool stands still: nobody would settle the task.
+
+        Raises:
+            PoolClosed: The loop stands still, and the thread that ran it is gone.
+        """
+        if self.stands_still:
+            message = (
+                "the event loop of the pool stands still and its thread is gone; "
+                "stop the pool before its loop, or run the loop again"
+            )
             raise PoolClosed(message, command=command)
 
     def closed_error(self, command: CommandConfig | None = None) -> PoolClosed:

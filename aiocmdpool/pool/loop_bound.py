@@ -11,6 +11,7 @@ from aiocmdpool.commands.errors import ExecuteError, PoolClosed
 from aiocmdpool.pool.lifecycle import PoolLife
 from aiocmdpool.pool.runners import PoolTasks
 from aiocmdpool.pool.seg_queue import SegQueue
+from aiocmdpool.pool.waiters_abroad import WaitersAbroad
 from aiocmdpool.tasks.handle import TaskHandle
 from aiocmdpool.tasks.listeners import Listener, Listeners
 from aiocmdpool.tasks.status import TaskStatus
@@ -38,6 +39,7 @@ class LoopBound:
         self._settling = threading.RLock()
         self.listeners = Listeners()
         """Callbacks of those who wait for the tasks of this pool."""
+        self._abroad = WaitersAbroad(self._life.check_moving)
         _pools.add(self)
 
     def _bind(self) -> None:
@@ -108,8 +110,19 @@ class LoopBound:
         if self._inherited:
             raise _foreign()
 
-    def look(self) -> None:
-        """Do nothing: a waiting thread has nothing to check here."""
+    def look(self, handle: TaskHandle) -> None:
+        """Check that the task of `handle` may still be settled, for a thread that waits for it.
+
+        Raises:
+            PoolClosed: The loop of the pool stands still, and the thread that ran it is gone.
+        """
+        if not handle.done():
+            self._life.check_moving(handle.command)
+
+    def awaited(self, waiter: "asyncio.Future[None]") -> None:
+        """Look after a coroutine that waits on another loop: when that of the pool dies, nobody would tell it."""
+        if waiter.get_loop() is not self._loop:
+            self._abroad.add(waiter)
 
     def is_served(self) -> bool:
         """Return whether the loop of the pool is running."""

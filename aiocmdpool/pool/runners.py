@@ -62,9 +62,12 @@ class PoolTasks(TaskLedger):
         too.
         """
         runner = asyncio.current_task()
+        loop_thread = self.loop_thread
         assert runner is not None
+        assert loop_thread is not None
         while not runner.cancelling():
             handle = await self._queue.get()
+            loop_thread.runs_here()  # another thread may run the loop now
             if self._killing:  # pushed by a thread during the stop: one per loop iteration
                 self._settle(handle, TaskStatus.CANCELLED, error=Cancellation(self._killing, EndReason.CLOSED))
                 await asyncio.sleep(0)

@@ -96,6 +96,9 @@ class CommandPoolSeg(PoolView, LoopBound):
         queue = self._queue
         if queue.refusal is not None or not isinstance(command, CommandConfig):
             self._refuse(command)
+        loop_thread = self._tasks.loop_thread
+        if loop_thread is not None and loop_thread.mark() is None:
+            self._life.check_moving(command)
         if queue.max_size is not None:
             queue.check_room()
         if self._defaults is not None:
@@ -115,6 +118,7 @@ class CommandPoolSeg(PoolView, LoopBound):
             QueueFull: There is not enough room for all of them; nothing was added.
         """
         batch = list(commands)
+        self._life.check_moving()
         for command in batch:
             if self._queue.refusal is not None or not isinstance(command, CommandConfig):
                 self._refuse(command)

@@ -47,7 +47,8 @@ class PoolView:
 
     def is_running(self) -> bool:
         """Return whether the pool runs the tasks pushed to it: it is started, and not stopped or stopping."""
-        return self._life.started and not self.is_stopped() and not self._life.loop_ended
+        life = self._life
+        return life.started and not self.is_stopped() and not life.loop_ended and not life.stands_still
 
     def statistics(self) -> PoolStatistics:
         """Return a snapshot of the counters."""
@@ -85,6 +86,7 @@ class PoolView:
             workers=self.worker_statistics(),
             running=self._tasks.running(),
             loop_ended=self._life.loop_ended,
+            stands_still=self._life.stands_still,
             disturbed=self._tasks.disturbances.recent(),
             now=monotonic(),
         )

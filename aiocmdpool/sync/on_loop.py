@@ -108,6 +108,7 @@ class CommandPoolSeg(_StartsByItself, seg_pool.CommandPoolSeg):
         super().begin_wait(handle)
         self.before_wait()
 
-    def look(self) -> None:
-        """Raise `PoolClosed` or block for good if the interpreter exits; see `stay_or_leave_at_exit`."""
+    def look(self, handle: TaskHandle) -> None:
+        """Leave, or stay for good, where the interpreter exits."""
+        super().look(handle)
         self.while_waiting()

@@ -78,9 +78,12 @@ class PoolTaskOwner:
         self._life.check()
         start(self._link)
 
-    def look(self) -> None:
-        """Raise `PoolClosed` or block for good if the interpreter exits; see `stay_or_leave_at_exit`."""
+    def look(self, handle: TaskHandle) -> None:
+        """Leave, or stay for good, where the interpreter exits."""
         stay_or_leave_at_exit()
+
+    def awaited(self, waiter: "asyncio.Future[None]") -> None:
+        """Do nothing: the background thread settles all tasks before its loop ends."""
 
     def is_served(self) -> bool:
         """Return whether there is a running loop that settles tasks."""

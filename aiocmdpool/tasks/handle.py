@@ -203,14 +203,23 @@ class TaskHandle:
             return await self
         except asyncio.CancelledError as cancellation:
             self.cancel()
-            await self.wait_settled()
-            raise cancellation from self.exception()  # the cause carries the output so far
+            try:
+                await self.wait_settled()
+                cause = self.exception()  # it carries the output so far
+            except ExecuteError as failure:  # nobody can settle it
+                cause = failure
+            raise cancellation from cause
         finally:
             del self  # see `result`
 
     async def wait_settled(self) -> asyncio.CancelledError | None:
         """Wait until the task is settled, whatever cancels this wait; return that cancellation, or `None`."""
-        return None if self.done() else await wait_through(self._waiter())
+        if self.done():
+            return None
+        waiter = self._waiter()
+        cancelled = await wait_through(waiter)
+        waiter.result()  # raises if nobody can settle it
+        return cancelled
 
     def _waiter(self) -> "asyncio.Future[None]":
         loop = self._owner.loop

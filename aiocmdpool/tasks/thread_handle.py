@@ -37,8 +37,11 @@ class ThreadOwner(TaskOwner, Protocol):
     def begin_wait(self, handle: TaskHandle, /) -> None:
         """Make sure that the task will be settled, before a thread waits for it; an error here ends the task."""
 
-    def look(self) -> None:
+    def look(self, handle: TaskHandle, /) -> None:
         """Check on the pool, now and then while a thread waits and once after; an error raised here ends the task."""
+
+    def awaited(self, waiter: "asyncio.Future[None]", /) -> None:
+        """Have `waiter`, on which a coroutine waits, raise an error if nobody can settle its task any more."""
 
     def cancel_soon(self, handle: TaskHandle, /) -> None:
         """Request the cancellation of the task of `handle` from any thread; raises nothing."""
@@ -132,7 +135,7 @@ class ThreadTaskHandle(TaskHandle):
         def look() -> None:
             if self.done():  # even if the notification was lost
                 gate.open()
-            owner.look()
+            owner.look(self)
 
         def wait() -> None:
             owner.begin_wait(self)
@@ -150,13 +153,14 @@ class ThreadTaskHandle(TaskHandle):
         finally:
             while self._forget(gate.open):
                 pass
-        owner.look()
+        owner.look(self)
         if not self.done():
             raise TimeoutError(f"{self!r}: not settled within {seconds:g} s; the task goes on ({self.status.value})")
 
     def _waiter(self) -> "asyncio.Future[None]":
         waiter = asyncio.get_running_loop().create_future()
         self._listen(_Resolve(waiter))
+        self._owner.awaited(waiter)
         return waiter
 
     def _drop(self, waiter: "asyncio.Future[None]") -> None:

@@ -14,7 +14,6 @@ import atexit
 import contextlib
 import functools
 import os
-import sys
 import threading
 import weakref
 
@@ -23,6 +22,7 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.loop_end import LoopClosed
+from aiocmdpool.loops.loop_thread import LoopThread
 
 IDLE_FOR = 60.0  # seconds without a request after which the worker exits
 
@@ -34,7 +34,7 @@ class LentPool(ProcessPool):
 
     def __init__(self) -> None:
         super().__init__(1)
-        self._thread = 0
+        self._loop_thread: LoopThread | None = None
         self._calls = 0
         self._close_watch: LoopClosed | None = None
 
@@ -50,7 +50,7 @@ class LentPool(ProcessPool):
         """Lend the pool to `loop`, which is running. The pool is new, or idle and free."""
         if self._loop is not None:
             self._crew.move(loop)
-        self._loop, self._pid, self._thread = loop, os.getpid(), threading.get_ident()
+        self._loop, self._pid, self._loop_thread = loop, os.getpid(), LoopThread(loop)
         if self._close_watch is not None:
             self._close_watch.cancel()
         self._close_watch = LoopClosed(loop, functools.partial(self._loop_closed, loop))
@@ -67,15 +67,11 @@ class LentPool(ProcessPool):
 
     @property
     def is_free(self) -> bool:
-        """Return whether its loop is closed, or stands still.
-
-        A loop stands still if the thread that ran it runs another one now, or has ended.
-        """
-        loop = self._loop
-        if loop is None or loop.is_closed():
+        """Whether its loop is closed, or stands still: the thread that ran it runs another one now, or is gone."""
+        loop, thread = self._loop, self._loop_thread
+        if loop is None or thread is None or loop.is_closed():
             return True
-        is_here_or_gone = self._thread == threading.get_ident() or self._thread not in sys._current_frames()
-        return is_here_or_gone and not loop.is_running()
+        return thread.is_gone or (thread.is_here and not loop.is_running())
 
     def _loop_closed(self, loop: asyncio.AbstractEventLoop) -> None:
         """End what the closed loop has left running; an idle pool is kept for the next loop."""
