@@ -1,8 +1,6 @@
 """`SingleCommands`: runs the commands of `run`, `execute`, `stream` and the like, without a pool of the user's."""
 
-import contextlib
 import time
-import warnings
 
 from aiocmdpool.backends.child.process import ProcessBackend
 from aiocmdpool.backends.child.thread import ThreadBackend
@@ -14,7 +12,7 @@ from aiocmdpool.commands.errors import PoolClosed, WorkerLost
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.controlled import ControlledExecutor
-from aiocmdpool.system.safe_log import SafeLog
+from aiocmdpool.system.safe_log import SafeLog, safe_warn
 
 TRY_AGAIN_AFTER = 60.0  # seconds to do without workers after none could be started
 
@@ -85,5 +83,4 @@ def _note_missing(error: WorkerLost) -> None:
         _Workers.was_told = True
         message = f"single commands are children of this process from here on, and would outlive it if killed: {error}"
         _log.warning("%s", message)
-        with contextlib.suppress(RuntimeWarning):  # where warnings are errors, the command still runs
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        safe_warn(message, RuntimeWarning)  # where warnings are errors, the command still runs

@@ -44,9 +44,12 @@ class WholeRun(RunControl, abc.ABC):
 
 
 def inner_of(executor: object) -> CommandExecutor | None:
-    """Return the executor that `executor` stands in front of; `None` if it runs commands itself."""
-    inner = getattr(executor, "executor", None)
-    return inner if isinstance(inner, CommandExecutor) else None
+    """What an executor stands in front of; `None` if it runs commands itself, or does not tell."""
+    try:
+        inner = getattr(executor, "executor", None)
+        return inner if isinstance(inner, CommandExecutor) else None
+    except Exception:  # a property of somebody else's that is not ready yet, say, and `executor` is any name
+        return None
 
 
 def layers(executor: object) -> Iterator[object]:

@@ -3,6 +3,7 @@
 Nothing is counted twice: the figures are read from the pools at each scrape, and nothing is done in between.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,19 @@ except ImportError as error:
 
 from aiocmdpool.observability.health import HealthState
 from aiocmdpool.observability.histogram import LatencyHistogram
+from aiocmdpool.system.safe_log import SafeLog
 
 if TYPE_CHECKING:
+    from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics
+    from aiocmdpool.observability.observer import PoolLatencies
+    from aiocmdpool.pool.statistics import PoolStatistics
     from aiocmdpool.pool.view import PoolView
+    from aiocmdpool.sync.command_pool import CommandPool
+    from aiocmdpool.sync.seg_pool import CommandPoolSeg
+
+    AnyPool = PoolView | CommandPool | CommandPoolSeg
+
+_log = SafeLog("aiocmdpool.observability")
 
 _PREFIX = "aiocmdpool"
 _FROM, _TO = 2.0**-14, 2.0**14  # seconds, 61 µs to 4.5 hours: the range of buckets that are worth a time series
@@ -28,7 +39,8 @@ _FROM, _TO = 2.0**-14, 2.0**14  # seconds, 61 µs to 4.5 hours: the range of buc
 class PoolCollector(Collector):
     """A collector for the figures of pools; register it with any registry.
 
-    Collecting is quick, and may happen in any thread.
+    Collecting is quick, and may happen in any thread. A pool that cannot be read, because an executor of somebody
+    else's raises where it is asked, is logged and left out; the figures of the others are there.
 
     Args:
         pools: One pool, or several by the name that becomes their label `pool`. Pools that share a registry share a
@@ -40,7 +52,7 @@ class PoolCollector(Collector):
         >>> generate_latest(registry)
     """
 
-    def __init__(self, pools: "PoolView | Mapping[str, PoolView]") -> None:
+    def __init__(self, pools: "AnyPool | Mapping[str, AnyPool]") -> None:
         self._pools = dict(pools) if isinstance(pools, Mapping) else {"default": pools}
 
     def describe(self) -> list[Metric]:
@@ -48,62 +60,93 @@ class PoolCollector(Collector):
         return list(PoolCollector({}).collect())
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metrics with their present figures."""
-        yield from self._tasks()
-        yield from self._workers()
-        yield from self._latencies()
-        yield self._health()
+        """The figures now."""
+        figures = self._figures()
+        yield from _tasks(figures)
+        yield from _workers(figures)
+        yield from _latencies(figures)
+        yield _health(figures)
 
-    def _tasks(self) -> Iterator[Metric]:
-        submitted = _counter("tasks_submitted", "Tasks accepted.")
-        finished = _counter("tasks_finished", "Tasks settled, by how.", "status")
-        timed_out = _counter("tasks_timed_out", "Tasks that failed by a deadline.")
-        queued = _gauge("tasks_queued", "Tasks that wait in the queue or for a permit.")
-        running = _gauge("tasks_running", "Tasks that run.")
-        limit = _gauge("queue_limit", "Tasks the queue holds at most.")
+    def _figures(self) -> "dict[str, _Figures]":
+        """Those of all pools that can be read, by name."""
+        figures = {}
         for name, pool in self._pools.items():
-            now = pool.statistics()
-            submitted.add_metric([name], now.submitted)
-            for status in ("completed", "failed", "cancelled"):
-                finished.add_metric([name, status], getattr(now, status))
-            timed_out.add_metric([name], now.timed_out)
-            queued.add_metric([name], now.queued)
-            running.add_metric([name], now.running)
-            if pool.max_size is not None:
-                limit.add_metric([name], pool.max_size)
-        yield from (submitted, finished, timed_out, queued, running, limit)
+            try:
+                figures[name] = _Figures(
+                    tasks=pool.statistics(),
+                    max_size=pool.max_size,
+                    workers=pool.worker_statistics(),
+                    latencies=pool.latencies(),
+                    state=pool.health().state,
+                )
+            except Exception:
+                _log.exception("the figures of the pool %r could not be read", name)
+        return figures
 
-    def _workers(self) -> Iterator[Metric]:
-        alive = _gauge("workers", "Workers that take commands.")
-        wanted = _gauge("workers_wanted", "Workers that there are to be.")
-        lost = _counter("workers_lost", "Workers that died or hung.")
-        recycled = _counter("workers_recycled", "Workers replaced because of their age or memory.")
-        for name, pool in self._pools.items():
-            now = pool.worker_statistics()
-            if now is not None:
-                alive.add_metric([name], now.workers)
-                wanted.add_metric([name], now.wanted)
-                lost.add_metric([name], now.lost)
-                recycled.add_metric([name], now.recycled)
-        yield from (alive, wanted, lost, recycled)
 
-    def _latencies(self) -> Iterator[Metric]:
-        queue = _histogram("queue", "Seconds from the push of a task to its start.")
-        spawn = _histogram("spawn", "Seconds of a run in which its program did not run: its start, and the way back.")
-        run = _histogram("run", "Seconds that programs ran.")
-        for name, pool in self._pools.items():
-            now = pool.latencies()
-            for family, histogram in ((queue, now.queue), (spawn, now.spawn), (run, now.run)):
-                family.add_metric([name], _buckets(histogram), histogram.total)
-        yield from (queue, spawn, run)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Figures:
+    """Those of one pool at one time."""
 
-    def _health(self) -> Metric:
-        family = _gauge("health", "1 for the state that the pool is in, 0 for the others.", "state")
-        for name, pool in self._pools.items():
-            state = pool.health().state
-            for each in HealthState:
-                family.add_metric([name, each.value], each is state)
-        return family
+    tasks: "PoolStatistics"
+    max_size: int | None
+    workers: "ProcessPoolStatistics | None"
+    latencies: "PoolLatencies"
+    state: HealthState
+
+
+def _tasks(figures: dict[str, _Figures]) -> Iterator[Metric]:
+    submitted = _counter("tasks_submitted", "Tasks accepted.")
+    finished = _counter("tasks_finished", "Tasks settled, by how.", "status")
+    timed_out = _counter("tasks_timed_out", "Tasks that failed by a deadline.")
+    queued = _gauge("tasks_queued", "Tasks that wait in the queue or for a permit.")
+    running = _gauge("tasks_running", "Tasks that run.")
+    limit = _gauge("queue_limit", "Tasks the queue holds at most.")
+    for name, each in figures.items():
+        now = each.tasks
+        submitted.add_metric([name], now.submitted)
+        for status in ("completed", "failed", "cancelled"):
+            finished.add_metric([name, status], getattr(now, status))
+        timed_out.add_metric([name], now.timed_out)
+        queued.add_metric([name], now.queued)
+        running.add_metric([name], now.running)
+        if each.max_size is not None:
+            limit.add_metric([name], each.max_size)
+    yield from (submitted, finished, timed_out, queued, running, limit)
+
+
+def _workers(figures: dict[str, _Figures]) -> Iterator[Metric]:
+    alive = _gauge("workers", "Workers that take commands.")
+    wanted = _gauge("workers_wanted", "Workers that there are to be.")
+    lost = _counter("workers_lost", "Workers that died or hung.")
+    recycled = _counter("workers_recycled", "Workers replaced because of their age or memory.")
+    for name, each in figures.items():
+        now = each.workers
+        if now is not None:
+            alive.add_metric([name], now.workers)
+            wanted.add_metric([name], now.wanted)
+            lost.add_metric([name], now.lost)
+            recycled.add_metric([name], now.recycled)
+    yield from (alive, wanted, lost, recycled)
+
+
+def _latencies(figures: dict[str, _Figures]) -> Iterator[Metric]:
+    queue = _histogram("queue", "Seconds from the push of a task to its start.")
+    spawn = _histogram("spawn", "Seconds of a run in which its program did not run: its start, and the way back.")
+    run = _histogram("run", "Seconds that programs ran.")
+    for name, each in figures.items():
+        now = each.latencies
+        for family, histogram in ((queue, now.queue), (spawn, now.spawn), (run, now.run)):
+            family.add_metric([name], _buckets(histogram), histogram.total)
+    yield from (queue, spawn, run)
+
+
+def _health(figures: dict[str, _Figures]) -> Metric:
+    family = _gauge("health", "1 for the state that the pool is in, 0 for the others.", "state")
+    for name, each in figures.items():
+        for state in HealthState:
+            family.add_metric([name, state.value], state is each.state)
+    return family
 
 
 def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:

@@ -180,6 +180,7 @@ class PoolLife:
                 self._tasks.disturbances.note("a runner was cancelled, as an executor may do to the task it runs in")
             elif isinstance(failure, Exception):
                 self._tasks.disturbances.note("a runner failed:", failure)
+                self._lose(runner)
                 _log.exception("a runner of the pool failed; another takes its place")
         self._lose(runner)
 

@@ -101,8 +101,8 @@ class LoopBound:
         """Call the listener of a task that has just been settled."""
         listener()
 
-    def begin_wait(self, handle: TaskHandle) -> None:
-        """Check that a thread which waits for the task will be notified.
+    def check_served(self) -> None:
+        """Check that whoever waits for a task will be notified.
 
         Raises:
             ExecuteError: The task belongs to the parent of this forked process.
@@ -110,19 +110,13 @@ class LoopBound:
         if self._inherited:
             raise _foreign()
 
-    def look(self, handle: TaskHandle) -> None:
-        """Check that the task of `handle` may still be settled, for a thread that waits for it.
+    def begin_wait(self, handle: TaskHandle) -> None:
+        """Check that a thread which waits for the task will be notified; see `check_served`."""
+        self.check_served()
 
-        Raises:
-            PoolClosed: The loop of the pool stands still, and the thread that ran it is gone.
-        """
-        if not handle.done():
-            self._life.check_moving(handle.command)
-
-    def awaited(self, waiter: "asyncio.Future[None]") -> None:
-        """Look after a coroutine that waits on another loop: when that of the pool dies, nobody would tell it."""
-        if waiter.get_loop() is not self._loop:
-            self._abroad.add(waiter)
+    def look(self) -> None:
+        """Check that this is not a child that was forked in the middle of the wait."""
+        self.check_served()
 
     def is_served(self) -> bool:
         """Return whether the loop of the pool is running."""

@@ -76,6 +76,10 @@ class PoolTasks(TaskLedger):
             holds_permit = False
             try:
                 try:
+                    # Before Python 3.13, `uncancel` leaves this set, and the cancellation would hit this task.
+                    if getattr(runner, "_must_cancel", False):
+                        self.disturbances.note("a cancellation was left behind in a runner, and taken back too late")
+                        await asyncio.sleep(0)
                     await self._permits.acquire()
                 except asyncio.CancelledError:
                     if self.is_ending():

@@ -103,7 +103,7 @@ class CommandPoolSeg(PoolView, LoopBound):
             queue.check_room()
         if self._defaults is not None:
             command = command.with_defaults(self._defaults)
-        handle = ThreadTaskHandle(command, self)
+        handle = self._handle(command)
         if self._observer.has_hooks:
             self._observer.pushed(handle)
         queue.put(handle)
@@ -123,13 +123,16 @@ class CommandPoolSeg(PoolView, LoopBound):
             if self._queue.refusal is not None or not isinstance(command, CommandConfig):
                 self._refuse(command)
         self._queue.check_room(len(batch))
-        handles = [ThreadTaskHandle(self.config.complete(command), self) for command in batch]
+        handles = [self._handle(self.config.complete(command)) for command in batch]
         if self._observer.has_hooks:
             for handle in handles:
                 self._observer.pushed(handle)
         self._queue.put_all(handles)
         self._tell()
         return handles
+
+    def _handle(self, command: CommandConfig) -> ThreadTaskHandle:
+        return ThreadTaskHandle(command, self)
 
     def is_stopped(self) -> bool:
         """Return whether the pool takes no more tasks."""

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Generic, NoReturn, TypeVar
 
-from aiocmdpool.commands.errors import PoolClosed, TaskCancelled
+from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled
 from aiocmdpool.commands.result import EndReason
 from aiocmdpool.loops.gate import Gate
 from aiocmdpool.loops.interruptions import wait_or_end
@@ -107,6 +107,9 @@ class Call(Generic[T]):
             self = None  # type: ignore[assignment]  # see `finish`
 
     def _tell(self, function: Callable[..., object], *args: object) -> None:
+        if self._background.inherited:
+            self.abandon(None)
+            return
         try:
             self._background.loop.call_soon_threadsafe(function, *args)
         except (RuntimeError, AttributeError):  # the loop is closed, or there never was one
@@ -151,8 +154,13 @@ class Call(Generic[T]):
         return None
 
     def abandon(self, why: BaseException | None) -> None:
-        """Settle the call because the loop is gone; `why` is the exception that ended it, `None` for an orderly end."""
-        if not self.gate.is_open:
+        """The loop is gone, for a reason or in good order, or is that of the parent of this forked process."""
+        if self.gate.is_open:
+            return
+        if self._background.inherited:
+            message = "this call of aiocmdpool.sync belongs to the parent of this forked process; make a new one here"
+            self._settle(error=ExecuteError(message))
+        else:
             error = PoolClosed(SHUT_DOWN if why is None else f"the loop of aiocmdpool.sync was ended by {why!r}")
             error.__cause__ = why
             self._settle(error=error)

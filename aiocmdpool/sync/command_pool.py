@@ -203,16 +203,16 @@ class CommandPool:
         return self._pool.executor
 
     def statistics(self) -> PoolStatistics:
-        """Return a snapshot of the counters."""
-        return self._link.look(self._pool.statistics)
+        """A snapshot of the counters."""
+        return self._pool.statistics()
 
     def latencies(self) -> PoolLatencies:
-        """Return a snapshot of the latency histograms: how long tasks were queued, took to start, and ran."""
-        return self._link.look(self._pool.latencies)
+        """A snapshot of the histograms: how long tasks were queued, took to start, and ran."""
+        return self._pool.latencies()
 
     def worker_statistics(self) -> ProcessPoolStatistics | None:
-        """Return the counters of the worker processes; `None` before the start, or for a backend without workers."""
-        return self._link.look(self._pool.worker_statistics)
+        """The counters of the workers; `None` without a backend that has any, or before the start."""
+        return self._pool.worker_statistics()
 
     def health(
         self,
@@ -220,8 +220,8 @@ class CommandPool:
         queue_use: float | None = health.DEFAULT_QUEUE_USE,
         long_running: float | None = health.DEFAULT_LONG_RUNNING,
     ) -> health.PoolHealth:
-        """Return whether the pool can do its work, and the reasons if not; see `aiocmdpool.CommandPool.health`."""
-        return self._link.look(lambda: self._pool.health(queue_use=queue_use, long_running=long_running))
+        """Whether the pool can do its work, and what speaks against it; see `aiocmdpool.CommandPool.health`."""
+        return self._pool.health(queue_use=queue_use, long_running=long_running)
 
     # -- lifecycle --------------------------------------------------------------------------------------------------
 
@@ -267,7 +267,7 @@ class CommandPool:
         self.stop(drain=kind is None)
 
     def _repr_html_(self) -> str:
-        return self._link.look(self._pool._repr_html_)
+        return self._pool._repr_html_()
 
     def __repr__(self) -> str:
         return repr(self._pool)

@@ -11,7 +11,11 @@ from aiocmdpool.pool import command_pool, seg_pool
 from aiocmdpool.pool.lifecycle import PoolLife
 from aiocmdpool.system.safe_log import SafeLog
 from aiocmdpool.tasks.handle import TaskHandle
-from aiocmdpool.tasks.listeners import Listeners
+from aiocmdpool.tasks.listeners import Listener, Listeners
+from aiocmdpool.tasks.thread_handle import ThreadOwner, ThreadTaskHandle, running_loop
+
+if TYPE_CHECKING:
+    import weakref
 
 _log = SafeLog("aiocmdpool")
 
@@ -91,9 +95,12 @@ class CommandPoolSeg(_StartsByItself, seg_pool.CommandPoolSeg):
     """The pool behind `sync.CommandPoolSeg`.
 
     Attributes:
-        before_wait: Function that a thread calls before it waits for a task.
-        while_waiting: Function that it calls now and then while it waits.
+        before_wait: Called in a thread that is about to wait for a task.
+        while_waiting: Called by it now and then.
+        facade: The pool of the facade, which the handles keep.
     """
+
+    facade: "weakref.ref[object]"
 
     before_wait: Callable[[], object]
     while_waiting: Callable[[], object]
@@ -103,6 +110,16 @@ class CommandPoolSeg(_StartsByItself, seg_pool.CommandPoolSeg):
         await self._before_stop(drain)
         await super().stop(drain=drain, timeout=timeout)
 
+    def _handle(self, command: CommandConfig) -> ThreadTaskHandle:
+        return _KeepingHandle(command, self, self.facade())
+
+    def tell(self, listener: Listener) -> None:
+        """Call a listener, in the next turn of the loop: by then the runner has let the handle go, and so the pool."""
+        if self._loop is not None and running_loop() is self._loop:
+            self._loop.call_soon(listener)
+        else:
+            listener()
+
     def begin_wait(self, handle: TaskHandle) -> None:
         """Start the pool, unless it was started, before a thread waits for the task of `handle`."""
         super().begin_wait(handle)
@@ -110,5 +127,15 @@ class CommandPoolSeg(_StartsByItself, seg_pool.CommandPoolSeg):
 
     def look(self, handle: TaskHandle) -> None:
         """Leave, or stay for good, where the interpreter exits."""
-        super().look(handle)
+        super().look()
         self.while_waiting()
+
+
+class _KeepingHandle(ThreadTaskHandle):
+    """A handle that keeps the pool of the facade: that is closed when it is forgotten, and somebody may yet wait."""
+
+    __slots__ = ("_facade",)
+
+    def __init__(self, command: CommandConfig, owner: ThreadOwner, facade: object) -> None:
+        super().__init__(command, owner)
+        self._facade = facade

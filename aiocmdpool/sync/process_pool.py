@@ -67,8 +67,8 @@ class ProcessPool:
         return self._link.call(lambda: self._pool.execute(command))
 
     def statistics(self) -> ProcessPoolStatistics:
-        """Return a snapshot of the counters."""
-        return self._link.look(self._pool.statistics)
+        """A snapshot of the counters."""
+        return self._pool.statistics()
 
     def close(self, *, drain: bool = False) -> None:
         """End the workers, and return when they are gone. Harmless when repeated.
@@ -90,7 +90,7 @@ class ProcessPool:
         self.close()
 
     def _repr_html_(self) -> str:
-        return self._link.look(self._pool._repr_html_)
+        return self._pool._repr_html_()
 
     def __repr__(self) -> str:
         return repr(self._pool)

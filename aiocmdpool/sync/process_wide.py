@@ -161,8 +161,12 @@ def _after_fork_in_child() -> None:
     for background in living:
         background.inherited = True
         _inherited.append(background)
+    inherited = tuple(living)
     living.clear()
     _first, _current = {}, None
+    for background in inherited:
+        for call in tuple(background.calls):  # copies: the parent's go on
+            call.abandon(None)
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

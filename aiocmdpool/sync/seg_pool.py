@@ -1,21 +1,26 @@
 """`CommandPoolSeg` of the facade: threads push directly; only start and stop go through the background thread."""
 
 import functools
+import weakref
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
 from aiocmdpool.backends.config import ExecutionConfig
+from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ExecuteError
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.observability import health
 from aiocmdpool.observability.events import EventHook
+from aiocmdpool.observability.observer import PoolLatencies
 from aiocmdpool.pool.statistics import PoolStatistics
 from aiocmdpool.sync import on_loop
 from aiocmdpool.sync.binding import Link
 from aiocmdpool.sync.process_wide import stay_or_leave_at_exit
 from aiocmdpool.sync.task_owner import start
+from aiocmdpool.sync.tracker import TaskStatusTracker
 from aiocmdpool.tasks.thread_handle import ThreadTaskHandle
 
 
@@ -43,13 +48,18 @@ class CommandPoolSeg:
             on_loop.CommandPoolSeg, config, executor=executor, max_size=max_size, history=history, hooks=tuple(hooks)
         )
 
+        facade = weakref.ref(self)
+
         def make() -> on_loop.CommandPoolSeg:
             pool = new()
             pool.before_wait = lambda: start(link)
             pool.while_waiting = stay_or_leave_at_exit
+            pool.facade = facade
             return pool
 
         self._link = link = Link(self, make, lambda pool: pool.stop(drain=False))
+        self.config = self._pool.config
+        self.tracker = TaskStatusTracker(link)
 
     @property
     def _pool(self) -> on_loop.CommandPoolSeg:
@@ -126,6 +136,33 @@ class CommandPoolSeg:
         """Return a snapshot of the counters."""
         return self._pool.statistics()
 
+    @property
+    def max_size(self) -> int | None:
+        """Bound of the queue; `None` without one."""
+        return self._pool.max_size
+
+    @property
+    def executor(self) -> CommandExecutor | None:
+        """What runs the commands, on the loop in the background; `None` before the start, if it is made only then."""
+        return self._pool.executor
+
+    def latencies(self) -> PoolLatencies:
+        """A snapshot of the histograms: how long tasks were queued, took to start, and ran."""
+        return self._pool.latencies()
+
+    def worker_statistics(self) -> ProcessPoolStatistics | None:
+        """The counters of the workers; `None` without a backend that has any, or before the start."""
+        return self._pool.worker_statistics()
+
+    def health(
+        self,
+        *,
+        queue_use: float | None = health.DEFAULT_QUEUE_USE,
+        long_running: float | None = health.DEFAULT_LONG_RUNNING,
+    ) -> health.PoolHealth:
+        """Whether the pool can do its work, and what speaks against it; see `aiocmdpool.CommandPoolSeg.health`."""
+        return self._pool.health(queue_use=queue_use, long_running=long_running)
+
     def __len__(self) -> int:
         return len(self._pool)
 
@@ -142,7 +179,7 @@ class CommandPoolSeg:
         self.stop(drain=kind is None)
 
     def _repr_html_(self) -> str:
-        return self._link.look(self._pool._repr_html_)
+        return self._pool._repr_html_()
 
     def __repr__(self) -> str:
         return repr(self._pool)

@@ -68,19 +68,25 @@ class PoolTaskOwner:
         else:
             listener()
 
-    def begin_wait(self, handle: TaskHandle) -> None:
-        """Start the pool, unless it was started, before a thread waits for the task of `handle`.
+    def check_served(self) -> None:
+        """Check that whoever waits for a task will be told.
 
         Raises:
             ExecuteError: The task belongs to the parent of this forked process.
             PoolClosed: The pool has been closed.
         """
         self._life.check()
+
+    def begin_wait(self, handle: TaskHandle) -> None:
+        """Start the pool, unless somebody has; see `check_served`."""
+        self.check_served()
         start(self._link)
 
-    def look(self, handle: TaskHandle) -> None:
-        """Leave, or stay for good, where the interpreter exits."""
+    def look(self) -> None:
+        """Leave, or stay for good, where the interpreter exits; leave in a child that was forked in this wait."""
         stay_or_leave_at_exit()
+        if self._life.is_inherited:
+            self._life.check()
 
     def awaited(self, waiter: "asyncio.Future[None]") -> None:
         """Do nothing: the background thread settles all tasks before its loop ends."""

@@ -1,7 +1,7 @@
 """`TaskStatusTracker` of the facade, for any thread."""
 
 from aiocmdpool.sync.binding import Link
-from aiocmdpool.sync.on_loop import CommandPool
+from aiocmdpool.sync.on_loop import CommandPool, CommandPoolSeg
 from aiocmdpool.tasks import status as task_status
 from aiocmdpool.tasks.status import TaskStatus
 
@@ -9,7 +9,7 @@ from aiocmdpool.tasks.status import TaskStatus
 class TaskStatusTracker:
     """The `tracker` of the facade's `CommandPool`: that of its pool, read on the loop that writes to it."""
 
-    def __init__(self, link: Link[CommandPool]) -> None:
+    def __init__(self, link: Link[CommandPool] | Link[CommandPoolSeg]) -> None:
         self._link = link
 
     @property
@@ -25,12 +25,12 @@ class TaskStatusTracker:
         return self._link.look(lambda: self._tracker.remove(task_id))
 
     def all(self) -> dict[int, TaskStatus]:
-        """Return a copy of all remembered statuses, by task id."""
-        return self._link.look(self._tracker.all)
+        """A copy of everything remembered."""
+        return self._tracker.all()  # one copy of that dict
 
     def counts(self) -> dict[TaskStatus, int]:
-        """Return the number of remembered tasks in each status."""
-        return self._link.look(self._tracker.counts)
+        """How many remembered tasks there are in each status."""
+        return self._tracker.counts()
 
     def clear(self) -> None:
         """Forget all finished tasks; unfinished ones stay."""

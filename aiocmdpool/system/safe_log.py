@@ -1,11 +1,14 @@
-"""`SafeLog`: a logger whose handlers and filters, which are code of users, cannot break its caller.
+"""`SafeLog` and `safe_warn`: reports that handlers, filters and hooks of other people cannot turn into failures.
 
 `logging.Handler.emit` may raise anything, and a logger passes that on: to a runner in the middle of settling a task, or
 to a timer that is about to replace a worker. Code that logs by this class goes on.
 """
 
+import contextlib
 import logging
+import sys
 import traceback
+import warnings
 from typing import Any
 
 
@@ -43,5 +46,25 @@ class SafeLog:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:
-            if logging.raiseExceptions:  # as `logging.Handler.handleError` does with errors of handlers
-                traceback.print_exc()
+            _print_error()
+
+
+def safe_warn(message: str, category: type[Warning]) -> None:
+    """Warn in the name of the caller's caller. Raises no `Exception`.
+
+    Where warnings are errors (`-W error`), there is none; what else `warnings.showwarning` raises is printed:
+    `logging.captureWarnings` puts the handlers of `SafeLog` there.
+    """
+    try:
+        warnings.warn(message, category, stacklevel=3)
+    except category:
+        pass
+    except Exception:
+        _print_error()
+
+
+def _print_error() -> None:
+    """Print the exception that is being handled, as `logging.Handler.handleError` does, where there is a stderr."""
+    if logging.raiseExceptions and sys.stderr:
+        with contextlib.suppress(Exception):  # it is closed, full, or a pipe that nobody reads
+            traceback.print_exc()

@@ -68,7 +68,7 @@ class TaskStatusTracker:
 
     def counts(self) -> dict[TaskStatus, int]:
         """Return the number of remembered tasks in each status."""
-        counts = Counter(self._statuses.values())
+        counts = Counter(self.all().values())  # of a copy: any thread may ask
         return {status: counts[status] for status in TaskStatus}
 
     def clear(self) -> None:

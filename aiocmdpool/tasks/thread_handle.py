@@ -34,6 +34,9 @@ class ThreadOwner(TaskOwner, Protocol):
     def tell(self, listener: Listener, /) -> None:
         """Call `listener`, which waits in a thread for a task that has just been settled."""
 
+    def check_served(self) -> None:
+        """Raise an error if nobody in this process will settle the tasks, because they are its parent's, say."""
+
     def begin_wait(self, handle: TaskHandle, /) -> None:
         """Make sure that the task will be settled, before a thread waits for it; an error here ends the task."""
 
@@ -158,6 +161,7 @@ class ThreadTaskHandle(TaskHandle):
             raise TimeoutError(f"{self!r}: not settled within {seconds:g} s; the task goes on ({self.status.value})")
 
     def _waiter(self) -> "asyncio.Future[None]":
+        self._owner.check_served()
         waiter = asyncio.get_running_loop().create_future()
         self._listen(_Resolve(waiter))
         self._owner.awaited(waiter)

@@ -1,5 +1,6 @@
 """The collector: what the client's own parser reads from what it writes, against what the pools say."""
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from aiocmdpool import CommandConfig, CommandPool, sync
 from aiocmdpool.observability.prometheus import PoolCollector
 
 from .support import settled
@@ -130,3 +132,42 @@ def test_the_package_itself_needs_neither():
         "import sys; sys.modules['prometheus_client'] = sys.modules['opentelemetry'] = None; import aiocmdpool.__main__"
     )
     subprocess.run([sys.executable, "-c", script], env=host_environment(), check=True)
+
+
+class Unready:
+    """An executor of somebody else's, with a property of a name that means something here."""
+
+    @property
+    def executor(self):
+        raise RuntimeError("not connected")
+
+    async def execute(self, command):
+        raise NotImplementedError
+
+
+class Unreadable:
+    """A pool that cannot be read."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+async def test_one_pool_that_cannot_be_read_does_not_lose_the_others(caplog):
+    async with CommandPool(executor=Unready()) as unready, CommandPool() as pool:
+        assert unready.health()
+        seen = samples(registry_of({"broken": Unreadable(), "unready": unready, "good": pool}))
+    assert "the figures of the pool 'broken' could not be read" in caplog.text
+    assert {dict(labels)["pool"] for name, *labels in seen if name == "aiocmdpool_health"} == {"unready", "good"}
+
+
+@pytest.mark.parametrize("kind", [sync.CommandPool, sync.CommandPoolSeg])
+async def test_pools_of_the_facade_are_scraped_on_a_loop(kind):
+    def use():
+        pool = kind()
+        pool.execute(CommandConfig("true"))
+        return pool
+
+    pool = await asyncio.to_thread(use)
+    seen = samples(registry_of({"good": pool}))
+    assert seen["aiocmdpool_tasks_submitted_total", ("pool", "good")] == 1
+    await asyncio.to_thread(pool.stop)

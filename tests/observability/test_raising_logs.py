@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 from contract.support import HOST_DEADLINE, host_environment, is_gone, outcome, sh
 
 from aiocmdpool import CommandConfig, CommandPool, ExecutionConfig, TaskCancelled, TaskStatus
+from aiocmdpool.backends import single_commands
+from aiocmdpool.backends.workers import lending
 from aiocmdpool.backends.workers.process_pool import ProcessPool
 from aiocmdpool.observability.events import TaskFinished
 from aiocmdpool.policies import Retry
@@ -126,3 +129,60 @@ def test_a_pool_that_is_not_closed_under_w_error_takes_its_workers_along(end):
     while not all(map(is_gone, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+class Unwritable:
+    """A stderr that is closed, or a pipe that nobody reads."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def write(self, text):
+        raise self._error
+
+    def flush(self):
+        raise self._error
+
+
+@pytest.mark.parametrize("stderr", [None, Unwritable(ValueError("closed")), Unwritable(BrokenPipeError())])
+async def test_a_pool_goes_on_where_the_failure_of_a_log_cannot_be_printed(raising_log, stderr, monkeypatch, capsys):
+    def hook(event):
+        raise ValueError("in a hook")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(logging, "raiseExceptions", True)
+        patch.setattr(sys, "stderr", stderr)
+        async with CommandPool(ExecutionConfig(concurrency_limit=1), hooks=[hook]) as pool:
+            results = [await pool.execute(sh("echo hi")) for _ in range(2)]
+            reasons = pool.health().reasons
+    assert [result.text() for result in results] == ["hi\n"] * 2
+    assert raising_log
+    assert not any("Broken" in reason or "closed" in reason for reason in reasons)
+    assert capsys.readouterr().out == ""  # `traceback` would print there without a stderr
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("log disk full"), RuntimeWarning("as an error"), DeprecationWarning("other")]
+)
+async def test_single_commands_run_where_the_warning_about_them_raises(error, monkeypatch):
+    """`logging.captureWarnings` brings the log handlers into `warnings.warn`; filters make errors of them."""
+    seen = []
+
+    def show(*args, **options):
+        seen.append(args)
+        raise error
+
+    monkeypatch.setenv("AIOCMDPOOL_PYTHON", "/bin/false")
+    monkeypatch.setattr(single_commands._Workers, "missing_until", 0.0)
+    monkeypatch.setattr(single_commands._Workers, "was_told", False)
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    await lending.give_up()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = show
+        commands = single_commands.SingleCommands()
+        try:
+            assert (await commands.execute(sh("echo hi"))).text() == "hi\n"
+        finally:
+            await commands.aclose()
+    assert len(seen) == 1

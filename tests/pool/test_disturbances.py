@@ -10,6 +10,7 @@ from contract.support import helper, is_gone, outcome, sh
 
 from aiocmdpool import (
     CommandPool,
+    CommandPoolSeg,
     EndReason,
     ExecuteError,
     ExecutionConfig,
@@ -108,6 +109,35 @@ async def test_an_executor_may_cancel_the_task_it_runs_in(running_pool, scene):
     pool = await running_pool(Playing(scene))
     await assert_goes_on(pool, TaskCancelled)
     assert health_of(pool)[0] is HealthState.DEGRADED
+
+
+async def test_a_cancellation_that_is_taken_back_hits_nobody(running_pool):
+    """Before Python 3.13, `uncancel` takes the count back, and the next await is cancelled all the same."""
+
+    async def scene():
+        asyncio.current_task().cancel()
+        asyncio.current_task().uncancel()
+
+    pool = await running_pool(Playing(scene))
+    handles = await pool.push_tasks([named("bad"), named("good"), named("bad"), named("fine")])
+    await settled(handles)
+    assert [handle.status for handle in handles] == [TaskStatus.COMPLETED] * 4
+    assert await soon(pool.execute(named("next")))
+
+
+async def test_a_cancellation_that_a_hook_takes_back_hits_nobody():
+    """A hook of a task that a thread has pushed runs in the runner, before the task does."""
+
+    def hook(event):
+        if isinstance(event, TaskQueued) and asyncio.current_task().get_name().startswith("aiocmdpool-runner"):
+            asyncio.current_task().cancel()
+            asyncio.current_task().uncancel()
+
+    pool = CommandPoolSeg(ExecutionConfig(concurrency_limit=1), executor=Playing(quiet), hooks=[hook])
+    handles = pool.push_tasks([named("good"), named("fine")])
+    async with pool:
+        await settled(handles)
+    assert [handle.status for handle in handles] == [TaskStatus.COMPLETED] * 2
 
 
 async def test_a_cancellation_that_comes_after_its_run_hits_nobody(running_pool):

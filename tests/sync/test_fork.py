@@ -51,3 +51,33 @@ def test_a_fork_finds_the_background_thread_in_the_middle_of_nothing(host):
 def test_forks_in_the_middle_of_calls_of_other_threads(host):
     process = host("fork", "forks_while_threads_use_it")
     assert process.communicate(timeout=HOST_DEADLINE) == (f"{[4] * 10}\n", "")
+
+
+@pytest.mark.parametrize("ordered", ["ordered", "as completed"])
+@pytest.mark.parametrize("end", ["exit", "close", "next"])
+def test_a_child_leaves_a_map_of_its_parent(host, end, ordered):
+    process = host("fork", "forks_in_map", end, ordered)
+    told = (
+        "ExecuteError: this call of aiocmdpool.sync belongs to the parent of this forked process; make a new one here\n"
+    )
+    first = told if end == "next" else ""
+    assert process.communicate(timeout=HOST_DEADLINE) == (f"{first}5\n[True, True, True]\n", "")
+
+
+@pytest.mark.parametrize("kind", ["CommandPool", "CommandPoolSeg", "of a loop"])
+def test_a_child_does_not_await_what_is_its_parents(host, ready, release, kind):
+    process = host("fork", "awaits_what_is_inherited", kind, ready.path, release.path)
+    of = kind if kind == "CommandPool" else "pool"
+    told = f"ExecuteError: this {of} belongs to the parent of this forked process; make a new one here\n"
+    assert process.communicate(timeout=HOST_DEADLINE) == (told * 2 + "0\n", "")
+
+
+@pytest.mark.parametrize("kind", ["CommandPool", "CommandPoolSeg"])
+def test_a_child_that_is_forked_in_a_wait_leaves_it(host, ready, release, kind):
+    """By a signal handler, as in a server that forks again when it is told to."""
+    process = host("fork", "forks_in_a_wait", kind, ready.path, release.path)
+    of = kind if kind == "CommandPool" else "pool"
+    told = f"ExecuteError: this {of} belongs to the parent of this forked process; make a new one here"
+    assert process.stdout.readline() == f"{told}\n"
+    release.send()
+    assert process.communicate(timeout=HOST_DEADLINE) == ("go\n5\n", "")

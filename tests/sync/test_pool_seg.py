@@ -1,6 +1,10 @@
 """`sync.CommandPoolSeg`: pushes from threads, a life without a loop."""
 
+import asyncio
+import gc
 import threading
+import time
+import weakref
 
 import pytest
 
@@ -12,9 +16,13 @@ from aiocmdpool import (
     QueueFull,
     TaskCancelled,
     TaskStarted,
+    TaskStatus,
     sync,
 )
+from aiocmdpool.observability.health import HealthState
 from aiocmdpool.sync import on_loop
+
+from .support import PATIENCE, waits_for
 
 PROCESS = ExecutionConfig(mode=ExecutionMode.PROCESS)
 
@@ -99,3 +107,41 @@ def test_a_pool_says_whether_it_is_empty_and_whether_it_runs():
 def test_notebooks_show_the_pools_of_the_facade():
     with sync.CommandPool(PROCESS) as pool, sync.CommandPoolSeg(PROCESS) as seg, sync.ProcessPool(1) as workers:
         assert all("<table>" in each._repr_html_() for each in (pool, seg, workers))
+
+
+@pytest.mark.parametrize("kind", [sync.CommandPool, sync.CommandPoolSeg])
+def test_a_handle_keeps_its_pool(kind, ready, release):
+    def push():
+        return kind(PROCESS).push_task(waits_for(ready, release))
+
+    handle = push()
+    gc.collect()
+    with pytest.raises(TimeoutError):
+        handle.result(0)
+    release.send()
+    assert handle.result(PATIENCE).ok
+    forgotten = weakref.ref(handle)
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        del handle
+        give_up_at = time.monotonic() + PATIENCE
+        while forgotten() is not None:
+            assert time.monotonic() < give_up_at
+            time.sleep(0.001)
+            gc.collect()
+
+
+def test_a_pool_is_read_on_a_loop_and_off_it():
+    """What only reads blocks nobody: a health check of a web service asks on its loop."""
+
+    async def read():
+        return pool.statistics().completed, pool.health().state, pool.latencies().run.count, pool.max_size
+
+    async def tracked():
+        return pool.tracker.counts()[TaskStatus.COMPLETED], len(pool.tracker.all()), pool.worker_statistics()
+
+    for kind in (sync.CommandPool, sync.CommandPoolSeg):
+        with kind(ExecutionConfig(mode=ExecutionMode.PROCESS), max_size=7) as pool:
+            assert pool.execute(CommandConfig("true")).ok
+            assert asyncio.run(read()) == (1, HealthState.HEALTHY, 1, 7)
+            assert asyncio.run(tracked()) == (1, 1, None)
+            assert "completed" in pool._repr_html_()

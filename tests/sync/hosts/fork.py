@@ -1,12 +1,14 @@
 """Forks."""
 
+import asyncio
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
 
-from aiocmdpool import CommandConfig, ExecutionConfig, ProcessBackend, sync
+from aiocmdpool import CommandConfig, CommandPoolSeg, ExecuteError, ExecutionConfig, ProcessBackend, sync
 
 from .common import KEPT, pool_of, say, wait_for_test, waits
 
@@ -148,3 +150,59 @@ def forks_while_threads_use_it():
     for thread in threads:
         thread.join()
     say(statuses)
+
+
+def forks_in_map(end, ordered):
+    """A fork in the middle of a loop over `map`, whose generator the child closes on its way out."""
+    with pool_of("PROCESS") as pool:
+        results = pool.map(
+            [CommandConfig("true"), *[CommandConfig("sleep", ["0.3"])] * 2], ordered=ordered == "ordered", in_flight=3
+        )
+        seen = [next(results).ok]
+        if (child := os.fork()) == 0:
+            if end == "close":
+                results.close()
+            elif end == "next":
+                say(_attempt(lambda: next(results)))
+            sys.exit(5)
+        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        say(seen + [result.ok for result in results])
+
+
+def awaits_what_is_inherited(kind, ready, release):
+    pool = CommandPoolSeg() if kind == "of a loop" else getattr(sync, kind)()
+    KEPT.append(pool)
+    handle = pool.push_task(waits(ready, release))
+
+    async def attempt(wait):
+        try:
+            await wait()
+        except ExecuteError as error:
+            return f"{type(error).__name__}: {error}"
+
+    if (child := os.fork()) == 0:
+        say(asyncio.run(attempt(lambda: handle)))
+        say(asyncio.run(attempt(handle.wait_settled)))
+        os._exit(0)
+    say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    handle.cancel()
+    if kind != "of a loop":
+        pool.stop(drain=False)
+
+
+def forks_in_a_wait(kind, ready, release):
+    children = []
+
+    def fork(*_):
+        children.append(os.fork())
+
+    signal.signal(signal.SIGALRM, fork)
+    with getattr(sync, kind)() as pool:
+        handle = pool.push_task(waits(ready, release))
+        signal.setitimer(signal.ITIMER_REAL, 0.2)  # it is in the wait by then, or comes to it as the child does
+        outcome = _attempt(lambda: handle.result().text().strip())
+        if children == [0]:
+            say(outcome)
+            os._exit(5)
+        say(outcome)
+        say(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
