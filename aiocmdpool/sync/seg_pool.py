@@ -48,7 +48,7 @@ class CommandPoolSeg:
             on_loop.CommandPoolSeg, config, executor=executor, max_size=max_size, history=history, hooks=tuple(hooks)
         )
 
-        facade = weakref.ref(self)
+        facade: weakref.ref[object] = weakref.ref(self)
 
         def make() -> on_loop.CommandPoolSeg:
             pool = new()

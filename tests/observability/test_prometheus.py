@@ -161,13 +161,12 @@ async def test_one_pool_that_cannot_be_read_does_not_lose_the_others(caplog):
 
 
 @pytest.mark.parametrize("kind", [sync.CommandPool, sync.CommandPoolSeg])
-async def test_pools_of_the_facade_are_scraped_on_a_loop(kind):
-    def use():
-        pool = kind()
-        pool.execute(CommandConfig("true"))
-        return pool
+def test_pools_of_the_facade_are_scraped_on_a_loop(kind):
+    async def scrape():
+        return samples(registry_of({"good": pool}))
 
-    pool = await asyncio.to_thread(use)
-    seen = samples(registry_of({"good": pool}))
+    with kind() as pool:
+        pool.execute(CommandConfig("true"))
+        seen = asyncio.run(scrape())
     assert seen["aiocmdpool_tasks_submitted_total", ("pool", "good")] == 1
-    await asyncio.to_thread(pool.stop)
+    sync.shutdown()

@@ -109,25 +109,26 @@ def test_notebooks_show_the_pools_of_the_facade():
         assert all("<table>" in each._repr_html_() for each in (pool, seg, workers))
 
 
+@pytest.mark.filterwarnings("ignore:.*was not closed:ResourceWarning")
 @pytest.mark.parametrize("kind", [sync.CommandPool, sync.CommandPoolSeg])
 def test_a_handle_keeps_its_pool(kind, ready, release):
     def push():
-        return kind(PROCESS).push_task(waits_for(ready, release))
+        pool = kind(PROCESS)
+        return pool.push_task(waits_for(ready, release)), weakref.ref(pool)
 
-    handle = push()
+    handle, pool = push()
     gc.collect()
     with pytest.raises(TimeoutError):
         handle.result(0)
     release.send()
     assert handle.result(PATIENCE).ok
-    forgotten = weakref.ref(handle)
-    with pytest.warns(ResourceWarning, match="was not closed"):
-        del handle
-        give_up_at = time.monotonic() + PATIENCE
-        while forgotten() is not None:
-            assert time.monotonic() < give_up_at
-            time.sleep(0.001)
-            gc.collect()
+    del handle
+    give_up_at = time.monotonic() + PATIENCE
+    while pool() is not None:
+        assert time.monotonic() < give_up_at
+        gc.collect()
+        time.sleep(0.001)
+    sync.shutdown()
 
 
 def test_a_pool_is_read_on_a_loop_and_off_it():
