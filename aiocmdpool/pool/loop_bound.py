@@ -114,9 +114,21 @@ class LoopBound:
         """Check that a thread which waits for the task will be notified; see `check_served`."""
         self.check_served()
 
-    def look(self) -> None:
-        """Check that this is not a child that was forked in the middle of the wait."""
+    def look(self, handle: TaskHandle) -> None:
+        """Check that the task of `handle` may still be settled, for a thread that waits for it.
+
+        Raises:
+            ExecuteError: This is a child that was forked in the middle of the wait.
+            PoolClosed: The loop of the pool stands still, and the thread that ran it is gone.
+        """
         self.check_served()
+        if not handle.done():
+            self._life.check_moving(handle.command)
+
+    def awaited(self, waiter: "asyncio.Future[None]") -> None:
+        """Look after a coroutine that waits on another loop: when that of the pool dies, nobody would tell it."""
+        if waiter.get_loop() is not self._loop:
+            self._abroad.add(waiter)
 
     def is_served(self) -> bool:
         """Return whether the loop of the pool is running."""

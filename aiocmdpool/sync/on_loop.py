@@ -127,7 +127,7 @@ class CommandPoolSeg(_StartsByItself, seg_pool.CommandPoolSeg):
 
     def look(self, handle: TaskHandle) -> None:
         """Leave, or stay for good, where the interpreter exits."""
-        super().look()
+        super().look(handle)
         self.while_waiting()
 
 

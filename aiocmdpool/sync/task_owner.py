@@ -82,7 +82,7 @@ class PoolTaskOwner:
         self.check_served()
         start(self._link)
 
-    def look(self) -> None:
+    def look(self, handle: TaskHandle) -> None:
         """Leave, or stay for good, where the interpreter exits; leave in a child that was forked in this wait."""
         stay_or_leave_at_exit()
         if self._life.is_inherited:
