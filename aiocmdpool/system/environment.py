@@ -8,10 +8,16 @@ from aiocmdpool.standalone.kernel.processes import COOKIE
 
 
 def current_environment() -> Mapping[bytes, bytes]:
-    """Return the environment of this process as bytes; callers must not change it."""
-    # `os.environ` keeps a dict of bytes: comparing or copying that takes a microsecond, converting it twenty.
+    """The environment of this process, as bytes; not to be changed.
+
+    A variable without a name (`=x`), which this process may have been given, can be handed to no program.
+    """
+    # `os.environ` keeps a dict of bytes; comparing or copying that costs a microsecond, converting it twenty.
     data = getattr(os.environ, "_data", None)
-    return data if isinstance(data, dict) else dict(os.environb)
+    environment = data if isinstance(data, dict) else dict(os.environb)
+    if b"" in environment:
+        environment = {name: value for name, value in environment.items() if name}
+    return environment
 
 
 def environment_of(command: CommandConfig, mark: bytes) -> dict[bytes, bytes]:

@@ -175,6 +175,15 @@ async def stderr_with_sigchld_ignored(make: Make) -> None:
         print((await backend.execute(sh("echo own >&2"))).stderr)
 
 
+async def variable_without_name(make: Make) -> None:
+    """It cannot be set from Python, only be given to this process."""
+    assert os.environb[b""] == b"x=y"
+    async with make() as backend:
+        for options in ({}, {}, {"umask": 0o77}, {"env": {"OTHER": "1"}}):
+            names = (await backend.execute(helper("print_env", **options))).stdout.split(b"\0")
+            print([name for name in names if name.startswith(b"=")], sum(name.startswith(b"PATH=") for name in names))
+
+
 async def ended_early_with_sigchld_ignored(make: Make) -> None:
     """Whatever a backend does to save the exit status, a deadline may come while it is still at it."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

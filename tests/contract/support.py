@@ -128,9 +128,9 @@ def host_environment() -> dict[str, str]:
 def run_host(scenario: str, backend: str, loop: str, *args: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a host to its end, which must be a clean one: status 0 and no word on stderr."""
     argv = host_argv(scenario, backend, loop, *args)
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": host_environment(), **options}
     with adopting():
-        host = subprocess.run(argv, check=False, env=host_environment(), text=True, timeout=HOST_DEADLINE, **options)
+        host = subprocess.run(argv, check=False, text=True, timeout=HOST_DEADLINE, **options)
     assert (host.returncode, host.stderr or "") == (0, ""), host.stderr
     return host
 

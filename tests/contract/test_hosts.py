@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from .support import run_host
+from .support import host_environment, run_host
 
 ENDS = ["(0, b'')", "(7, b'')", "(-15, b'')", "(0, b'text\\n')", "('CommandTimeout', -15)"]
 
@@ -21,6 +21,13 @@ def test_exit_statuses_are_right_where_the_host_ignores_sigchld(backend_name, lo
 @loops
 def test_nothing_but_the_command_writes_to_its_stderr_where_the_host_ignores_sigchld(backend_name, loop):
     assert run_host("stderr_with_sigchld_ignored", backend_name, loop).stdout.splitlines() == ["b'own\\n'"]
+
+
+@loops
+def test_a_variable_without_a_name_keeps_no_command_from_running(backend_name, loop):
+    """A program that was started by execve(2) may have been given one; programs are started without it."""
+    host = run_host("variable_without_name", backend_name, loop, env={**host_environment(), "": "x=y"})
+    assert host.stdout.splitlines() == ["[] 1"] * 4
 
 
 @loops

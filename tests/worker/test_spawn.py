@@ -234,6 +234,7 @@ def test_a_forked_child_that_cannot_become_the_program_reports_why(spawner):
         (["true"], [b"user=no-such-user"], b"at program\nerror user 0\n"),
         (["true"], [b"group=no-such-group"], b"at program\nerror group 0\n"),
         (["true"], [b"user=%d" % 2**40, b"group=0"], b"at program\nerror user %d\n" % errno.ERANGE),
+        (["true"], [b"niceness=none"], b"at program\nerror niceness %d\n" % errno.EINVAL),
         (["true"], [b"RLIMIT_NOTHING=1"], b"at program\nerror RLIMIT_NOTHING %d\n" % errno.EIO),
     ):
         spawned = spawner.start(start_of(*argv, settings=settings), 7, [])

@@ -43,7 +43,11 @@ def apply_niceness(value: str) -> None:
 def apply_limit(resource_name: str, value: str) -> None:
     """Set one resource limit, soft and hard, to `value`."""
     limit = int(value)
-    resource.setrlimit(getattr(resource, resource_name), (limit, limit))
+    kind = getattr(resource, resource_name)
+    try:
+        resource.setrlimit(kind, (limit, limit))
+    except ValueError:  # above the hard limit, without the privilege
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from None
 
 
 def is_number(value: str) -> bool:
@@ -192,8 +196,8 @@ def attempt(start: "Callable[[bytes], int]", paths: "Iterable[bytes]") -> int:
 def given_environment(lc_ctype: str) -> "dict[bytes, bytes]":
     """Return the environment given for programs, without CPython's change of LC_CTYPE in a C locale (PEP 538)."""
     environment = dict(os.environb)
-    environment.pop(NESTED.encode(), None)
-    environment.pop(b"LC_CTYPE", None)
+    for name in (NESTED.encode(), b"LC_CTYPE", b""):  # one without a name can be handed to no program
+        environment.pop(name, None)
     if lc_ctype.startswith("+"):
         environment[b"LC_CTYPE"] = os.fsencode(lc_ctype[1:])
     return environment
@@ -247,9 +251,9 @@ def code_of(error: Exception) -> int:
     """Return the errno for an exception that prevented a program from being prepared."""
     if isinstance(error, OSError):
         return error.errno or errno.EIO
-    if isinstance(error, ValueError):  # setrlimit above the hard limit, without the privilege
-        return errno.EPERM
-    if isinstance(error, OverflowError):  # a number too large for the kernel
+    if isinstance(error, ValueError):  # what Python itself refuses to hand to the kernel
+        return errno.EINVAL
+    if isinstance(error, OverflowError):  # a number that the kernel has no room for
         return errno.ERANGE
     return errno.ENOMEM if isinstance(error, MemoryError) else errno.EIO
 
