@@ -1,6 +1,7 @@
 """`wait_through`: waiting that a cancellation does not cut short."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -8,6 +9,17 @@ from types import TracebackType
 from typing import Any
 
 import anyio
+
+_process = object()
+"""Stands for this process: a forked child has another one."""
+
+
+def _in_fork() -> None:
+    global _process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_in_fork)
 
 
 async def wait_through(
@@ -24,10 +36,13 @@ async def wait_through(
         seconds: Seconds to wait; `None` for no limit.
         on_cancel: Called at each cancellation, to end the wait sooner. A scope of anyio counts once.
 
+    In a forked child, a wait of its parent ends by its first cancellation.
+
     Returns:
         The last cancellation that arrived, or `None`; the caller has to raise it when its work is done.
     """
     cancelled: asyncio.CancelledError | None = None
+    process = _process
     loop = asyncio.get_running_loop()
     deadline = None if seconds is None else loop.time() + seconds
     while not future.done():
@@ -41,6 +56,8 @@ async def wait_through(
                 with shielded():
                     await asyncio.wait((future,), timeout=left)
         except asyncio.CancelledError as error:
+            if process is not _process:  # a forked child unwinds: what its parent waits for never ends here
+                raise
             cancelled = error
             if on_cancel is not None:
                 on_cancel()

@@ -304,7 +304,8 @@ class CommandPool(PoolView):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.stop(drain=kind is None)
+        if not self._life.is_inherited:  # a forked child that unwinds leaves the pool of its parent alone
+            await self.stop(drain=kind is None)
 
     def _check_push(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> None:
         self._life.check_push(command)

@@ -74,10 +74,15 @@ class PoolLife:
         return self._stopped is not None
 
     @property
+    def is_inherited(self) -> bool:
+        """Return whether the pool belongs to the parent of this forked process."""
+        return self._pid not in (0, os.getpid())
+
+    @property
     def stands_still(self) -> bool:
         """Return whether the loop of the pool was stopped and not closed, and the thread that ran it is gone."""
         loop_thread = self._tasks.loop_thread
-        return loop_thread is not None and loop_thread.is_gone and os.getpid() == self._pid
+        return loop_thread is not None and loop_thread.is_gone and not self.is_inherited
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
@@ -198,6 +203,8 @@ class PoolLife:
 
     async def stop(self, drain: bool, seconds: float | None) -> None:
         """Refuse pushers, settle every task, end the runners and the backend."""
+        if self.is_inherited:
+            raise ExecuteError("this pool belongs to the parent of this forked process; make a new one here")
         if self._loop is not None and self._loop.is_closed():
             await self._stop_after_loop()
             return

@@ -235,4 +235,5 @@ class CommandPoolSeg(PoolView, LoopBound):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.stop(drain=kind is None)
+        if not self._life.is_inherited:  # a forked child that unwinds leaves the pool of its parent alone
+            await self.stop(drain=kind is None)

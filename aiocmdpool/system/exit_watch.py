@@ -17,10 +17,11 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from aiocmdpool.loops.loop import Loop, Timer
+from aiocmdpool.system.fork import keep_from_forks
 from aiocmdpool.system.reaping import is_reapable
 
 TRACER_PATIENCE = 0.5  # seconds for a tracer to let go of a dead child
@@ -75,7 +76,7 @@ def _exit_descriptor(pid: int) -> int:
 
 
 class _DescriptorWatch:
-    __slots__ = ("_close", "_delay", "_loop", "_on_exit", "_pid", "_timer", "descriptor")
+    __slots__ = ("__weakref__", "_close", "_delay", "_loop", "_on_exit", "_pid", "_timer", "descriptor")
 
     def __init__(
         self, loop: Loop, pid: int, fd: int, on_exit: Callable[[], None], close: Callable[[int], None]
@@ -87,7 +88,12 @@ class _DescriptorWatch:
         self.descriptor = fd
         self._on_exit = on_exit
         self._close = close
+        keep_from_forks(self)  # whose loop shares the epoll set, and would take it off there
         loop.add_reader(fd, self._exited)
+
+    def held(self) -> Iterable[int]:
+        """For `keep_from_forks`."""
+        return (self.descriptor,)
 
     def _exited(self) -> None:
         if self._delay < TRACER_PATIENCE and not is_reapable(self._pid):

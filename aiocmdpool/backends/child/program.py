@@ -56,6 +56,7 @@ class Program:
     ) -> None:
         self._command = command
         self._mark = new_mark()
+        self._owner = os.getpid()
         self._child = launch(command, stdio, self._mark, setup, python)
         self._floor_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self._signalled: signal.Signals | None = None
@@ -71,6 +72,11 @@ class Program:
         self._left: dict[int, procs.Process] = {}
         self._roundup: Roundup | None = None
         self.killed_by: KillTier | None = None
+
+    @property
+    def _is_inherited(self) -> bool:
+        """Return whether this process is a fork of the one that started the program, and must leave it alone."""
+        return os.getpid() != self._owner
 
     # -- before it is reaped ----------------------------------------------------------------------------------------
 
@@ -93,11 +99,15 @@ class Program:
     def send_signal(self, number: int) -> None:
         """Send the signal `number` to the program alone; only before it is reaped."""
         self._sent.add(number)
+        if self._is_inherited:
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, number)
 
     def _signal_group(self, number: signal.Signals) -> None:
         """Send a signal to the process group; only before its leader is reaped, while the number is certainly ours."""
+        if self._is_inherited:
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):  # EPERM: the whole group runs as another user
             os.killpg(self.pid, number)
 

@@ -173,7 +173,9 @@ class Crew:
             worker.move(loop)
 
     def close_in_fork(self) -> None:
-        """Close all descriptors of the parent in this forked child, without disturbing the parent's workers."""
+        """Hold nothing of the parent of this forked process, nor disturb it."""
+        for worker in (*self.workers, *self.leaving):
+            worker.close_in_fork()
         for remains in self.unclosed.workers:
             remains.close_in_fork()
         for guardian in {self._guardian, *(worker.guardian for worker in (*self.workers, *self.leaving))}:

@@ -101,12 +101,6 @@ class LentPool(ProcessPool):
         self._crew.abandon()
         self._ledger.close()
 
-    def close_in_fork(self) -> None:
-        """Close all descriptors in this forked child: the worker belongs to the parent."""
-        self._closed = True
-        self._crew.close_in_fork()
-        self._ledger.close()
-
 
 # Reentrant, because a signal handler or a finalizer of a loop may run in the thread that holds it.
 _lock = threading.RLock()

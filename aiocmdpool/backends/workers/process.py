@@ -105,7 +105,8 @@ class WorkerProgram:
         self.page = page
         self.pid = popen.pid
         guardian.started(self.pid, os.fsencode(self.cookie), self.group)
-        popen.returncode = 0  # reaped in `_on_exit`: `Popen` must neither wait for it nor warn about it
+        popen.returncode = 0  # it is reaped below; `Popen` is not to wait for it, nor to complain that nobody has
+        self._is_inherited = False
         self._pidfd = -1
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):  # not in this kernel or sandbox, or no free descriptors
@@ -139,13 +140,17 @@ class WorkerProgram:
         ]
         return [str(PROTOCOL_VERSION), *numbers]
 
+    def close_in_fork(self) -> None:
+        """Leave it alone: it is that of the parent of this forked process."""
+        self._is_inherited = self.connection.closed = True
+
     def kill(self) -> None:
         """Send SIGKILL to the worker if it has not exited.
 
         Until `_on_exit` has reaped it the pid is its own, except in a host that ignores SIGCHLD or reaps the children
         of others: there only the pidfd is certain to mean this process.
         """
-        if not self.exited:
+        if not self.exited and not self._is_inherited:
             try:
                 if self._pidfd >= 0:
                     signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

@@ -10,6 +10,7 @@ The loop of this process never starts a program: the workers do, small processes
 import asyncio
 import dataclasses
 import os
+import weakref
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -206,7 +207,7 @@ class ProcessPool(AsyncioSubprocesses):
         Raises:
             ExecuteError: The pool belongs to another loop that is still there, or to the parent of this process.
         """
-        if self._loop is not None and not self._loop.is_closed():
+        if self._is_inherited or (self._loop is not None and not self._loop.is_closed()):
             self._check_owner()
         self._closed = True
         if self._loop is not None and self._loop.is_closed():  # nobody is left to notify
@@ -229,6 +230,16 @@ class ProcessPool(AsyncioSubprocesses):
         for worker in (*self._workers, *self._leaving):
             worker.end_all(messages.CLOSED)
 
+    def close_in_fork(self) -> None:
+        """Hold nothing of it: it is that of the parent of this forked process."""
+        self._closed = True
+        self._crew.close_in_fork()
+        self._ledger.close()
+
+    @property
+    def _is_inherited(self) -> bool:
+        return self._pid not in (0, os.getpid())
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -236,23 +247,25 @@ class ProcessPool(AsyncioSubprocesses):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.aclose()
+        if not self._is_inherited:  # a forked child that unwinds leaves the pool of its parent alone
+            await self.aclose()
 
     def _check(self, command: CommandConfig | None = None) -> None:
-        if self._closed:
+        if self._closed and not self._is_inherited:
             raise PoolClosed("this process pool is closed; make a new one", command=command)
         if self._loop is None:
             self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
+            _bound.add(self)
         self._check_owner(command)
 
     def _check_owner(self, command: CommandConfig | None = None) -> None:
+        if self._is_inherited:
+            message = "this process pool belongs to the parent of this forked process; make a new one here"
+            raise ExecuteError(message, command=command)
         if asyncio.get_running_loop() is not self._loop:
             message = (
                 "this process pool belongs to another event loop; make one for each, and close it where it is used"
             )
-            raise ExecuteError(message, command=command)
-        if os.getpid() != self._pid:
-            message = "this process pool belongs to the parent of this forked process; make a new one here"
             raise ExecuteError(message, command=command)
 
     def _repr_html_(self) -> str:
@@ -264,3 +277,18 @@ class ProcessPool(AsyncioSubprocesses):
         state = "closed" if self._closed else "open"
         now = self.statistics()
         return f"<ProcessPool {state}, {now.workers} of {self.size} workers, {now.in_flight} in flight>"
+
+
+_bound: "weakref.WeakSet[ProcessPool]" = weakref.WeakSet()
+_inherited: list[ProcessPool] = []  # never freed: their descriptors are closed, and the numbers somebody else's
+
+
+def _in_fork() -> None:
+    pools = [pool for pool in _bound if not pool._closed]
+    for pool in pools:
+        pool.close_in_fork()
+    _inherited.extend(pools)
+    _bound.clear()
+
+
+os.register_at_fork(after_in_child=_in_fork)

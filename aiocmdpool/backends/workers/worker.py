@@ -28,7 +28,7 @@ from aiocmdpool.backends.workers.reply import (
 )
 from aiocmdpool.backends.workers.request import Request
 from aiocmdpool.commands.command import CommandConfig
-from aiocmdpool.commands.errors import IoError, TaskCancelled, WorkerLost
+from aiocmdpool.commands.errors import ExecuteError, IoError, TaskCancelled, WorkerLost
 from aiocmdpool.commands.result import CommandResult, KillTier
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.threads import in_thread
@@ -440,6 +440,15 @@ class Worker:
         """Have all commands of the worker ended with `reason`."""
         for number in list(self._pending):
             self.end(number, reason)
+
+    def close_in_fork(self) -> None:
+        """Neither ask nor end anything any more: it is a worker of the parent of this forked process."""
+        self._program.close_in_fork()
+        for entry in self._pending.values():
+            if entry.answer is None:  # so that a coroutine which the child cancels does not wait for one
+                entry.answer = ExecuteError(
+                    "its worker belongs to the parent of this forked process", command=entry.command
+                )
 
     async def aclose(self) -> asyncio.CancelledError | None:
         """Let the worker exit once it has no more work, and kill it if it does not; return what cancelled this wait."""
