@@ -8,6 +8,7 @@ import resource
 import pytest
 from contract.support import helper
 
+from aiocmdpool.backends.workers import reply
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError
 from aiocmdpool.system import identity
@@ -163,3 +164,26 @@ async def test_large_output_that_a_host_without_descriptors_cannot_take_costs_it
     assert ends[1].errno == errno.EMFILE
     assert pool.statistics().lost == 0
     assert len((await pool.execute(sh("head -c 200000 /dev/zero"))).stdout) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("failure", "word"),
+    [
+        (OSError(errno.EMFILE, "Too many open files", "anyio/_backends/__init__.py"), "ulimit -n"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+    ],
+)
+async def test_large_output_for_which_no_thread_can_be_had_costs_its_command_alone(
+    new_pool, monkeypatch, failure, word
+):
+    async def no_thread(_: object) -> None:
+        raise failure
+
+    pool = new_pool(1)
+    monkeypatch.setattr(reply, "in_thread", no_thread)
+    error = await outcome(pool.execute(sh("head -c 3000000 /dev/zero")))
+    monkeypatch.undo()
+    assert isinstance(error, IoError)
+    assert "it has run, but its large output could not be received" in str(error)
+    assert word in str(error)
+    assert len((await pool.execute(sh("head -c 3000000 /dev/zero"))).stdout) == 3_000_000

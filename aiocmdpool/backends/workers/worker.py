@@ -335,9 +335,7 @@ class Worker:
             return answer, self._program.connection.receive_descriptors(number, handed_over)
         except OSError as error:
             self._page.give_back(size)
-            message = f"{command.display()}: it has run, but its large output could not be received: "
-            message += shortage(error.errno) or os.strerror(error.errno or 0)
-            return IoError(message, errno=error.errno, command=command)
+            return _not_received(command, error)
 
     def _failure(self, command: CommandConfig, payload: bytes) -> Exception:
         """Return the error in a FAILED frame, with a type of its own if the worker itself is the cause."""
@@ -470,6 +468,12 @@ class Worker:
         return f"<Worker {self.pid} {state}, {self.in_flight} in flight, {self.completed} completed>"
 
 
+def _not_received(command: CommandConfig, error: OSError) -> IoError:
+    message = f"{command.display()}: it has run, but its large output could not be received: "
+    message += shortage(error.errno) or os.strerror(error.errno or 0)
+    return IoError(message, errno=error.errno, command=command)
+
+
 async def _result(command: CommandConfig, answer: Answer | None, page: Page) -> CommandResult:
     assert answer is not None
     if isinstance(answer, Exception):
@@ -482,6 +486,10 @@ async def _result(command: CommandConfig, answer: Answer | None, page: Page) -> 
         try:
             cancelled = await wait_through(reading)
             reading.result()
+        except OSError as error:  # of a read, or because it takes a thread, and what starts one could not be imported
+            raise _not_received(command, error) from None
+        except RuntimeError:  # "can't start new thread"
+            raise _not_received(command, OSError(errno.EAGAIN, "")) from None
         except EOFError as end:
             message = f"{command.display()}: it has run, but its worker was lost: {end}"
             raise WorkerLost(message, command=command) from None
