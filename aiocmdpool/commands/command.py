@@ -284,8 +284,16 @@ class CommandConfig(_Said):
         changed = {name: getattr(self, name) for name in _DEFAULTS if getattr(self, name) != _DEFAULTS[name]}
         for name in _MAPPINGS:
             if name in changed:
-                changed[name] = validate.FrozenMapping(dict(changed[name]))
-        return _restore, (changed, getattr(self, "_said", frozenset()))
+                changed[name] = dict(changed[name])
+        return CommandConfig._unpickle, (changed, getattr(self, "_said", frozenset()))
+
+    @classmethod
+    def _unpickle(cls, fields: dict[str, Any], said: frozenset[str]) -> "CommandConfig":
+        """Make a command from a pickle, which names this class and nothing else of the package."""
+        for name in _MAPPINGS:
+            if name in fields:
+                fields[name] = validate.FrozenMapping(fields[name])
+        return _restore(fields, said)
 
 
 def _restore(fields: dict[str, Any], said: frozenset[str] = frozenset()) -> CommandConfig:

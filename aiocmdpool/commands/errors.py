@@ -5,7 +5,7 @@ carries a `CommandResult` with the output so far. `asyncio.CancelledError` is ne
 """
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -55,14 +55,14 @@ class ExecuteError(Exception):
         return state
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Restored without `__init__`, because subclasses of users may have other required arguments.
-        return _restore, (type(self), self.args), self._state()
+        return self._unpickle, (self.args,), self._state()
 
-
-def _restore(kind: type[ExecuteError], args: tuple[object, ...]) -> ExecuteError:
-    error = kind.__new__(kind, *args)
-    error.args = args  # `OSError` sets its `args` only in `__init__`
-    return error
+    @classmethod
+    def _unpickle(cls, args: tuple[object, ...]) -> Self:
+        """Make an error without its `__init__`, because subclasses of users may have other required arguments."""
+        error = cls.__new__(cls, *args)
+        error.args = args  # `OSError` sets its `args` only in `__init__`
+        return error
 
 
 class IoError(ExecuteError, OSError):

@@ -4,7 +4,7 @@ import ast
 import contextlib
 import inspect
 import itertools
-import textwrap
+import sys
 from collections.abc import Iterator
 
 
@@ -29,15 +29,16 @@ class DocWithOptions(str):
         if self._whole is None:
             self._whole, options = inspect.cleandoc(self), ""
             with contextlib.suppress(OSError, TypeError, SyntaxError):
-                options = "\n".join(_described(inspect.getsource(owner)))
+                file = sys.modules[owner.__new__.__module__]  # `owner.__module__` is that of the package
+                options = "\n".join(_described(inspect.getsource(file), owner.__name__))
             if options:
                 self._whole = f"{self._whole}\n\nOptions:\n{options}\n"
         return self._whole
 
 
-def _described(source: str) -> Iterator[str]:
-    [kind] = ast.parse(textwrap.dedent(source)).body
-    body = kind.body if isinstance(kind, ast.ClassDef) else []
+def _described(source: str, name: str) -> Iterator[str]:
+    """Yield each option of the class `name` of a file with its description."""
+    [body] = [each.body for each in ast.parse(source).body if isinstance(each, ast.ClassDef) and each.name == name]
     for field, text in itertools.pairwise(body):
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
             continue

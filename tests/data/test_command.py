@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import signal
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_all_but_program_and_args_is_by_keyword_only():
 
 
 def test_every_field_has_a_line_of_documentation():
-    source = inspect.getsource(CommandConfig)
+    source = inspect.getsource(sys.modules[CommandConfig.with_options.__module__])
     for name in FIELDS:
         _, _, after = source.partition(f"\n    {name}: ")
         assert after.split("\n", 2)[1].strip().startswith('"""'), name

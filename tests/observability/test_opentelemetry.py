@@ -75,10 +75,10 @@ async def test_its_parent_is_the_span_of_the_pusher(running_pool, tracer, export
     ("command", "kind", "exit_code"),
     [
         (sh("exit 3"), "3", 3),
-        (sh("exit 3", check=True), "aiocmdpool.commands.errors.NonZeroExit", 3),
-        (sh("exec sleep 60", timeout=0.05), "aiocmdpool.commands.errors.CommandTimeout", -15),
-        (sh("exec yes", max_output=100), "aiocmdpool.commands.errors.OutputLimitExceeded", -15),
-        (CommandConfig("no-such-program-here"), "aiocmdpool.commands.errors.IoError", None),
+        (sh("exit 3", check=True), "aiocmdpool.NonZeroExit", 3),
+        (sh("exec sleep 60", timeout=0.05), "aiocmdpool.CommandTimeout", -15),
+        (sh("exec yes", max_output=100), "aiocmdpool.OutputLimitExceeded", -15),
+        (CommandConfig("no-such-program-here"), "aiocmdpool.IoError", None),
     ],
     ids=["not checked", "checked", "timeout", "output limit", "not found"],
 )
@@ -106,7 +106,7 @@ async def test_a_task_that_never_started(running_pool, tracer, exporter, ready, 
     await ready.wait()
     waiting.cancel()
     [span] = exporter.get_finished_spans()
-    assert span.attributes["error.type"] == "aiocmdpool.commands.errors.TaskCancelled"
+    assert span.attributes["error.type"] == "aiocmdpool.TaskCancelled"
     assert span.attributes["aiocmdpool.task.end_reason"] == "cancelled"
     assert "process.pid" not in span.attributes
     assert (span.end_time - span.start_time) / 1e9 == pytest.approx(seen.finished(waiting).queued, abs=1e-6)

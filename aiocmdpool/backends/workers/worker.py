@@ -506,6 +506,6 @@ async def _result(command: CommandConfig, answer: Answer | None, page: Page) -> 
         warn_of_leftovers(result)
     if cancelled is not None:
         raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
-    if reply.reason in TIMEOUTS and (error := timed_out_in_silence(command, reply, result)):
-        raise error
+    if reply.reason in TIMEOUTS and (late := timed_out_in_silence(command, reply, result)):
+        raise late
     return result
