@@ -6,7 +6,7 @@ import inspect
 import os
 import select
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,20 @@ else:
     @pytest.fixture
     def event_loop_policy(request: pytest.FixtureRequest) -> Any:
         return getattr(request, "param", None) or asyncio.DefaultEventLoopPolicy()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep a failure from ending the whole run: a report goes to another process, as UTF-8, and names may be others."""
+    report = yield
+    report.sections = [(title, _in_utf8(text)) for title, text in report.sections]
+    if report.longrepr is not None and (text := str(report.longrepr)) != _in_utf8(text):
+        report.longrepr = _in_utf8(text)
+    return report
+
+
+def _in_utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in BACKENDS])

@@ -77,7 +77,8 @@ def test_all_but_program_and_args_is_by_keyword_only():
 
 
 def test_every_field_has_a_line_of_documentation():
-    _, _, source = inspect.getsource(sys.modules[CommandConfig.with_options.__module__]).partition("class CommandConfig")
+    file = sys.modules[CommandConfig.with_options.__module__]
+    _, _, source = inspect.getsource(file).partition("class CommandConfig")
     for name in FIELDS:
         _, _, after = source.partition(f"\n    {name}: ")
         assert after.split("\n", 2)[1].strip().startswith('"""'), name
