@@ -2,9 +2,15 @@
 
 import dataclasses
 import enum
+import functools
+import warnings
+from collections.abc import Callable
 
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.errors import ConfigError
+
+FORMER_NAME = "memory"
+"""What `ResourceLimits.address_space` was called; still taken, with a warning."""
 
 
 class Stdio(enum.Enum):
@@ -55,12 +61,8 @@ class ResourceLimits:
     """Size in bytes of any file the program writes (RLIMIT_FSIZE)."""
 
     def __new__(cls, *args: object, **options: object) -> "ResourceLimits":
-        # Refuse an unknown or former name of a limit with an error that names the right one.
-        if "memory" in options:
-            # Not an alias: the name is reserved for a limit on memory in use, which address space is not.
-            message = "limits.memory: is called address_space, which is what RLIMIT_AS limits"
-            raise ConfigError(message, field="limits.memory")
-        validate.known_options("ResourceLimits", options, cls.__slots__)
+        # Refuse a name that is none of a limit with an error that suggests the right one.
+        validate.known_options("ResourceLimits", options, (*cls.__slots__, FORMER_NAME))
         return object.__new__(cls)
 
     def __post_init__(self) -> None:
@@ -70,5 +72,22 @@ class ResourceLimits:
                 message = f"limits.{name}: {validate.shown(value)} is not a whole number >= 0 and < 2**63"
                 raise ConfigError(message, field=f"limits.{name}")
 
+
+def _taking_the_former_name(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def __init__(self: ResourceLimits, **limits: int | None) -> None:
+        if FORMER_NAME in limits:
+            if "address_space" in limits:
+                message = "limits.memory: is the former name of address_space, which is given as well"
+                raise ConfigError(message, field="limits.memory")
+            message = "ResourceLimits(memory=…) is called address_space; memory will mean the memory in use"
+            warnings.warn(message, FutureWarning, stacklevel=2)
+            limits["address_space"] = limits.pop(FORMER_NAME)
+        init(self, **limits)
+
+    return __init__
+
+
+setattr(ResourceLimits, "__init__", _taking_the_former_name(ResourceLimits.__init__))  # noqa: B010
 
 NO_LIMITS = ResourceLimits()

@@ -265,13 +265,16 @@ def test_a_wrong_limit_names_itself(name, value):
     assert repr(value) in str(caught.value)
 
 
-def test_the_limit_that_was_called_memory_says_what_it_is_called_now():
-    with pytest.raises(ConfigError, match=r"limits\.memory: is called address_space") as caught:
-        ResourceLimits(memory=1)
-    assert caught.value.field == "limits.memory"
+def test_the_limit_that_was_called_memory_is_taken_and_says_what_it_is_called_now():
+    with pytest.warns(FutureWarning, match="is called address_space") as caught:
+        assert ResourceLimits(memory=1) == ResourceLimits(address_space=1)
+    assert caught[0].filename == __file__
+    with pytest.raises(ConfigError, match=r"limits\.memory: is the former name of address_space"):
+        ResourceLimits(memory=1, address_space=1)
     with pytest.raises(ConfigError, match="open_file: no such option of ResourceLimits; did you mean 'open_files'"):
         ResourceLimits(open_file=1)
     assert "memory" not in {field.name for field in dataclasses.fields(ResourceLimits)}
+    assert "memory" not in inspect.signature(ResourceLimits).parameters
 
 
 def test_a_mistyped_option_is_answered_with_the_right_one():
