@@ -29,7 +29,7 @@ from aiocmdpool.commands.errors import (
 )
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.pipeline import Pipeline, PipelineResult
-from aiocmdpool.commands.public import publish
+from aiocmdpool.commands.public import publish as _publish
 from aiocmdpool.commands.result import CommandResult, EndReason, KillTier, LeakedProcess, Usage
 from aiocmdpool.live.events import OutputEvent
 from aiocmdpool.live.input_stream import InputStream
@@ -127,4 +127,4 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-publish(__all__, globals())
+_publish(__all__, globals())

@@ -8,7 +8,7 @@ None closes the executor that it wraps; the maker of that closes it. An outer po
 `Retry` around a `RateLimit` makes each attempt wait for its start, a `Retry` inside of one does not.
 """
 
-from aiocmdpool.commands.public import publish
+from aiocmdpool.commands.public import publish as _publish
 from aiocmdpool.policies.admission import Admission
 from aiocmdpool.policies.backoff import Backoff
 from aiocmdpool.policies.circuit_breaker import CircuitBreaker
@@ -38,4 +38,4 @@ __all__ = [
     "same_command",
 ]
 
-publish(__all__, globals())
+_publish(__all__, globals())

@@ -132,7 +132,7 @@ class LoopBound:
 
     def is_served(self) -> bool:
         """Return whether the loop of the pool is running."""
-        return self._loop is not None and self._loop.is_running()
+        return not self._inherited and self._loop is not None and self._loop.is_running()
 
     def cancel_soon(self, handle: TaskHandle) -> None:
         """Request the cancellation of the task of `handle`, from any thread."""

@@ -10,7 +10,7 @@ Any number of threads may use it at once. An exception that interrupts a blocked
 raises) is raised when the command it waited for is dead and reaped.
 """
 
-from aiocmdpool.commands.public import publish
+from aiocmdpool.commands.public import publish as _publish
 from aiocmdpool.sync.command_pool import CommandPool
 from aiocmdpool.sync.process_pool import ProcessPool
 from aiocmdpool.sync.process_wide import shutdown
@@ -20,4 +20,4 @@ from aiocmdpool.tasks.thread_handle import ThreadTaskHandle as TaskHandle
 
 __all__ = ["CommandPool", "CommandPoolSeg", "ProcessPool", "TaskHandle", "execute", "run", "shutdown"]
 
-publish(__all__, globals())
+_publish(__all__, globals())

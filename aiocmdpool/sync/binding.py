@@ -15,6 +15,7 @@ from aiocmdpool.sync import process_wide
 from aiocmdpool.sync.background import Background
 from aiocmdpool.sync.calls import Call, Question
 from aiocmdpool.sync.no_loop import check_no_loop
+from aiocmdpool.tasks.thread_handle import running_loop
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -135,6 +136,10 @@ class Link(Generic[P]):
         if life.background is None or life.is_over:
             return work()
         return self.ask(work)
+
+    def read(self, work: Callable[[], T]) -> T:
+        """Call `work`, which only reads, like `look`; in this thread if it runs a loop, which must not be blocked."""
+        return work() if running_loop() is not None else self.look(work)
 
     @property
     def is_ended(self) -> bool:

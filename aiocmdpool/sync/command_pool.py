@@ -204,15 +204,15 @@ class CommandPool:
 
     def statistics(self) -> PoolStatistics:
         """A snapshot of the counters."""
-        return self._pool.statistics()
+        return self._link.read(self._pool.statistics)
 
     def latencies(self) -> PoolLatencies:
         """A snapshot of the histograms: how long tasks were queued, took to start, and ran."""
-        return self._pool.latencies()
+        return self._link.read(self._pool.latencies)
 
     def worker_statistics(self) -> ProcessPoolStatistics | None:
         """The counters of the workers; `None` without a backend that has any, or before the start."""
-        return self._pool.worker_statistics()
+        return self._link.read(self._pool.worker_statistics)
 
     def health(
         self,
@@ -221,7 +221,7 @@ class CommandPool:
         long_running: float | None = health.DEFAULT_LONG_RUNNING,
     ) -> health.PoolHealth:
         """Whether the pool can do its work, and what speaks against it; see `aiocmdpool.CommandPool.health`."""
-        return self._pool.health(queue_use=queue_use, long_running=long_running)
+        return self._link.read(lambda: self._pool.health(queue_use=queue_use, long_running=long_running))
 
     # -- lifecycle --------------------------------------------------------------------------------------------------
 
@@ -267,7 +267,7 @@ class CommandPool:
         self.stop(drain=kind is None)
 
     def _repr_html_(self) -> str:
-        return self._pool._repr_html_()
+        return self._link.read(self._pool._repr_html_)
 
     def __repr__(self) -> str:
         return repr(self._pool)

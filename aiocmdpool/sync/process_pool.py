@@ -68,7 +68,7 @@ class ProcessPool:
 
     def statistics(self) -> ProcessPoolStatistics:
         """A snapshot of the counters."""
-        return self._pool.statistics()
+        return self._link.read(self._pool.statistics)
 
     def close(self, *, drain: bool = False) -> None:
         """End the workers, and return when they are gone. Harmless when repeated.
@@ -90,7 +90,7 @@ class ProcessPool:
         self.close()
 
     def _repr_html_(self) -> str:
-        return self._pool._repr_html_()
+        return self._link.read(self._pool._repr_html_)
 
     def __repr__(self) -> str:
         return repr(self._pool)

@@ -179,7 +179,7 @@ class CommandPoolSeg:
         self.stop(drain=kind is None)
 
     def _repr_html_(self) -> str:
-        return self._pool._repr_html_()
+        return self._link.read(self._pool._repr_html_)
 
     def __repr__(self) -> str:
         return repr(self._pool)

@@ -26,11 +26,11 @@ class TaskStatusTracker:
 
     def all(self) -> dict[int, TaskStatus]:
         """A copy of everything remembered."""
-        return self._tracker.all()  # one copy of that dict
+        return self._link.read(self._tracker.all)
 
     def counts(self) -> dict[TaskStatus, int]:
         """How many remembered tasks there are in each status."""
-        return self._tracker.counts()
+        return self._link.read(self._tracker.counts)
 
     def clear(self) -> None:
         """Forget all finished tasks; unfinished ones stay."""

@@ -1,7 +1,9 @@
 """Where the guides are read: a folder with the files that they name, and the programs on PATH."""
 
 import gzip
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,19 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}")
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Take back what a guide has set up for its log: other tests are in this process, too."""
+    loggers = [
+        logging.root,
+        *(each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)),
+    ]
+    before = {logger: (logger.level, list(logger.handlers), logger.propagate) for logger in loggers}
+    yield
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            logger.level, handlers, logger.propagate = before.get(logger, (logging.NOTSET, [], True))
+            logger.handlers[:] = handlers
+    logging.root.manager._clear_cache()  # of whether a level is on

@@ -87,7 +87,7 @@ def test_callbacks_are_told_with_the_outcome_at_hand(pool, ready, release):
 
     def refused(handle):
         with pytest.raises(ExecuteError, match="would block the event loop"):
-            pool.statistics()
+            pool.execute(CommandConfig("true"))
         done.set()
 
     handle = pool.push_task(waits_for(ready, release))

@@ -118,8 +118,7 @@ async def test_a_worker_whose_new_program_gets_no_cpu_is_waited_for(workers, tmp
 
     def child_of(pid: int) -> Process | None:
         child = vfork_child_of(pid)
-        if child is not None:
-            assert child.state == b"S"  # in open(2)
+        if child is not None:  # in open(2), or on its way there
             child.state = state
         return child
 

@@ -196,7 +196,7 @@ def _after_fork_in_child() -> None:
     _lock = threading.RLock()  # another thread of the parent may have held the old one
     pools = [*_lent.values(), *_owing]
     for pool in pools:
-        pool.close_in_fork()
+        pool._close_in_fork()
     _inherited.extend(pools)
     _lent.clear()
     _owing.clear()

@@ -230,7 +230,7 @@ class ProcessPool(AsyncioSubprocesses):
         for worker in (*self._workers, *self._leaving):
             worker.end_all(messages.CLOSED)
 
-    def close_in_fork(self) -> None:
+    def _close_in_fork(self) -> None:
         """Hold nothing of it: it is that of the parent of this forked process."""
         self._closed = True
         self._crew.close_in_fork()
@@ -286,7 +286,7 @@ _inherited: list[ProcessPool] = []  # never freed: their descriptors are closed,
 def _in_fork() -> None:
     pools = [pool for pool in _bound if not pool._closed]
     for pool in pools:
-        pool.close_in_fork()
+        pool._close_in_fork()
     _inherited.extend(pools)
     _bound.clear()
 
