@@ -136,7 +136,7 @@ def start(notes: int, alive: int, host: int, others: "tuple[int, ...]" = ()) -> 
 
     Args:
         notes: The reading end of the pipe.
-        alive: A pipe to the host. The guardian writes its pid there, and closes it by dying.
+        alive: A pipe to the host. The pid of the guardian is written there; the guardian closes it by dying.
         host: The pid of the host.
         others: Further descriptors of this process that the guardian must close.
     """
@@ -149,9 +149,11 @@ def start(notes: int, alive: int, host: int, others: "tuple[int, ...]" = ()) -> 
         return
     try:
         os.setsid()
-        if os.fork() == 0:
+        guardian = os.fork()
+        if guardian == 0:
             _let_go(others)
             _guard(notes, alive, host)
+        os.write(alive, b"%d\n" % guardian)  # from here, so that the host can read it as soon as the worker runs
     finally:
         os._exit(0)
 
@@ -174,9 +176,9 @@ def _let_go(others: "tuple[int, ...]") -> None:
 
 def _guard(pipe: int, alive: int, host: int) -> None:
     """Read notes until nobody is left to write any, then kill leftovers unless a note said that all is well."""
-    try:
-        os.write(alive, b"%d\n" % os.getpid())
-    except OSError:  # nobody listens, because the host is dead already
+    listened_to = select.poll()
+    listened_to.register(alive, 0)
+    if listened_to.poll(0):  # POLLERR: nobody listens, because the host is dead already
         host = -1
     notes, lives = Notes(), Lives(host)
     if host > 0:

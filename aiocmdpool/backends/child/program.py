@@ -201,7 +201,8 @@ class Program:
         # The kernel frees a pid only when no task uses it as pid, group or session, so the number cannot go to a new
         # process while a member lives. If all are gone it may, in theory already now: but then there is a leader again.
         self._number_is_ours = procs.look_at(self.pid) is None
-        return look_for(self._is_mine, since=self.pid)
+        # What was killed may still be giving back its memory, and only then is it a zombie that can be reaped.
+        return look_for(self._is_mine, since=self.pid) or [each for each in self._left.values() if each.is_dying()]
 
     def ask_left(self, left: list[procs.Process]) -> None:
         """Ask the processes in `left` to end: git then removes its lock, and gpg-agent its sockets."""
