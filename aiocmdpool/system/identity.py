@@ -23,6 +23,7 @@ import time
 from aiocmdpool.system.native import Privileges, has_idle_io
 
 WHOLE_EVERY = 0.05  # seconds
+OF_A_START = 16  # descriptors: more than the start of a worker takes
 UMASK_EVERY = 0.002  # seconds; where there are threads
 
 geteuid, getegid, set_umask, count_threads = os.geteuid, os.getegid, os.umask, threading.active_count
@@ -85,7 +86,10 @@ class Identity:
         if now < self._whole_due and not whole_look:
             return False
         self._whole_due = now + WHOLE_EVERY
-        return any(now != then and now is not None for now, then in zip(_rest(), self._rest, strict=True))
+        (limits, *rest), (limits_then, *rest_then) = _rest(), self._rest
+        if any(now != then and now is not None for now, then in zip(rest, rest_then, strict=True)):
+            return True
+        return limits != limits_then and _can_start_workers()
 
 
 def current_umask() -> int:
@@ -114,6 +118,20 @@ def _policy() -> int | None:
 
 def _rest() -> tuple[object, ...]:
     return _limits(), _namespaces(), has_idle_io(), _file_of_privileges()
+
+
+def _can_start_workers() -> bool:
+    """Return whether there are descriptors for new workers: a host that has come to that limit keeps those it has."""
+    taken: list[int] = []
+    try:
+        while len(taken) < OF_A_START:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return False
+    finally:
+        for fd in taken:
+            os.close(fd)
+    return True
 
 
 def _limits() -> list[tuple[int, int]]:

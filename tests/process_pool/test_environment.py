@@ -11,7 +11,6 @@ from contract.support import helper
 from aiocmdpool.backends.workers import reply
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError
-from aiocmdpool.system import identity
 
 from .support import hold, in_background, outcome, pairs, sh
 
@@ -106,8 +105,7 @@ async def test_a_directory_that_was_made_anew_under_its_old_name_is_the_new_one(
 
 
 @pytest.fixture
-def no_descriptors(monkeypatch):
-    monkeypatch.setattr(identity, "_limits", list)  # it only looks as if the host had come to its limits
+def no_descriptors():
     """Call it, and nothing can be opened in this process until the end of the test, or until `.back()`."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
 
