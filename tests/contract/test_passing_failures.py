@@ -62,12 +62,18 @@ def script(tmp_path) -> Script:
     return Script(tmp_path)
 
 
-async def start_and_fail_once(backend, command: CommandConfig) -> "asyncio.Task":
+async def start_and_fail_once(backend, command: CommandConfig) -> asyncio.Task:
     """Run it; by now it has been attempted: the other command came after it, and is done."""
-    running = asyncio.ensure_future(backend.execute(command))
+    [running] = await start_together_and_fail_once(backend, [command])
+    return running
+
+
+async def start_together_and_fail_once(backend, commands: list[CommandConfig]) -> list[asyncio.Task]:
+    """Run them; all at once, since the second in which they are tried again has begun for the first of them."""
+    running = [asyncio.ensure_future(backend.execute(command)) for command in commands]
     await asyncio.sleep(0)
     await backend.execute(CommandConfig("true"))
-    assert not running.done()
+    assert not any(each.done() for each in running)
     return running
 
 
@@ -84,7 +90,7 @@ async def test_a_program_that_is_still_being_written_runs_once_when_that_is_done
 async def test_many_at_once_run_once_each(backend_name, script):
     async with MAKE[backend_name]() as backend:
         with script.open_for_writing():
-            running = [await start_and_fail_once(backend, script.command()) for _ in range(10)]
+            running = await start_together_and_fail_once(backend, [script.command() for _ in range(10)])
         for result in await asyncio.gather(*running):
             assert result.ok
     assert script.runs == 10
