@@ -57,6 +57,11 @@ async def read_handed_over(reply: messages.Exit, descriptors: list[int]) -> None
             os.close(descriptors.pop())
 
 
+def is_read_at_once(reply: messages.Exit, descriptors: list[int]) -> bool:
+    """Return whether `read_handed_over` reads this output without waiting for a thread."""
+    return large_output(reply) <= READ_AT_ONCE and not any(map(_is_pipe, descriptors))
+
+
 def large_output(reply: messages.Exit) -> int:
     """Return the bytes of output that came as memory files, before they are read."""
     size = 0
@@ -142,11 +147,15 @@ def timed_out_in_silence(command: CommandConfig, reply: messages.Exit, result: C
 async def _read_spool(fd: int, description: bytes) -> bytes:
     """Return the content, in order, of a memory file, or of a pipe that the worker fills."""
     size, start = messages.unpack_spool(description)
-    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+    if _is_pipe(fd):
         return await in_thread(functools.partial(_drain, fd, size))
     if size > READ_AT_ONCE:
         return await in_thread(functools.partial(_copy, fd, size, start))
     return _copy(fd, size, start)
+
+
+def _is_pipe(fd: int) -> bool:
+    return stat.S_ISFIFO(os.fstat(fd).st_mode)
 
 
 def _drain(fd: int, size: int) -> bytes:

@@ -21,6 +21,7 @@ from aiocmdpool.backends.workers.pending import Answer, OnlyHere, Pending, Reque
 from aiocmdpool.backends.workers.process import WorkerProgram
 from aiocmdpool.backends.workers.reply import (
     failure_of,
+    is_read_at_once,
     large_output,
     read_handed_over,
     result_of,
@@ -482,10 +483,13 @@ async def _result(command: CommandConfig, answer: Answer | None, page: Page) -> 
     cancelled: asyncio.CancelledError | None = None
     if descriptors:
         size = large_output(reply)
-        reading = asyncio.ensure_future(read_handed_over(reply, descriptors))
         try:
-            cancelled = await wait_through(reading)
-            reading.result()
+            if is_read_at_once(reply, descriptors):
+                await read_handed_over(reply, descriptors)  # no wait in there, so no cancellation
+            else:
+                reading = asyncio.ensure_future(read_handed_over(reply, descriptors))
+                cancelled = await wait_through(reading)
+                reading.result()
         except OSError as error:  # of a read, or because it takes a thread, and what starts one could not be imported
             raise _not_received(command, error) from None
         except RuntimeError:  # "can't start new thread"
