@@ -23,6 +23,7 @@ DETACH, ANNOUNCE = 1, 2  # ANNOUNCE: report the start at once
 
 # Bits of Exit.flags.
 STDOUT_TRUNCATED, STDERR_TRUNCATED, STDOUT_HANDED_OVER, STDERR_HANDED_OVER = 1, 2, 4, 8
+HANDED_OVER = STDOUT_HANDED_OVER | STDERR_HANDED_OVER
 
 # Bits for a program that never ran: what a file system that did not answer kept it from.
 HELD = {"cwd": 16, "streams": 32, "program": 64}

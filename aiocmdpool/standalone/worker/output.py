@@ -214,7 +214,7 @@ class Output:
     def result(self) -> bytes:
         """Return the captured bytes, or the description of the spool with size and start."""
         if not self.is_large:
-            return self._joined()
+            return self._joined() if self._chunks else b""
         return pack_spool(self._size, 0 if self._memory else self._place % self._size)
 
     def pour(self, poller, over) -> "Pour | None":  # type: ignore[no-untyped-def]

@@ -516,7 +516,13 @@ class Run:
             floor: Peak memory of this worker as getrusage(2) counts it. A child starts with that figure and keeps it
                 across `exec` (bun#43305), so only a larger one is the program's own.
         """
-        usage, flags = self._usage, messages.HELD.get(self._held, 0) | messages.LEFT_ALONE * self.detaches
+        detaches = self.detaches
+        usage, flags = self._usage, messages.HELD.get(self._held, 0) | messages.LEFT_ALONE * detaches
+        leaked: list[tuple[int, bytes]] = []
+        if detaches:
+            leaked = [(pid, b"") for pid in self.left_alone]  # these may stay
+        elif self._leaked and self._reason == messages.EXITED:
+            leaked = list(self._leaked.items())
         out = self.stdout.result() if self.stdout is not None else b""
         err = self.stderr.result() if self.stderr is not None else b""
         if self.stdout is not None:
@@ -537,20 +543,9 @@ class Run:
             usage.ru_maxrss * MAXRSS_UNIT if usage.ru_maxrss > floor else 0,
             out,
             err,
-            self._leaked_or_left(),
+            leaked,
             self.started_at,
         )
-
-    def _leaked_or_left(self) -> "list[tuple[int, bytes]]":
-        """Return pid and name of the leftovers: those that were killed, or those that may stay."""
-        if self.detaches:
-            return [(pid, b"") for pid in self.left_alone]
-        return list(self._leaked.items()) if self._reason == messages.EXITED else []
-
-    @property
-    def is_loud(self) -> bool:
-        """Return whether its output is too large for the reply."""
-        return any(output.is_large for output in self._outputs)
 
     def pour(self, over) -> "list[Pour]":  # type: ignore[no-untyped-def]
         """Open pipes for large output that is in no file, and return their writers; see `Output.pour`."""

@@ -209,7 +209,7 @@ class Server:
         self._runs[number] = self._leaders[run.pid] = run
         if run.report >= 0:
             self._poller.watch(run.report, lambda _: self._note_exec(run), owner=run)
-        elif run.announces:
+        elif start.flags & messages.ANNOUNCE:
             self._announce(run)
         if start.argv[0] in self._loud:  # it would fill its pipe and wait
             run.watch()
@@ -313,11 +313,11 @@ class Server:
             try:
                 if run.has_shim:  # the shim has reported the program's exit before, unless it was killed
                     self._note_exec(run)
-                    if not run.has_exited and run.failure is None:
+                    if run.has_exited:
+                        run.settle_down(strays.get(run, []), self._strays.more_may_come(run))
+                        continue
+                    if run.failure is None:
                         run.failure = 0, "worker: its shim has died before the program was known to have ended"
-                if run.has_exited:
-                    run.settle_down(strays.get(run, []), self._strays.more_may_come(run))
-                    continue
                 run.exited(status, usage, strays.get(run, []), self._strays.more_may_come(run))
             except Exception as error:
                 self._broken(run, error)
@@ -390,13 +390,14 @@ class Server:
     def _answer(self, run: Run) -> None:
         """Send the EXIT or FAILED frame of a run."""
         self._idle_since = monotonic()
-        is_loud = run.is_loud
-        self._note_loudness(run.request.argv[0], is_loud)
-        self._note_exec(run)
+        if run.report >= 0:
+            self._note_exec(run)
         run.close()
         failure = run.failure
         outcome = run.outcome(self._floor) if failure is None else None
-        if is_loud and outcome is not None:
+        is_loud = outcome is not None and outcome.flags & messages.HANDED_OVER != 0
+        self._note_loudness(run.request.argv[0], is_loud)
+        if is_loud:
             self._pours.update(run.pour(self._pours.discard))
         error = run.output_error()
         if outcome is None or error:

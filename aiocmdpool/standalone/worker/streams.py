@@ -69,7 +69,7 @@ class Streams:
                 self.fds[2] = self.fds[1]
             else:
                 self.fds[2], self.stderr_pipe = self._output(2, request.stderr, request.paths[2], given, null)
-            if not later:
+            if not later and (self._unopened or self._are_paths):
                 self._open_known_paths()
         except OSError as failure:
             self.close_theirs()
