@@ -42,7 +42,7 @@ def left(wanted: int) -> int:
     if ledger < 0 or wanted <= 0:
         return wanted
     global _room
-    words = _words()
+    words = _mapped if _mapped is not None and _mapped[COUNT] == len(_mapped) else _words()
     _room = words[LIMIT] - sum(words[WORKERS:])
     if _room >= wanted:
         return wanted
@@ -58,16 +58,18 @@ def add(size: int) -> None:
     What is put in was asked for just before, with `left`.
     """
     if ledger >= 0 and size:
-        words = _words()
+        words = _mapped or _words()
         words[own_word] += size
-        # After the count: the pool clears this word and then reads the counts, so at least one of the two sees the
-        # other.
-        if size > 0 and _room < NEARLY_USED_UP and words[LIMIT] <= sum(words[WORKERS:]):
-            words[USED_UP] = 1
+        if size > 0 and _room < NEARLY_USED_UP:
+            # After the count: the pool clears this word and then reads the counts, so at least one of the two sees the
+            # other.
+            words = _words()
+            if words[LIMIT] <= sum(words[WORKERS:]):
+                words[USED_UP] = 1
 
 
 def _words() -> "memoryview[int]":
-    """Return the words, from a mapping of the file: they are read twice for each piece of output.
+    """Return the words, from a mapping of the file, which is made anew when the pool has made that longer.
 
     Raises:
         OSError: There is no descriptor left for the mapping, which is made for the first large output.
