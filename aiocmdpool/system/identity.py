@@ -20,7 +20,7 @@ import os
 import resource
 import time
 
-from aiocmdpool.system.native import Privileges, has_idle_io
+from aiocmdpool.system.native import Privileges, has_idle_io, scheduling_policy
 
 WHOLE_EVERY = 0.05  # seconds
 OF_A_START = 16  # descriptors: more than the start of a worker takes
@@ -79,7 +79,7 @@ class Identity:
     def _look(self) -> tuple[object, ...]:
         root = os.stat("/")
         niceness = os.getpriority(os.PRIO_PROCESS, 0)
-        return _ids(), _cpus(), niceness, _policy(), self._privileges.look(), root.st_ino, root.st_dev
+        return _ids(), _cpus(), niceness, scheduling_policy(), self._privileges.look(), root.st_ino, root.st_dev
 
     def _rest_has_changed(self, whole_look: bool) -> bool:
         now = time.monotonic()
@@ -110,10 +110,6 @@ def _ids() -> tuple[object, ...]:
 
 def _cpus() -> set[int] | None:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-
-
-def _policy() -> int | None:
-    return os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
 
 
 def _rest() -> tuple[object, ...]:

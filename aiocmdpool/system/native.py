@@ -1,9 +1,10 @@
-"""What the kernel tells of threads and processes by calls that Python does not offer: privileges, and the I/O class.
+"""What the kernel tells of threads and processes by calls that Python does not offer everywhere.
 
 All answers are `None` where there is no such call, or no ctypes.
 """
 
 import functools
+import os
 import platform
 import sys
 from typing import Any
@@ -31,6 +32,14 @@ class Privileges:
             return None
         self._libc.capget(self._header, self._sets)
         return self._libc.prctl(_NO_NEW_PRIVS, 0, 0, 0, 0), self._sets.raw
+
+
+def scheduling_policy(pid: int = 0) -> int | None:
+    """Return the scheduling policy of a process, 0 for the calling thread: see `os.sched_getscheduler`."""
+    try:
+        return os.sched_getscheduler(pid)
+    except (AttributeError, OSError):  # musl has the function, and always refuses (ENOSYS); so may a sandbox
+        return None
 
 
 def has_idle_io(pid: int = 0) -> bool | None:

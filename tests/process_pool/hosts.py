@@ -5,7 +5,9 @@ Each tells its test what it saw by printing Python literals, or by a named pipe.
 
 import asyncio
 import contextlib
+import errno
 import os
+import resource
 import signal
 import sys
 import time
@@ -203,6 +205,24 @@ async def has_no_pidfd() -> None:
         await until(lambda: pool.statistics().lost == 1)
         print((await pool.execute(sh("exit 7"))).returncode)
         print(pool.statistics().lost)
+
+
+async def cannot_ask_for_its_scheduling_policy() -> None:
+    """As with musl; what can be asked for is still looked at."""
+
+    def refuse(pid: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    os.sched_getscheduler = refuse
+    async with ProcessPool(1) as pool:
+        print((await pool.execute(sh("exit 7"))).returncode)
+        await until(lambda: pool._workers[0].ready)
+        [worker] = pool.statistics().pids
+        resource.prlimit(worker, resource.RLIMIT_CPU, (1000, 1000))
+        print(bool(pool._workers[0]._heartbeat.unfit()))
+        os.umask(0o027)
+        print(oct(int((await pool.execute(sh("umask"))).text(), 8)))
+        print(worker in pool.statistics().pids)
 
 
 def main() -> None:

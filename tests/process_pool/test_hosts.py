@@ -148,3 +148,9 @@ def test_a_host_that_ignores_sigchld_loses_a_worker_without_a_stumble(loop):
 @loops
 def test_without_pidfd_nothing_is_lost_and_dead_workers_are_replaced(loop):
     assert see("has_no_pidfd", loop) == [True, 7, 1]
+
+
+@loops
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no scheduling policies here")
+def test_without_word_of_its_scheduling_policy_a_host_runs_commands_and_is_followed(loop):
+    assert see("cannot_ask_for_its_scheduling_policy", loop) == [7, True, 0o27, False]

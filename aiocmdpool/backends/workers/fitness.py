@@ -8,7 +8,7 @@ import errno
 import os
 from typing import NamedTuple
 
-from aiocmdpool.system.native import has_idle_io
+from aiocmdpool.system.native import has_idle_io, scheduling_policy
 
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM))
 """Errors of a failed start that may be caused by the worker alone."""
@@ -29,14 +29,14 @@ class Fitness(NamedTuple):
         limits: By name, soft and hard.
         cpus: It may use.
         niceness: Of its main thread, as for the rest.
-        policy: See `os.sched_getscheduler`.
+        policy: See `scheduling_policy`.
         idle_io: See `has_idle_io`.
     """
 
     limits: dict[str, tuple[float, float]]
     cpus: frozenset[int]
     niceness: int = 0
-    policy: int = 0
+    policy: int | None = 0
     idle_io: bool | None = None
 
 
@@ -50,12 +50,12 @@ def fitness_of(pid: int = 0, niceness: int = 0) -> Fitness | None:
     try:
         with open(f"/proc/{pid or 'self'}/limits", "rb", buffering=0) as file:
             lines = file.readall().decode().splitlines()
-        cpus, policy = frozenset(os.sched_getaffinity(pid)), os.sched_getscheduler(pid)
+        cpus = frozenset(os.sched_getaffinity(pid))
         nice = min(NICEST, os.getpriority(os.PRIO_PROCESS, pid) + max(0, niceness))
     except (OSError, AttributeError):  # gone, hidden (`hidepid`), or not Linux
         return None
     limits = {line[:26].strip(): _limits_in(line) for line in lines[1:]}
-    return Fitness(limits, cpus, nice, policy, has_idle_io(pid))
+    return Fitness(limits, cpus, nice, scheduling_policy(pid), has_idle_io(pid))
 
 
 def _limits_in(line: str) -> tuple[float, float]:
@@ -73,7 +73,7 @@ def what_was_taken(given: Fitness, left: Fitness) -> str:
         return f"of its {len(given.cpus)} CPUs it may use {len(given.cpus & left.cpus)} now"
     if left.niceness > max(0, given.niceness):  # what is below 0 may not be inherited (SCHED_RESET_ON_FORK)
         return f"its niceness was raised from {given.niceness} to {left.niceness}"
-    if _rank(left.policy) < _rank(given.policy):
+    if left.policy is not None and given.policy is not None and _rank(left.policy) < _rank(given.policy):
         return f"its scheduling policy was changed from {given.policy} to {left.policy} (sched(7))"
     if left.idle_io and given.idle_io is False:
         return "its I/O was made to wait for that of all others (ionice -c 3)"
