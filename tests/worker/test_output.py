@@ -1,9 +1,11 @@
 """One captured stream in the worker: what is kept of it, and where."""
 
+import contextlib
 import errno
 import os
+import resource
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from contract.support import pattern
@@ -195,6 +197,37 @@ def test_workers_that_come_later_count_as_well(capture, ledger):
     budget.add(1)
     os.pwrite(budget.ledger, struct.pack("=7q", 300_000, 0, 7, 0, 1, 0, 150_000), 0)  # the pool has made it longer
     assert budget.left(200_000) == 149_999
+
+
+def test_a_budget_that_cannot_be_looked_at_is_an_error_and_no_end_of_the_output(splicing, ledger):
+    """It has become longer, and there is no descriptor to map it again."""
+    read_end, write_end = os.pipe()
+    stream = Output(read_end, UNLIMITED, FAIL)
+    try:
+        for _ in range(2):
+            os.write(write_end, pattern(50_000))
+            stream.read()
+        os.pwrite(budget.ledger, struct.pack("=3q", 300_000, 0, 7), 0)
+        os.write(write_end, pattern(50_000))
+        with no_free_descriptors():
+            stream.read()
+        assert (stream.error, stream.ended, stream.is_large) == (errno.EMFILE, False, True)
+    finally:
+        os.close(write_end)
+        stream.close()
+        stream.drop()
+
+
+@contextlib.contextmanager
+def no_free_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_tail_takes_no_more_than_its_limit_of_memory(capture, ledger):

@@ -77,11 +77,15 @@ class Output:
         Args:
             drain: Whether the pipe may be empty: then never block, as `splice` would before Linux 5.1.
         """
-        try:
-            if self.spool >= 0 and not drain and SPLICE:
+        if self.spool >= 0 and not drain and SPLICE:
+            try:
                 count = self._takes(LARGE_PIPE)
-                if count:
-                    return self._splice(count)
+            except OSError as failure:  # of the budget, not of the pipe
+                self.error = failure.errno or errno.EIO
+                return False
+            if count:
+                return self._splice(count)
+        try:
             data = os.read(self.fd, CHUNK)
         except BlockingIOError:
             return False
