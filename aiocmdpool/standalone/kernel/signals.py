@@ -4,10 +4,10 @@ import os
 import signal
 import sys
 
-# Two signals belong to glibc (nptl(7)), which lets nobody block them; unhandled, they are as deadly as others. So the
-# kernel is asked: the number of rt_sigprocmask(2), where it is known.
+# Two signals belong to glibc (nptl(7)), three to musl, which let nobody block them; unhandled, they are as deadly as
+# others. So the kernel is asked: the number of rt_sigprocmask(2), where it is known.
 _NUMBERS = {"x86_64": 14, "aarch64": 135, "riscv64": 135, "loongarch64": 135, "ppc64le": 174, "s390x": 175}
-_INTERNAL = 1 << 31 | 1 << 32  # 32 and 33
+_INTERNAL = 1 << 31 | 1 << 32 | 1 << 33  # 32 to 34
 _SET_SIZE = 8  # bytes of a set of signals in the kernel
 
 
