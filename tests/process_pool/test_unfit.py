@@ -1,6 +1,7 @@
 """Workers from which something was taken are replaced: their limits, their CPUs, the bytes in their pipes."""
 
 import asyncio
+import errno
 import os
 import resource
 import select
@@ -52,6 +53,34 @@ async def test_a_busy_worker_whose_limits_are_lowered_is_replaced_and_finishes_w
     release.send()
     assert (await running).stdout == b"held\n"
     await assert_replaced(pool, worker)
+
+
+async def test_large_output_in_a_worker_without_descriptors_says_what_is_missing(new_pool, ready, release):
+    pool = new_pool(1)
+    loud = sh('echo $$ $PPID >"$1"; read x <"$2"; head -c 300000 /dev/zero', ready.path, release.path)
+    [running] = in_background(pool, loud)
+    [(_, worker)] = await pairs(ready, 1)
+    take_descriptors_from(worker)
+    release.send()
+    error = await running
+    assert isinstance(error, IoError)
+    assert error.errno == errno.EMFILE
+    assert "output could not be kept" in str(error)
+    assert pool.statistics().lost == 0
+
+
+async def test_large_output_in_a_worker_that_may_write_no_files_says_what_is_missing(new_pool, ready, release):
+    pool = new_pool(1)
+    loud = sh('echo $$ $PPID >"$1"; read x <"$2"; head -c 300000 /dev/zero', ready.path, release.path)
+    [running] = in_background(pool, loud)
+    [(_, worker)] = await pairs(ready, 1)
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, (0, 0))
+    release.send()
+    error = await running
+    assert isinstance(error, IoError)
+    assert error.errno == errno.EFBIG
+    assert "ulimit -f" in str(error)
+    assert pool.statistics().lost == 0
 
 
 async def test_a_worker_that_runs_a_short_command_now_and_then_is_looked_at_as_well(new_pool, quick_beats):

@@ -18,6 +18,10 @@ A worker serves one pool, so this is a module and not an object to pass around.
 
 import os
 
+TYPE_CHECKING = False  # `typing` takes 7 ms to import
+if TYPE_CHECKING:
+    import mmap
+
 LIMIT, USED_UP, COUNT, WORKERS = range(4)  # indexes of words: see above
 WORD = 8  # bytes
 NEARLY_USED_UP = 1024 * 1024 * 1024  # bytes: more than all workers can put in between a worker's look and its count
@@ -76,7 +80,15 @@ def _words() -> "memoryview[int]":
     """
     global _mapped
     if _mapped is None or _mapped[COUNT] > len(_mapped):
-        import mmap  # not every worker needs it
-
-        _mapped = memoryview(mmap.mmap(ledger, 0)).cast("q")
+        _mapped = memoryview(_map(ledger)).cast("q")
     return _mapped
+
+
+def _map(fd: int) -> "mmap.mmap":
+    try:
+        import mmap  # not every worker needs it
+    except ImportError as failure:
+        if failure.path:  # the library that could not be loaded: if it cannot be opened, that is why
+            os.close(os.open(failure.path, os.O_RDONLY))
+        raise
+    return mmap.mmap(fd, 0)

@@ -218,8 +218,9 @@ class Output:
     def result(self) -> bytes:
         """Return the captured bytes, or the description of the spool with size and start."""
         if not self.is_large:
-            return self._joined() if self._chunks else b""
-        return pack_spool(self._size, 0 if self._memory else self._place % self._size)
+            return self._joined()
+        in_place = bool(self._memory) or not self._size  # nothing, if the first write failed
+        return pack_spool(self._size, 0 if in_place else self._place % self._size)
 
     def pour(self, poller, over) -> "Pour | None":  # type: ignore[no-untyped-def]
         """Open a pipe for large output that is in no file; `over` is called with the returned object at its end."""
