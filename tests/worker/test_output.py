@@ -347,3 +347,21 @@ def test_a_spool_without_memory_files_is_a_file_without_a_name(monkeypatch):
     assert os.fstat(spool).st_nlink == 0
     assert not os.get_inheritable(spool)
     os.close(spool)
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no memory files here")
+@pytest.mark.parametrize(("number", "is_made"), [(errno.EPERM, True), (errno.EACCES, True), (errno.EMFILE, False)])
+def test_a_spool_is_a_file_where_memory_files_are_forbidden(monkeypatch, number, is_made):
+    def refuse(*args: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    if not is_made:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            output.open_spool()
+        return
+    spool = output.open_spool()
+    try:
+        assert os.fstat(spool).st_nlink == 0
+    finally:
+        os.close(spool)

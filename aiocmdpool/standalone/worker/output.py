@@ -247,7 +247,11 @@ class Output:
 def open_spool() -> int:
     """Return the descriptor of a file without a name, in memory if the system has that."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("aiocmdpool", os.MFD_CLOEXEC)
+        try:
+            return os.memfd_create("aiocmdpool", os.MFD_CLOEXEC)
+        except OSError as failure:
+            if failure.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS):  # seccomp, vm.memfd_noexec
+                raise
     import tempfile
 
     with tempfile.TemporaryFile() as file:
