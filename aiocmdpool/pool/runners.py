@@ -205,9 +205,8 @@ class PoolTasks(TaskLedger):
 
     def _cancel_active(self, handles: "Iterator[TaskHandle]") -> None:
         """Cancel running tasks, a limited number in each iteration of the loop: their ends need much more of it."""
-        for handle in islice(handles, AT_ONCE):
-            if handle in self._active and not handle.done():
-                self.cancel_task(handle)
+        for handle in islice((each for each in handles if each in self._active and not each.done()), AT_ONCE):
+            self.cancel_task(handle)
         if operator.length_hint(handles):
             self.loop.call_soon(self._cancel_active, handles)
 

@@ -18,6 +18,7 @@ from aiocmdpool import (
     TaskCancelled,
     TaskStatus,
 )
+from aiocmdpool.pool.runners import AT_ONCE
 
 from .support import PATIENCE, HeldExecutor, InstantExecutor, named, quiet, settled, soon
 
@@ -197,6 +198,32 @@ def test_a_stop_that_was_in_the_middle_when_its_loop_was_closed_can_be_repeated(
     loop.close()
     assert [handle.status for handle in handles] == [TaskStatus.CANCELLED] * 2
     run(stop_again())
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_a_pool_with_many_running_tasks_can_be_stopped_after_its_loop_was_closed(run, kind):
+    """Running tasks are cancelled in slices over iterations of a loop, and there are none any more."""
+    executor = HeldExecutor()
+    names = [str(number) for number in range(AT_ONCE + 2)]
+
+    async def begin():
+        pool = kind(ExecutionConfig(concurrency_limit=len(names)), executor=executor)
+        await pool.start_executor()
+        push = pool.try_push_task if kind is CommandPool else pool.push_task
+        handles = [push(named(name)) for name in names]
+        await executor.holds(*names)
+        return pool, handles
+
+    async def stop():
+        await soon(pool.stop())
+
+    loop = LOOPS["asyncio"]()
+    pool, handles = loop.run_until_complete(begin())
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # that they were left is what this is about
+    loop.close()
+    run(stop())
+    assert {handle.status for handle in handles} == {TaskStatus.CANCELLED}
 
 
 @pytest.mark.parametrize("make", [CommandPool, CommandPoolSeg])
