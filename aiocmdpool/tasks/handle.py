@@ -202,11 +202,11 @@ class TaskHandle:
         try:
             return await self
         except asyncio.CancelledError as cancellation:
-            self.cancel()
             try:
+                self.cancel()
                 await self.wait_settled()
                 cause = self.exception()  # it carries the output so far
-            except ExecuteError as failure:  # nobody can settle it
+            except ExecuteError as failure:  # nobody can cancel or settle it: a task of the parent of this process
                 cause = failure
             raise cancellation from cause
         finally:

@@ -74,6 +74,7 @@ def test_a_child_that_unwinds_ends_and_harms_nothing(tmp_path, loop, kind, mode)
         gate.write_text("unharmed\n")
         stdout, stderr = host.communicate(timeout=HOST_DEADLINE)
         assert stdout == "parent ['unharmed']\n", stderr
+        assert "ExecuteError" not in stderr  # a coroutine that is cancelled gets its cancellation
     finally:
         with host, contextlib.suppress(ProcessLookupError):  # all have ended
             os.killpg(host.pid, signal.SIGKILL)
