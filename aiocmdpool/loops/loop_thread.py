@@ -1,6 +1,9 @@
 """Which thread runs an event loop, and whether the loop stands still for good because that thread is gone."""
 
 import asyncio
+import atexit
+import contextlib
+import importlib
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -17,18 +20,36 @@ class _Mark:
 
 class _Here(threading.local):
     def __init__(self) -> None:
-        self._mark = _Mark()
-        self.mark = weakref.ref(self._mark)
+        mark = _Mark()
+        self.mark = weakref.ref(mark)
+        self._kept: _Mark | None = mark
+
+    def leave(self) -> None:
+        """Count this thread among those that are gone."""
+        self._kept = None
 
 
 _here = _Here()
+
+
+def _main_thread_ends() -> None:
+    if threading.current_thread() is threading.main_thread():
+        _here.leave()
+
+
+# The main thread lasts until all others have ended, which may wait for a loop that it ran. What concurrent.futures waits
+# for at the exit comes after this only if it was imported before.
+with contextlib.suppress(RuntimeError):  # it has ended already
+    importlib.import_module("concurrent.futures.thread")
+    getattr(threading, "_register_atexit", atexit.register)(_main_thread_ends)
 
 
 class LoopThread:
     """The loop of a pool and the thread that has run it last.
 
     A loop that is stopped and never closed tells nobody: `Thread(target=loop.run_forever)` ends like that. While its
-    thread is there, it may run the loop again at any time; once that is gone, hardly anybody will.
+    thread is there, it may run the loop again at any time; once that is gone, hardly anybody will. The main thread is
+    gone when the interpreter begins to wait for the others.
 
     Args:
         loop: The loop that runs in this thread.

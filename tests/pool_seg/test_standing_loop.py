@@ -1,11 +1,14 @@
 """The loop of a pool is stopped and never closed, and its thread ends: whoever waits or asks is told."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from typing import Any
 
 import pytest
 from contract.loops import LOOPS
+from contract.support import HOST_DEADLINE, host_environment
 from pool.support import PATIENCE
 
 from aiocmdpool import CommandConfig, CommandPoolSeg, ExecutionConfig, PoolClosed
@@ -148,3 +151,36 @@ def test_a_loop_that_runs_again_goes_on(served):
     held.cancel()
     assert isinstance(served.pool.push_task(CommandConfig("quick")).exception(PATIENCE), ValueError)
     assert served.pool.health().state is HealthState.HEALTHY
+
+
+MAIN_ENDS = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from contract.loops import LOOPS
+from pool.support import HeldExecutor
+from aiocmdpool import CommandConfig, CommandPoolSeg, PoolClosed
+
+def wait(handle):
+    try:
+        handle.result()
+    except PoolClosed as error:
+        print(error, flush=True)
+
+loop = LOOPS[sys.argv[1]]()
+pool = CommandPoolSeg(executor=HeldExecutor())
+loop.run_until_complete(pool.start_executor())
+handle = pool.push_task(CommandConfig("held"))
+if sys.argv[2] == "thread":
+    threading.Thread(target=wait, args=[handle]).start()
+else:
+    ThreadPoolExecutor().submit(wait, handle)
+"""
+
+
+@pytest.mark.parametrize("loop", list(LOOPS))
+@pytest.mark.parametrize("waiter", ["thread", "executor"])
+def test_threads_that_the_exit_of_the_interpreter_waits_for_are_told(loop, waiter):
+    """The loop is that of the main thread, which has come to its end."""
+    host = [sys.executable, "-c", MAIN_ENDS, loop, waiter]
+    done = subprocess.run(host, env=host_environment(), capture_output=True, text=True, timeout=HOST_DEADLINE)
+    assert (done.returncode, STANDS_STILL in done.stdout) == (0, True), done.stderr
