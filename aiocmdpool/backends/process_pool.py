@@ -67,7 +67,7 @@ class ProcessPoolBackend:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.aclose()
+        await self.pool.__aexit__(kind, error, traceback)
 
     def __repr__(self) -> str:
         return f"<ProcessPoolBackend {self.pool!r}>"

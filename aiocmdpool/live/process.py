@@ -7,6 +7,7 @@ Its bytes go directly between the program and this process, whoever started it: 
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import AsyncIterator, Collection
 
@@ -63,13 +64,16 @@ async def open_process(
     check_controlled(executor, command)
     process = LiveProcess(executor, command, streams, window)
     await process._start()
+    owner = os.getpid()
     try:
         yield process
     except BaseException:
-        await process._leave(hurry=True)
+        if os.getpid() == owner:  # a forked child that unwinds leaves the program of its parent alone
+            await process._leave(hurry=True)
         raise
-    await process._leave()
-    process._raise_unseen()
+    if os.getpid() == owner:
+        await process._leave()
+        process._raise_unseen()
 
 
 class LiveProcess:

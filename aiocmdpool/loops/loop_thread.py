@@ -37,8 +37,8 @@ def _main_thread_ends() -> None:
         _here.leave()
 
 
-# The main thread lasts until all others have ended, which may wait for a loop that it ran. What concurrent.futures waits
-# for at the exit comes after this only if it was imported before.
+# The main thread lasts until all others have ended, and those may wait for a loop that it ran. What concurrent.futures
+# waits for at the exit comes after this only if it was imported before.
 with contextlib.suppress(RuntimeError):  # it has ended already
     importlib.import_module("concurrent.futures.thread")
     getattr(threading, "_register_atexit", atexit.register)(_main_thread_ends)

@@ -5,6 +5,7 @@ consumption bounds the source. It also closes the source, in the same task that 
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from time import perf_counter
 
@@ -32,7 +33,7 @@ async def map_commands(
     return_errors: bool,
 ) -> AsyncIterator[CommandResult | ExecuteError]:
     """Run many commands and iterate over their results, as described for `CommandPool.map`."""
-    flight = _Flight(push, ordered, in_flight)
+    flight, owner = _Flight(push, ordered, in_flight), os.getpid()
     feeder = asyncio.create_task(flight.feed(commands), name="aiocmdpool-map")
     feeder.add_done_callback(lambda _: flight.arrivals.put_nowait(None))
     fed = False
@@ -54,7 +55,8 @@ async def map_commands(
             raise TaskCancelled(f"map: its source, {commands!r}, raised CancelledError, or its task was cancelled")
         feeder.result()  # raises the error of the source
     finally:
-        await flight.abandon(feeder, commands)
+        if os.getpid() == owner:  # a forked child that unwinds leaves the commands of its parent alone
+            await flight.abandon(feeder, commands)
 
 
 class _Flight:

@@ -1,6 +1,7 @@
 """A child that is forked inside a coroutine leaves by an exception: what it unwinds is its parent's, and unharmed."""
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -12,8 +13,11 @@ from contract.support import HOST_DEADLINE, host_environment
 
 HOST = """
 import asyncio, os, sys
+from contextlib import aclosing
 from contract.loops import LOOPS
-from aiocmdpool import CommandConfig, CommandPool, CommandPoolSeg, ExecutionConfig, ExecutionMode, ProcessPool, run
+from aiocmdpool import (
+    CommandConfig, CommandPool, CommandPoolSeg, ExecutionConfig, ExecutionMode, ProcessPool, create_backend, run
+)
 loop, kind, mode, *names = sys.argv[1:]
 
 async def fork_when_it_runs():
@@ -42,6 +46,19 @@ async def main():
         async with ProcessPool(1) as pool:
             task = asyncio.ensure_future(pool.execute(COMMAND))
             await reap(await fork_when_it_runs(), task)
+    elif kind == "map":
+        async with CommandPool(ExecutionConfig(mode=ExecutionMode[mode])) as pool:
+            async with aclosing(pool.map([CommandConfig("true"), COMMAND])) as results:
+                await anext(results)
+                await reap(await fork_when_it_runs(), anext(results))
+    elif kind == "open":
+        async with CommandPool(ExecutionConfig(mode=ExecutionMode[mode])) as pool:
+            async with pool.open(COMMAND, streams=["stdin"]) as process:
+                await reap(await fork_when_it_runs(), process.result())
+    elif kind == "backend":
+        async with create_backend(ExecutionConfig(mode=ExecutionMode[mode])) as backend:
+            async with backend.open(COMMAND, streams=["stdin"]) as process:
+                await reap(await fork_when_it_runs(), process.result())
     else:
         async with globals()[kind](ExecutionConfig(mode=ExecutionMode[mode])) as pool:
             task = asyncio.ensure_future(pool.execute(COMMAND))
@@ -51,7 +68,7 @@ with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
     runner.run(main())
 """
 KINDS = [
-    *[(kind, mode) for kind in ("CommandPool", "CommandPoolSeg") for mode in ("PROCESS", "PROCESS_POOL")],
+    *itertools.product(("CommandPool", "CommandPoolSeg", "map", "open", "backend"), ("PROCESS", "PROCESS_POOL")),
     ("ProcessPool", ""),
     ("run", ""),
 ]

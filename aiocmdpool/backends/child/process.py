@@ -6,6 +6,7 @@ A start blocks the loop for about a millisecond. That is fine for a handful of c
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -52,6 +53,7 @@ class ProcessBackend:
         self._output = OutputBudget(validate.byte_budget("max_output_total", max_output_total))
         self._runs: set[ProcessRun] = set()
         self._closed = False
+        self._owner = 0  # the process that has entered the block
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run `command` to its end and return its result; the contract is that of `CommandExecutor.execute`.
@@ -114,12 +116,14 @@ class ProcessBackend:
             raise cancelled
 
     async def __aenter__(self) -> Self:
+        self._owner = os.getpid()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.aclose()
+        if os.getpid() == self._owner:  # a forked child that unwinds leaves the commands of its parent alone
+            await self.aclose()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"

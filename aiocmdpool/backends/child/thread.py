@@ -68,6 +68,7 @@ class ThreadBackend:
         self._limiter: anyio.CapacityLimiter | None = None
         self._runs: dict[ThreadRun, asyncio.Task[None]] = {}
         self._closed = False
+        self._owner = 0  # the process that has entered the block
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run `command` to its end and return its result; the contract is that of `CommandExecutor.execute`.
@@ -167,12 +168,14 @@ class ThreadBackend:
             raise cancelled
 
     async def __aenter__(self) -> Self:
+        self._owner = os.getpid()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.aclose()
+        if os.getpid() == self._owner:  # a forked child that unwinds leaves the commands of its parent alone
+            await self.aclose()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
