@@ -9,6 +9,7 @@ import contextvars
 import os
 import weakref
 from collections.abc import Callable
+from itertools import islice
 
 from aiocmdpool.backends.config import ExecutionBackend, ExecutionConfig, create_backend
 from aiocmdpool.commands.command import CommandConfig
@@ -17,7 +18,7 @@ from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.loops.loop_end import LoopClosed, LoopEnd
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.pool.priority_queue import PoolQueue
-from aiocmdpool.pool.runners import PoolTasks
+from aiocmdpool.pool.runners import AT_ONCE, PoolTasks
 from aiocmdpool.system.safe_log import SafeLog
 
 _log = SafeLog("aiocmdpool.pool")
@@ -244,9 +245,7 @@ class PoolLife:
     async def _end_runners(self) -> asyncio.CancelledError | None:
         """End the idle runners, the watch over the loop, and the backend; return a cancellation that came meanwhile."""
         self._ending = True
-        for runner in self._runners:
-            runner.cancel()
-        cancelled = await wait_through(asyncio.gather(*self._runners, return_exceptions=True), IDLE_TIMEOUT)
+        cancelled = await self._cancel_runners()
         self._runners.clear()
         if self._closed is not None:
             self._closed.cancel()
@@ -257,6 +256,19 @@ class PoolLife:
             cancelled = await wait_through(closing) or cancelled
             closing.result()
         return cancelled
+
+    async def _cancel_runners(self) -> asyncio.CancelledError | None:
+        """Cancel the idle runners, a limited number in each iteration of the loop, and wait for their ends."""
+        cancelled, runners = None, iter(tuple(self._runners))
+        while some := tuple(islice(runners, AT_ONCE)):
+            for runner in some:
+                runner.cancel()
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        left = [runner for runner in self._runners if not runner.done()]
+        return await wait_through(asyncio.gather(*left, return_exceptions=True), IDLE_TIMEOUT) or cancelled
 
     async def _stop_after_loop(self) -> None:
         """Settle all tasks and close the backend from here, because the loop was closed before the pool was stopped."""

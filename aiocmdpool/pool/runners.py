@@ -27,7 +27,7 @@ _log = SafeLog("aiocmdpool.pool")
 # Seconds that an executor has for ending a cancelled command, in addition to the command's graces. A backend gives up
 # on a process that cannot be killed five seconds after SIGKILL.
 OVERTIME = 6.0
-AT_ONCE = 64  # running tasks cancelled in one iteration of the loop
+AT_ONCE = 64  # running tasks, or idle runners, cancelled in one iteration of the loop
 BEAT = 0.5  # seconds between two checks on a cancelled run
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from contract.loops import LOOPS
 
-from aiocmdpool import CommandConfig, CommandPool, ExecutionConfig, TaskCancelled
+from aiocmdpool import CommandConfig, CommandPool, CommandPoolSeg, ExecutionConfig, TaskCancelled
 from pool.support import PATIENCE
 
 MANY = 1000
@@ -47,3 +47,28 @@ def test_no_turn_of_the_loop_cancels_them_all(loop):
         turns = runner.run(stop_many())
     assert len(turns) == MANY
     assert max(turns.count(turn) for turn in set(turns)) <= 100
+
+
+async def stop_idle(kind):
+    """Return how many runners end in each turn of the loop while a pool without tasks is stopped."""
+    pool = kind(ExecutionConfig(concurrency_limit=MANY), executor=Forever())
+    await pool.start_executor()
+    await asyncio.sleep(0)  # each of them waits for a task
+    runners = [task for task in asyncio.all_tasks() if task.get_name().startswith("aiocmdpool-runner")]
+    ended = []
+    stopping = asyncio.ensure_future(pool.stop())
+    async with asyncio.timeout(PATIENCE):
+        while not stopping.done():
+            before = sum(map(asyncio.Task.done, runners))
+            await asyncio.sleep(0)
+            ended.append(sum(map(asyncio.Task.done, runners)) - before)
+    return ended
+
+
+@pytest.mark.parametrize("kind", [CommandPool, CommandPoolSeg])
+@pytest.mark.parametrize("loop", list(LOOPS))
+def test_no_turn_of_the_loop_ends_all_idle_runners(loop, kind):
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        ended = runner.run(stop_idle(kind))
+    assert sum(ended) == MANY
+    assert max(ended) <= 100
