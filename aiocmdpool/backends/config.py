@@ -15,6 +15,7 @@ from aiocmdpool.commands.command import CommandConfig, CommandOptions, StrOrByte
 from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.shared_options import NO_OPTIONS, checked_options
+from aiocmdpool.commands.signature import SignatureOfInit
 from aiocmdpool.system.cpus import cpu_count
 
 
@@ -86,6 +87,11 @@ class ExecutionConfig:
     """Options of `CommandConfig` for every command of a pool that does not set them itself. In `env` and `metadata`
     each entry counts as an option of its own. Pools apply them; without a pool, `complete` does."""
 
+    def __new__(cls, *args: object, **options: object) -> Self:
+        # Refuse a mistyped option, with a hint which one was meant.
+        validate.known_options("ExecutionConfig", options, cls.__slots__)
+        return object.__new__(cls)
+
     def __post_init__(self) -> None:
         validate.instance_of(ExecutionMode)("mode", self.mode)
         for name, (check, default) in _OF_WORKERS.items():
@@ -154,6 +160,8 @@ class ExecutionConfig:
         return self.with_options(defaults={**self.defaults, **options})
 
 
+ExecutionConfig.__signature__ = SignatureOfInit()  # type: ignore[attr-defined]  # `inspect` looks for it
+
 _OF_WORKERS: dict[str, tuple[Callable[[str, object], Any], object]] = {
     "workers": (validate.whole_number(1, optional=True), None),
     "niceness": (validate.whole_number(-40, 40), 0),
@@ -165,7 +173,12 @@ _OF_WORKERS: dict[str, tuple[Callable[[str, object], Any], object]] = {
 
 
 def create_backend(config: ExecutionConfig) -> ExecutionBackend:
-    """Return a new backend for `config`, not yet entered."""
+    """Return a new backend for `config`, not yet entered.
+
+    Raises:
+        ConfigError: `config` is no `ExecutionConfig`.
+    """
+    validate.instance_of(ExecutionConfig)("config", config)
     total, python = config.max_output_total, config.python
     match config.mode:
         case ExecutionMode.PROCESS:

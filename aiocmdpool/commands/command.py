@@ -317,12 +317,13 @@ def shown_option(name: str, value: Any) -> str:
 
 def _clean_stream(name: str, value: object) -> Any:
     allowed = "Stdio.CAPTURE, NULL, INHERIT, a path or an open descriptor"
-    if isinstance(value, Stdio):
-        if (value is Stdio.MERGED and name != "stderr") or (value is Stdio.CAPTURE and name == "stdin"):
-            raise ConfigError(f"{name}: {value!r} makes no sense here", field=name)
-        return value
     if name == "stdin":
         allowed = "bytes, a pathlib.Path, an open descriptor, Stdio.NULL or INHERIT"
+    if isinstance(value, Stdio):
+        if (value is Stdio.MERGED and name != "stderr") or (value is Stdio.CAPTURE and name == "stdin"):
+            raise ConfigError(f"{name}: {value!r} makes no sense here; use {allowed}", field=name)
+        return value
+    if name == "stdin":
         if isinstance(value, bytes | bytearray | memoryview):
             return bytes(value)
         if isinstance(value, str):

@@ -65,6 +65,7 @@ class Pipeline:
 
     def with_options(self, **changes: Any) -> "Pipeline":
         """Return a copy with the fields in `changes` replaced."""
+        validate.known_options("a pipeline", changes, self.__slots__)
         return dataclasses.replace(self, **changes)
 
     def with_defaults(self, options: CommandOptions) -> "Pipeline":

@@ -1,7 +1,10 @@
 """`RunControl`: access to a run in progress, for live processes and pipelines."""
 
+import signal
 from collections.abc import Callable
 from typing import NamedTuple
+
+from aiocmdpool.commands.errors import ConfigError
 
 
 class ChildSetup(NamedTuple):
@@ -77,7 +80,16 @@ class RunControl:
         self._send_signal: Callable[[int], None] | None = None
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the program alone, not to its group; does nothing before its start and after its end."""
+        """Send a signal to the program alone, not to its group; does nothing before its start and after its end.
+
+        Raises:
+            ConfigError: There is no such signal; a worker could not tell any more.
+        """
+        if number not in range(signal.NSIG):
+            message = (
+                f"signal: {number!r} is no signal; give signal.SIGTERM, say, or a number from 0 to {signal.NSIG - 1}"
+            )
+            raise ConfigError(message, field="signal")
         if self._send_signal is not None:
             self._send_signal(number)
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Literal
 
 from aiocmdpool.commands import validate
-from aiocmdpool.commands.errors import LineTooLong
+from aiocmdpool.commands.errors import ConfigError, LineTooLong
 from aiocmdpool.live.pipe_end import PipeEnd
 
 AT_A_STRETCH = 16  # chunks in a row without yielding to the loop
@@ -133,6 +133,9 @@ class OutputStream:
             LineTooLong: See `long_lines`; the line can still be read.
         """
         validate.whole_number(1)("max_line", max_line)
+        if long_lines not in ("error", "split"):
+            message = f'long_lines: {validate.shown(long_lines)} is neither "error" nor "split"'
+            raise ConfigError(message, field="long_lines")
         while True:
             for line in self._cut:
                 yield line

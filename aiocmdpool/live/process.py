@@ -11,7 +11,10 @@ import os
 import signal
 from collections.abc import AsyncIterator, Collection
 
+from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, OutputPolicy
+from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.pipeline import check_command
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.live.controlled import ControlledExecutor, check_controlled
 from aiocmdpool.live.events import OutputEvent, events_of
@@ -54,12 +57,17 @@ async def open_process(
             screen: with an echo and with `\\r\\n`. `stdin.close()` sends its EOF character, while it reads lines.
 
     Raises:
-        ConfigError: The window cannot be of that size, or the command leaves no stream to the terminal.
+        ConfigError: The window cannot be of that size, or the command leaves no stream to the terminal; or `command`,
+            `streams` or `pty` is something else than it has to be.
         IoError: The program could not be started; nothing is left open.
         ExecuteError: On leaving a block that raised nothing itself: the reason why the program was ended
             (`CommandTimeout`, `NonZeroExit` with `check`, `WorkerLost`), unless `wait` or `result` have raised it
             before. Or the executor can only run commands to their end.
     """
+    check_command(command)
+    if not isinstance(pty, bool | WindowSize):
+        message = f"pty: {validate.shown(pty)} is neither a bool nor a WindowSize; give WindowSize(rows=24, columns=80)"
+        raise ConfigError(message, field="pty")
     window = pty if isinstance(pty, WindowSize) else WindowSize() if pty else None
     check_controlled(executor, command)
     process = LiveProcess(executor, command, streams, window)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import ConfigError
 from aiocmdpool.commands.run_control import ChildSetup
@@ -47,7 +48,7 @@ class Wiring:
         setup: Settings of the program's process.
 
     Raises:
-        ConfigError: The window cannot be of that size, or no stream is left for the terminal.
+        ConfigError: The window cannot be of that size, no stream is left for the terminal, or there is no such stream.
         IoError: There are no free descriptors. Nothing stays open then.
     """
 
@@ -58,6 +59,11 @@ class Wiring:
         self.theirs: list[int] = []
         self.ours: dict[str, int] = {}
         self.setup: ChildSetup | None = None
+        if isinstance(streams, str) or not set(streams) <= set(ALL):
+            message = (
+                f"streams: {validate.shown(streams)} is not a list of names of streams; there are: {', '.join(ALL)}"
+            )
+            raise ConfigError(message, field="streams", command=command)
         names = [
             name for name in streams if getattr(command, name) is (Stdio.NULL if name == "stdin" else Stdio.CAPTURE)
         ]

@@ -92,7 +92,8 @@ def judge(facts: PoolFacts, *, queue_use: float | None, long_running: float | No
     Raises:
         ConfigError: A threshold is out of range.
     """
-    if queue_use is not None and not 0 <= queue_use <= 1:
+    is_number = isinstance(queue_use, int | float)
+    if queue_use is not None and not (is_number and 0 <= queue_use <= 1):
         raise ConfigError(f"queue_use: {queue_use!r} is not a share from 0 to 1", field="queue_use")
     validate.seconds("long_running", long_running)
     unhealthy: list[str] = []

@@ -73,7 +73,7 @@ class CommandPool(PoolView):
         history: int = 1000,
         hooks: Iterable[EventHook] = (),
     ) -> None:
-        self.config = validate.instance_of(ExecutionConfig)("config", config or ExecutionConfig())
+        self.config = validate.instance_of(ExecutionConfig)("config", ExecutionConfig() if config is None else config)
         if executor is not None and not isinstance(executor, CommandExecutor):
             raise ConfigError(f"executor: {validate.shown(executor)} has no execute(command)", field="executor")
         validate.whole_number(1, optional=True)("max_size", max_size)

@@ -179,3 +179,11 @@ def test_a_forgotten_run_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert main(["echo", ":::", "a"]) == 255
     assert "did you mean: aiocmdpool run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["-j", "--timeout", "--grace"])
+def test_a_value_with_a_dash_says_how_it_is_written(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        parse_run([option, "-1", "echo", ":::", "a"])
+    assert leaving.value.code == 255
+    assert "without a blank, as in -j-1 or --jobs=-1" in capsys.readouterr().err

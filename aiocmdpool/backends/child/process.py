@@ -17,6 +17,7 @@ from aiocmdpool.backends.child.process_run import ProcessRun
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, Stdio, StrOrBytesPath
 from aiocmdpool.commands.errors import PoolClosed
+from aiocmdpool.commands.pipeline import check_command
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.process import LiveProcess, open_process
@@ -66,6 +67,7 @@ class ProcessBackend:
             TaskCancelled: The backend was closed meanwhile.
             PoolClosed: The backend was closed before.
         """
+        check_command(command)
         if self._closed:
             raise PoolClosed("this backend is closed; make a new one", command=command)
         if Stdio.CAPTURE in (command.stdout, command.stderr):

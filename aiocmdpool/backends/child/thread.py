@@ -21,6 +21,7 @@ from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, Stdio, StrOrBytesPath
 from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled
 from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.pipeline import check_command
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.process import LiveProcess, open_process
@@ -82,6 +83,7 @@ class ThreadBackend:
             TaskCancelled: The backend was closed meanwhile.
             PoolClosed: The backend was closed before.
         """
+        check_command(command)
         if self._closed:
             raise PoolClosed("this backend is closed; make a new one", command=command)
         if Stdio.CAPTURE in (command.stdout, command.stderr):

@@ -25,6 +25,7 @@ from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, Stdio, StrOrBytesPath
 from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLost
 from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.pipeline import check_command
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.process import LiveProcess, open_process
@@ -119,6 +120,8 @@ class ProcessPool(AsyncioSubprocesses):
             PoolClosed: The pool was closed before.
             ExecuteError: See `CommandExecutor.execute`.
         """
+        if not isinstance(command, CommandConfig):  # inline, because every command passes here
+            check_command(command)
         self._check(command)
         attempts, failures, unfit_before = 0, self._crew.failures, False
         if self._ledger.words[USED_UP] or self._waiting_for_output:  # inline, because every command passes here

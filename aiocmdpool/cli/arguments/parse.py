@@ -21,6 +21,8 @@ LINKED = (":::+", "::::+")
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if message.endswith("expected one argument"):  # a value may be there, but argparse takes it for an option
+            message += "; write one that begins with a dash without a blank, as in -j-1 or --jobs=-1"
         self.print_usage(sys.stderr)
         self.exit(OTHER_ERROR_STATUS, f"{self.prog}: {message}\n")
 
