@@ -150,6 +150,10 @@ def _cause(command: CommandConfig, error: OSError) -> str:
         return f"{command.program!r} is open for writing somewhere, and still was after a second"
     if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR):
         return _cause_in_file(command, reason)
+    if error.errno == errno.EBADF:
+        given = ((name, getattr(command, name)) for name in _STREAMS)
+        fds = " or ".join(f"{name}={value}" for name, value in given if isinstance(value, int))
+        return f"{fds} is no descriptor that is open in this process; keep it open until the start" if fds else reason
     return reason
 
 

@@ -1,6 +1,7 @@
 """Wrong arguments where a backend, a pool or a live process is made or used: an error that says what is right."""
 
 import dataclasses
+import errno
 import inspect
 import pickle
 
@@ -13,6 +14,7 @@ from aiocmdpool import (
     ConfigError,
     ExecutionConfig,
     ExecutionMode,
+    IoError,
     ProcessBackend,
     ProcessPool,
     Stdio,
@@ -111,3 +113,12 @@ def test_a_target_that_makes_no_sense_is_refused_with_those_that_do():
         CommandConfig("cat", stdin=Stdio.CAPTURE)
     with pytest.raises(ConfigError, match=r"^stdout: Stdio.MERGED makes no sense here; use Stdio.CAPTURE, NULL"):
         CommandConfig("cat", stdout=Stdio.MERGED)
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+@pytest.mark.parametrize("backend", [ProcessBackend, ThreadBackend, lambda: ProcessPool(1)])
+async def test_a_descriptor_that_is_not_open_is_named(backend, stream):
+    async with backend() as executor:
+        with pytest.raises(IoError, match=f"cannot start cat: {stream}=9999 is no descriptor that is open") as caught:
+            await executor.execute(CommandConfig("cat", **{stream: 9999}))
+    assert caught.value.errno == errno.EBADF
