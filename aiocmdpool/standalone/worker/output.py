@@ -218,7 +218,7 @@ class Output:
     def result(self) -> bytes:
         """Return the captured bytes, or the description of the spool with size and start."""
         if not self.is_large:
-            return self._joined()
+            return self._joined() if self._chunks else b""
         in_place = bool(self._memory) or not self._size  # nothing, if the first write failed
         return pack_spool(self._size, 0 if in_place else self._place % self._size)
 
