@@ -21,6 +21,9 @@ from aiocmdpool.commands.executor import CommandExecutor
 
 __all__ = ["leak_guard", "loop_guard", "task_guard"]
 
+ON_DESCRIPTORS = ("contract", "live", "loops", "process_pool", "system", "worker")
+"""Rooms whose code touches a loop's descriptors, in which uvloop is another loop than asyncio's own."""
+
 HEARING = 20.0  # seconds after which a program that says nothing is taken for broken
 
 mark_session()
@@ -40,10 +43,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The contract is kept in debug mode by the quick suite; what is built on it, by the slow one."""
+    """The contract is kept on each loop by the quick suite; what is built on it, by the slow one.
+
+    `twin` marks what a backend that is no business of the quick suite repeats on a loop other than asyncio's.
+    """
     for item in items:
-        if "asyncio-debug" in item.name and item.path.parent.name != "contract":
+        room = item.path.parent.name
+        other_loop = "asyncio-debug" in item.name or ("uvloop" in item.name and room not in ON_DESCRIPTORS)
+        if other_loop and room != "contract":
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("other_backend") and ("asyncio-debug" in item.name or "uvloop" in item.name):
+            item.add_marker(pytest.mark.twin)
 
 
 if hasattr(asyncio_plugin, "PytestAsyncioSpecs"):
@@ -78,7 +88,10 @@ def _in_utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in BACKENDS])
+OTHER = [pytest.mark.slow, pytest.mark.other_backend]
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[] if name in QUICK else OTHER) for name in BACKENDS])
 def backend_name(request: pytest.FixtureRequest) -> str:
     """Each backend by name, for tests that run it in a process of their own."""
     name: str = request.param

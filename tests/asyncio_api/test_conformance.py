@@ -8,6 +8,8 @@ from contract.support import host_environment
 
 from .conformance import LOOPS, load
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 120.0  # seconds
 
 

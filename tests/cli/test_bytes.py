@@ -11,6 +11,8 @@ from conftest import NamedPipe
 
 from cli.support import CLI, DEADLINE, environment, run_cli, running_cli
 
+pytestmark = pytest.mark.slow
+
 MODES = [[], ["-k"], ["--line-buffer"], ["--line-buffer", "-k"]]
 NAMES = ["grouped", "keep-order", "line-buffer", "line-buffer-keep-order"]
 LONG = b"x" * 3_000_000 + b"\n"

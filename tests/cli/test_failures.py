@@ -11,6 +11,8 @@ from conftest import NamedPipe
 
 from cli.support import DEADLINE, environment, run_cli, running_cli
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("failures", "status"), [(1, 1), (100, 100), (101, 101), (130, 101)])
 def test_the_exit_status_is_the_number_of_failures(failures: int, status: int) -> None:

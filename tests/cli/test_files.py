@@ -9,6 +9,8 @@ from conftest import NamedPipe
 
 from cli.support import CLI, DEADLINE, environment, run_cli, running_cli
 
+pytestmark = pytest.mark.slow
+
 LIST = b"1\n2\n3\n"
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from cli.support import DEADLINE, read_until, running_cli
 
+pytestmark = pytest.mark.slow
+
 WARM = 300  # commands before the first measurement
 MANY = 1500  # before the second
 SLACK = 4 * 1024 * 1024  # bytes; the inputs that were read meanwhile would take more

@@ -11,6 +11,8 @@ import pytest
 
 from cli.support import assert_dead, run_cli
 
+pytestmark = pytest.mark.slow
+
 UNTIL_IT_IS_SLEEP = 'until [ "$(cat /proc/$(cat {})/comm 2>/dev/null)" = sleep ]; do :; done 2>/dev/null'
 DAEMONS = {
     "in-the-group": f"sleep 300 > /dev/null 2>&1 & echo $! > {{}}; {UNTIL_IT_IS_SLEEP}",

@@ -9,6 +9,8 @@ from conftest import NamedPipe
 
 from cli.support import DEADLINE, run_cli, running_cli
 
+pytestmark = pytest.mark.slow
+
 INPUTS = [str(number) for number in range(1, 13)]
 
 

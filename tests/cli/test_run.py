@@ -13,6 +13,8 @@ from contract.support import niceness_after
 
 from cli.support import CLI, DEADLINE, environment, read_until, run_cli, running_cli
 
+pytestmark = pytest.mark.slow
+
 
 def test_each_line_is_one_argument() -> None:
     run = run_cli("-k", "printf", "<%s>\\n", stdin=b"a b\n'c'\n\n$HOME *\n")

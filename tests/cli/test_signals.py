@@ -11,6 +11,8 @@ from conftest import NamedPipe
 
 from cli.support import CLI, DEADLINE, assert_dead, environment, read_until, running_cli
 
+pytestmark = pytest.mark.slow
+
 
 def test_ctrl_c_once_drains(ready: NamedPipe, release: NamedPipe) -> None:
     script = f"echo {{}} > {ready.path}; read x < {release.path}; echo done {{}}"

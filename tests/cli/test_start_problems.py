@@ -10,6 +10,8 @@ import pytest
 
 from cli.support import DEADLINE, environment, run_cli
 
+pytestmark = pytest.mark.slow
+
 MANY = b"".join(b"%d\n" % number for number in range(5000))
 
 

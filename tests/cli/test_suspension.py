@@ -13,6 +13,8 @@ from conftest import NamedPipe
 from aiocmdpool.cli.ending import Deadlines
 from cli.support import CLI, DEADLINE, assert_dead, environment, read_until, running_cli
 
+pytestmark = pytest.mark.slow
+
 
 def wait_for_state(pid: int, wanted: Callable[[str], bool]) -> None:
     deadline = time.monotonic() + DEADLINE

@@ -17,6 +17,8 @@ from conftest import NamedPipe
 
 from cli.support import CLI, DEADLINE, environment, read_until
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("rich")
 
 WIPE = b"\r\x1b[2K"

@@ -12,6 +12,8 @@ from conftest import NamedPipe
 
 from cli.support import DEADLINE, read_until, run_cli, running_cli
 
+pytestmark = pytest.mark.slow
+
 
 def runs(path: Path) -> list[dict[str, object]]:
     return [event for event in json.loads(path.read_text()) if event["ph"] == "X"]

@@ -10,6 +10,8 @@ import pytest
 
 from .support import helper, is_gone, pattern
 
+pytestmark = pytest.mark.slow
+
 TURNS = 50
 PATIENCE = 20.0  # seconds after which something that should have happened is taken for broken
 

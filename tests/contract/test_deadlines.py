@@ -11,6 +11,8 @@ from aiocmdpool.commands.result import EndReason
 
 from .support import FOREVER, assert_dead, helper, is_gone, returns_before_programs_end, sh, with_patience
 
+pytestmark = pytest.mark.slow
+
 KEEP_TAIL = {"max_output": 100_000, "output_policy": OutputPolicy.KEEP_TAIL}
 
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")  # for variants: each costs a deadline

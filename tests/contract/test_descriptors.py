@@ -12,6 +12,8 @@ from aiocmdpool.commands.command import CommandConfig, Stdio
 
 from .support import helper, run_host, sh
 
+pytestmark = pytest.mark.slow
+
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="looks through /proc")
 
 

@@ -15,6 +15,8 @@ from aiocmdpool.commands.result import EndReason
 from .backends import BACKENDS
 from .support import adopting, assert_dead, helper, is_dead, outcome, returns_before_programs_end, sh, with_patience
 
+pytestmark = pytest.mark.slow
+
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")
 
 QUIET = "</dev/null >/dev/null 2>&1"

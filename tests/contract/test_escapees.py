@@ -24,6 +24,8 @@ from .support import (
     with_patience,
 )
 
+pytestmark = pytest.mark.slow
+
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")
 
 SET_SESSION = """

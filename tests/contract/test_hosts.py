@@ -7,6 +7,8 @@ import pytest
 
 from .support import host_environment, run_host
 
+pytestmark = pytest.mark.slow
+
 ENDS = ["(0, b'')", "(7, b'')", "(-15, b'')", "(0, b'text\\n')", "('CommandTimeout', -15)"]
 
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

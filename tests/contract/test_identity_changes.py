@@ -9,6 +9,8 @@ import pytest
 from .privileges import needs_capability
 from .support import literals_of
 
+pytestmark = pytest.mark.slow
+
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 able_to_drop_root = needs_capability("CAP_SETUID", "CAP_SETGID", "CAP_DAC_READ_SEARCH")
 

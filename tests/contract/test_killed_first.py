@@ -9,7 +9,10 @@ from aiocmdpool.standalone.kernel import oom
 
 from .support import sh
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="this system has no such scores")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="this system has no such scores"),
+]
 
 
 def own_score() -> int:

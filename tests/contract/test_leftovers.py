@@ -9,6 +9,8 @@ from aiocmdpool.commands.result import EndReason
 
 from .support import assert_dead, is_dead, sh
 
+pytestmark = pytest.mark.slow
+
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")
 
 TIDY = """

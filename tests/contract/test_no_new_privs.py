@@ -16,7 +16,7 @@ from aiocmdpool.system import launch as launch_module
 from .backends import BACKENDS
 from .support import helper, outcome, sh
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has no_new_privs")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="only Linux has no_new_privs")]
 
 STATUS = CommandConfig("cat", ["/proc/self/status"])
 

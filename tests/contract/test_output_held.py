@@ -9,6 +9,8 @@ from aiocmdpool.commands.errors import OutputLimitExceeded
 
 from .support import helper
 
+pytestmark = pytest.mark.slow
+
 SIZE = 3_000_000  # bytes: enough for a memory file, and for a thread to copy it
 
 

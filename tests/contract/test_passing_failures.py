@@ -21,6 +21,8 @@ from .backends import BACKENDS
 from .privileges import has_capability
 from .support import literals_of, outcome
 
+pytestmark = pytest.mark.slow
+
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")
 
 MOUNTS = Path("/proc/self/mounts")

@@ -13,6 +13,8 @@ from aiocmdpool.commands.errors import ExecuteError, IoError
 
 from .support import outcome, run_host, sh
 
+pytestmark = pytest.mark.slow
+
 
 async def failure(backend, command: CommandConfig, number: int, *words: str) -> IoError:
     """Check that the command fails to start in the right way."""

@@ -11,6 +11,8 @@ from aiocmdpool.commands.result import CommandResult, EndReason, KillTier
 
 from .support import argv_of, assert_dead, helper, is_gone, outcome, returns_before_programs_end, sh, with_patience
 
+pytestmark = pytest.mark.slow
+
 QUIET = 0.1  # seconds; only a bound on how long nothing may happen
 
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")  # for variants: each costs a start and a grace

@@ -13,6 +13,8 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError, WorkerLost
 from aiocmdpool.live.pipeline_run import run_pipeline
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_lost_worker_is_a_named_error_even_for_an_idempotent_command():
     """It cannot be run again: half of what it was told is gone."""

@@ -15,6 +15,8 @@ from contract.support import sh
 from aiocmdpool import CommandConfig, ProcessBackend, ProcessPool, ThreadBackend
 from aiocmdpool.live.pipeline_run import run_pipeline
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import os, signal, sys
 signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b'SIGNAL\\n'))

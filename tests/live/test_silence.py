@@ -9,6 +9,8 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import CommandTimeout
 from aiocmdpool.commands.result import EndReason
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_silent_program_is_ended(backend, ready):
     command = helper("sleep_after_ready", ready.path, idle_timeout=0.1)

@@ -9,6 +9,8 @@ from aiocmdpool.commands.command import Stdio
 from aiocmdpool.commands.errors import ConfigError, IoError
 from aiocmdpool.live.terminal import WindowSize
 
+pytestmark = pytest.mark.slow
+
 LOOK = "import os; print(*map(os.isatty, range(3)), os.getsid(0) == os.getpid(), open('/dev/tty').isatty())"
 SIZE = "import os; print(*os.get_terminal_size())"
 

@@ -17,6 +17,8 @@ from aiocmdpool.observability.chrome_trace import ChromeTrace, _Rows
 
 from .support import Recorder, hold, settled
 
+pytestmark = pytest.mark.slow
+
 
 def read(path):
     return json.loads(path.read_text())

@@ -26,6 +26,8 @@ from aiocmdpool.observability.events import OutputLimitReached, TaskFinished, Ta
 
 from .support import PATIENCE, Recorder, hold, settled
 
+pytestmark = pytest.mark.slow
+
 WHOLE = ["TaskQueued", "TaskStarted", "TaskFinished"]
 NEVER_STARTED = ["TaskQueued", "TaskFinished"]
 LIMITED = ["TaskQueued", "TaskStarted", "OutputLimitReached", "TaskFinished"]

@@ -11,6 +11,8 @@ from aiocmdpool.observability.events import TaskFinished, TaskQueued, TaskStarte
 
 from .support import Recorder, hold, settled
 
+pytestmark = pytest.mark.slow
+
 
 def raises(error):
     def hook(event):

@@ -3,11 +3,14 @@
 import os
 import signal
 
+import pytest
 from contract.support import sh
 
 from aiocmdpool import CommandConfig
 
 from .support import Recorder, hold, settled
+
+pytestmark = pytest.mark.slow
 
 
 async def test_they_are_those_of_the_events(running_pool):

@@ -16,6 +16,8 @@ from aiocmdpool.observability import task_log
 
 from .support import hold, settled
 
+pytestmark = pytest.mark.slow
+
 FIELDS = {"task_id", "command", "status", "returncode", "end_reason", "queued", "spawn", "run"}
 
 

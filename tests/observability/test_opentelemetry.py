@@ -15,6 +15,8 @@ from aiocmdpool.observability.opentelemetry import SpanHook
 
 from .support import Recorder, hold, settled
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def exporter():

@@ -17,6 +17,8 @@ from aiocmdpool.observability.prometheus import PoolCollector
 
 from .support import settled
 
+pytestmark = pytest.mark.slow
+
 
 def samples(registry, parse=text_string_to_metric_families, write=generate_latest):
     """The samples of the text, by name and labels; `pool` apart."""

@@ -20,6 +20,8 @@ from aiocmdpool.policies import Retry
 
 from .support import settled
 
+pytestmark = pytest.mark.slow
+
 
 class Abort(BaseException):
     """No `Exception`."""

@@ -11,6 +11,8 @@ from starlette.responses import StreamingResponse
 
 from aiocmdpool import CommandPool, ExecutionConfig, ExecutionMode
 
+pytestmark = pytest.mark.slow
+
 MODES = ["PROCESS", "PROCESS_POOL"]
 
 

@@ -11,6 +11,8 @@ import pytest
 from contract.loops import LOOPS
 from contract.support import HOST_DEADLINE, host_environment
 
+pytestmark = pytest.mark.slow
+
 HOST = """
 import asyncio, os, sys
 from contextlib import aclosing

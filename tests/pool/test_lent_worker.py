@@ -27,6 +27,8 @@ from aiocmdpool.backends.workers.process import FOLDER
 from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands.errors import IoError, TaskCancelled, WorkerLost
 
+pytestmark = pytest.mark.slow
+
 PARENT = sh("echo $PPID")  # of a plain command: its worker
 
 runners = pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])

@@ -17,6 +17,8 @@ from aiocmdpool import (
     run,
 )
 
+pytestmark = pytest.mark.slow
+
 
 async def test_run_gives_the_result():
     result = await run("echo", "hello", "world")

@@ -19,6 +19,8 @@ from aiocmdpool import (
     TaskStatus,
 )
 
+pytestmark = pytest.mark.slow
+
 ECHO = sh("read line; echo got $line")
 STAYS = CommandConfig("cat", grace=20)
 

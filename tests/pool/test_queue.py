@@ -13,6 +13,8 @@ from aiocmdpool import TaskCancelled, TaskHandle, TaskStatus
 
 from .support import InstantExecutor, drained_queue, living, named, quiet, statuses
 
+pytestmark = pytest.mark.slow
+
 MANY = 100_000
 
 

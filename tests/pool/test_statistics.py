@@ -24,6 +24,8 @@ from aiocmdpool import (
 
 from .support import HeldExecutor, assert_counts_add_up, named, quiet, settled
 
+pytestmark = pytest.mark.slow
+
 
 async def test_each_figure(running_pool, held):
     pool = await running_pool(held, limit=2)

@@ -16,6 +16,8 @@ from aiocmdpool import (
 )
 from aiocmdpool.policies import Retry
 
+pytestmark = pytest.mark.slow
+
 ENDS = {
     "result": CommandConfig("true"),
     "status": CommandConfig("false", check=True),

@@ -10,6 +10,8 @@ import pytest
 from contract.loops import LOOPS
 from contract.support import HOST_DEADLINE, host_environment, is_gone
 
+pytestmark = pytest.mark.slow
+
 MODES = ["PROCESS", "PROCESS_POOL"]
 ENDED = ("cancelled", "TaskCancelled")
 

@@ -7,6 +7,8 @@ import pytest
 from contract.loops import LOOPS
 from contract.support import HOST_DEADLINE, host_environment, is_gone
 
+pytestmark = pytest.mark.slow
+
 CANCELLED = ("cancelled", "TaskCancelled")
 
 

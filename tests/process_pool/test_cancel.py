@@ -12,6 +12,8 @@ from aiocmdpool.commands.errors import TaskCancelled
 
 from .support import PATIENCE, children_of, hold, in_background, outcome, pairs, sh
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_a_storm_of_cancellations_leaves_neither_tasks_nor_processes(new_pool, seed):

@@ -17,6 +17,8 @@ from aiocmdpool.system.cpus import cpu_count
 
 from .support import hold, in_background, outcome, pairs, sh, until
 
+pytestmark = pytest.mark.slow
+
 
 async def test_commands_are_spread_over_the_workers(new_pool, ready, release):
     pool = new_pool(3)

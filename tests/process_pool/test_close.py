@@ -18,6 +18,8 @@ from aiocmdpool.commands.result import CommandResult, EndReason
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, sh, until
 
+pytestmark = pytest.mark.slow
+
 
 async def test_closing_ends_what_is_in_flight_and_tells_why(new_pool, ready, release):
     pool = new_pool(2)

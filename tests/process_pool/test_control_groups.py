@@ -18,6 +18,8 @@ from aiocmdpool.standalone.kernel import cgroup
 from .support import hold, in_background, pairs, sh, until
 from .test_hosts import GONE, argv_of_host, assert_all_die
 
+pytestmark = pytest.mark.slow
+
 OWN = cgroup.own_directory()
 needs_group = pytest.mark.skipif(not OWN, reason="this process may not divide its control group")
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")

@@ -18,6 +18,8 @@ from .ending_hosts import DAEMON
 from .support import in_background, sh, until
 from .test_hosts import assert_all_die
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["with groups", "without groups"])
 def groups(request, monkeypatch) -> None:

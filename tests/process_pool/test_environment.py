@@ -14,6 +14,8 @@ from aiocmdpool.commands.errors import IoError
 
 from .support import hold, in_background, outcome, pairs, sh
 
+pytestmark = pytest.mark.slow
+
 
 def variables(output: bytes) -> dict[bytes, bytes]:
     found = dict(item.split(b"=", 1) for item in output.split(b"\0") if item)

@@ -8,6 +8,8 @@ import sys
 import pytest
 from contract.support import HOST_DEADLINE, host_environment
 
+pytestmark = pytest.mark.slow
+
 CONTAINER = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

@@ -23,6 +23,8 @@ from .support import hold, in_background, pairs, sh, until
 from .test_daemons import killed_at_the_end
 from .test_hosts import assert_all_die
 
+pytestmark = pytest.mark.slow
+
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 PROGRAMS = 9  # that say their pids in a busy host

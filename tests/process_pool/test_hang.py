@@ -15,7 +15,7 @@ from aiocmdpool.commands.result import EndReason
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, until
 
-pytestmark = pytest.mark.one_loop("asyncio", "uvloop")  # debug mode shows nothing new here
+pytestmark = [pytest.mark.slow, pytest.mark.one_loop("asyncio", "uvloop")]  # debug mode shows nothing new here
 
 
 @pytest.mark.one_loop

@@ -13,6 +13,8 @@ import psutil
 import pytest
 from contract.support import HOST_DEADLINE, host_environment, is_dead
 
+pytestmark = pytest.mark.slow
+
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 GONE = 4.0  # seconds within which everything is dead; it takes about half a second, and the machine may be busy

@@ -10,7 +10,7 @@ from aiocmdpool.system import identity
 
 from .support import hold, in_background, pairs, sh, until
 
-pytestmark = pytest.mark.one_loop("asyncio", "uvloop")
+pytestmark = [pytest.mark.slow, pytest.mark.one_loop("asyncio", "uvloop")]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from aiocmdpool.commands.errors import OutputLimitExceeded
 
 from .support import PATIENCE, in_background, outcome, sh
 
-pytestmark = pytest.mark.one_loop("asyncio", "uvloop")  # debug mode shows nothing new here
+pytestmark = [pytest.mark.slow, pytest.mark.one_loop("asyncio", "uvloop")]  # debug mode shows nothing new here
 
 BLOCK = 10_000_000  # bytes
 

@@ -11,7 +11,7 @@ from aiocmdpool.commands.command import CommandConfig
 
 from .support import PATIENCE, in_background, sh
 
-pytestmark = pytest.mark.one_loop("asyncio", "uvloop")  # debug mode shows nothing new here
+pytestmark = [pytest.mark.slow, pytest.mark.one_loop("asyncio", "uvloop")]  # debug mode shows nothing new here
 
 
 async def test_two_thousand_quick_commands_lose_no_byte(new_pool):

@@ -18,7 +18,7 @@ from aiocmdpool.standalone.worker.budget import LIMIT, USED_UP
 
 from .support import in_background, outcome, sh
 
-pytestmark = pytest.mark.one_loop("asyncio", "uvloop")  # debug mode shows nothing new here
+pytestmark = [pytest.mark.slow, pytest.mark.one_loop("asyncio", "uvloop")]  # debug mode shows nothing new here
 
 TOTAL = 300_000  # bytes
 FLOOD = 1_000_000  # bytes

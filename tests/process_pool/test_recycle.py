@@ -10,7 +10,7 @@ from aiocmdpool.commands.command import CommandConfig
 
 from .support import hold, in_background, pairs, sh, until
 
-pytestmark = pytest.mark.one_loop("asyncio", "uvloop")  # debug mode shows nothing new here
+pytestmark = [pytest.mark.slow, pytest.mark.one_loop("asyncio", "uvloop")]  # debug mode shows nothing new here
 
 
 async def test_a_worker_is_replaced_after_so_many_commands(new_pool):

@@ -21,7 +21,7 @@ from aiocmdpool.standalone.kernel import cgroup
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, sh, until
 
-pytestmark = pytest.mark.one_loop("asyncio", "uvloop")  # debug mode shows nothing new here
+pytestmark = [pytest.mark.slow, pytest.mark.one_loop("asyncio", "uvloop")]  # debug mode shows nothing new here
 
 
 @pytest.fixture

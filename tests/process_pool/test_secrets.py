@@ -6,11 +6,15 @@ import os
 import signal
 import traceback
 
+import pytest
+
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ExecuteError, TaskCancelled, WorkerLost
 from aiocmdpool.pool.command_pool import CommandPool
 
 from .support import hold, in_background, pairs
+
+pytestmark = pytest.mark.slow
 
 WORD = "s3cr3t"
 SECRETS = {"env": {"PASSWORD": f"{WORD}-variable"}, "stdin": f"{WORD}-input".encode()}

@@ -14,6 +14,8 @@ from aiocmdpool.commands.command import CommandConfig
 from .support import hold, in_background, pairs
 from .test_guardian import assert_all_die, loops, running
 
+pytestmark = pytest.mark.slow
+
 SENT = b"62\n" if sys.platform == "linux" else b"%d\n" % (signal.NSIG - 3)
 ways = pytest.mark.parametrize(
     "options", [{}, {"umask": 0o77}, {"detach": True}], ids=["spawned", "forked", "detached"]

@@ -18,7 +18,7 @@ from aiocmdpool.commands.errors import ChildError, WorkerLost
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, sh, until
 
-pytestmark = pytest.mark.one_loop("asyncio", "uvloop")
+pytestmark = [pytest.mark.slow, pytest.mark.one_loop("asyncio", "uvloop")]
 
 
 @pytest.fixture

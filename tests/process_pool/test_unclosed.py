@@ -16,6 +16,8 @@ from aiocmdpool.commands.command import CommandConfig
 from .support import until
 from .test_hosts import assert_all_die
 
+pytestmark = pytest.mark.slow
+
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 

@@ -18,7 +18,7 @@ from aiocmdpool.standalone.wire.frames import EXIT, FrameDecoder
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, sh, until
 
-pytestmark = pytest.mark.one_loop("asyncio", "uvloop")
+pytestmark = [pytest.mark.slow, pytest.mark.one_loop("asyncio", "uvloop")]
 
 FINE = CommandConfig("echo", ["fine"])
 

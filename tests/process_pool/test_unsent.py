@@ -6,6 +6,8 @@ from contract.support import sh
 from aiocmdpool import CommandConfig, ProcessPool
 from aiocmdpool.backends.workers.connection import Connection
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("way", ["send", "send_with_descriptors"])
 async def test_a_request_that_was_not_sent_is_not_waited_for(monkeypatch, way):

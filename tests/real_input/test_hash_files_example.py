@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from contract.support import host_environment
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hash_files.py"
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from aiocmdpool import CommandConfig
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def expected(programs) -> bytes:

@@ -6,6 +6,8 @@ import pytest
 
 from aiocmdpool import CommandConfig
 
+pytestmark = pytest.mark.slow
+
 
 async def outputs(pool, commands) -> list[bytes]:
     return [result.stdout async for result in pool.map(commands)]

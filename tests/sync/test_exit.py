@@ -7,6 +7,8 @@ import sys
 import pytest
 from contract.support import HOST_DEADLINE, is_gone, returns_before_programs_end
 
+pytestmark = pytest.mark.slow
+
 
 def leaves(process, words="", status=0):
     """What a host says that ends well."""

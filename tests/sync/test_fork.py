@@ -3,6 +3,8 @@
 import pytest
 from contract.support import HOST_DEADLINE
 
+pytestmark = pytest.mark.slow
+
 MODES = ["PROCESS", "PROCESS_POOL"]
 FOREIGN = "ExecuteError: this CommandPool belongs to the parent of this forked process; make a new one here"
 

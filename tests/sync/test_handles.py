@@ -18,6 +18,8 @@ from aiocmdpool import (
 
 from .support import PATIENCE, outcome_of, waits_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def pool(own_background):

@@ -6,6 +6,8 @@ import signal
 import pytest
 from contract.support import HOST_DEADLINE, is_gone
 
+pytestmark = pytest.mark.slow
+
 PLACES = ["execute", "pool", "process_pool", "result", "seg_result", "map", "map_as_completed", "stop"]
 
 

@@ -12,6 +12,8 @@ from aiocmdpool import CommandConfig, ConfigError, ExecuteError, ExecutionConfig
 
 from .support import waits_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def pool(own_background):

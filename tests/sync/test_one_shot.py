@@ -11,6 +11,8 @@ from aiocmdpool import CommandConfig, CommandTimeout, ConfigError, ExecuteError,
 
 from .support import outcome_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_run_gives_the_result():
     result = sync.run("sh", "-c", "echo out; echo err >&2; exit 3")

@@ -23,6 +23,8 @@ from aiocmdpool.sync import on_loop
 
 from .support import PATIENCE, outcome_of, waits_for
 
+pytestmark = pytest.mark.slow
+
 ONE = ExecutionConfig(concurrency_limit=1, workers=1)
 TRUE = CommandConfig("true")
 

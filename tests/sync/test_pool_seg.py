@@ -24,6 +24,8 @@ from aiocmdpool.sync import on_loop
 
 from .support import PATIENCE, waits_for
 
+pytestmark = pytest.mark.slow
+
 PROCESS = ExecutionConfig(mode=ExecutionMode.PROCESS)
 
 

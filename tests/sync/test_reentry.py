@@ -3,6 +3,8 @@
 import pytest
 from contract.support import HOST_DEADLINE
 
+pytestmark = pytest.mark.slow
+
 
 def ends_well(process):
     """What a host says that did not jam."""

@@ -10,6 +10,8 @@ from aiocmdpool import ExecutionConfig, sync
 
 from .support import outcome_of
 
+pytestmark = pytest.mark.slow
+
 
 class Limit(BaseException):
     """What is sent."""

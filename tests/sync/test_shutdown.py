@@ -9,6 +9,8 @@ from aiocmdpool import CommandConfig, ExecuteError, ExecutionConfig, PoolClosed,
 
 from .support import PATIENCE, outcome_of
 
+pytestmark = pytest.mark.slow
+
 
 def background_threads():
     return [thread for thread in threading.enumerate() if thread.name == "aiocmdpool-sync"]

@@ -29,6 +29,8 @@ from aiocmdpool import (
 from aiocmdpool.standalone.kernel.launcher import NESTED
 from aiocmdpool.system import interpreter
 
+pytestmark = pytest.mark.slow
+
 PREPARED = sh("echo ran", niceness=1)  # needs a launcher in a child of this process
 MAKERS = {
     "process": ProcessBackend,

@@ -8,6 +8,8 @@ import pytest
 
 from aiocmdpool.loops.blocking_loop import BlockingLoop
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def loop():

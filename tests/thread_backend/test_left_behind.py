@@ -7,6 +7,8 @@ import sys
 import pytest
 from contract.support import HOST_DEADLINE, host_environment, is_gone
 
+pytestmark = pytest.mark.slow
+
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 

@@ -5,11 +5,14 @@ import contextlib
 import subprocess
 import sys
 
+import pytest
 from contract.support import HOST_DEADLINE, host_environment
 
 from aiocmdpool.standalone.wire import frames, messages
 
 from .support import PROGRAMS, is_idle, wait_until
+
+pytestmark = pytest.mark.slow
 
 
 def held(parent) -> list[int]:

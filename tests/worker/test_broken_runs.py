@@ -16,6 +16,8 @@ from . import fake_parent
 from .fake_parent import FakeParent
 from .support import assert_all_die
 
+pytestmark = pytest.mark.slow
+
 PATIENT = "sleep", "60"
 
 

@@ -19,6 +19,8 @@ from aiocmdpool.standalone.wire.frames import PROTOCOL_VERSION
 from .fake_parent import FakeParent
 from .support import assert_all_die, children_of, program, wait_until
 
+pytestmark = pytest.mark.slow
+
 # -- many ------------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,8 @@ from aiocmdpool.standalone.wire import frames, messages
 
 from .fake_parent import FakeParent
 
+pytestmark = pytest.mark.slow
+
 SOFT = 256
 IN_FLIGHT = 600  # with two pipes each
 

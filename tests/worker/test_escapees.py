@@ -11,6 +11,8 @@ from aiocmdpool.standalone.wire import frames, messages
 
 from .support import PROGRAMS, assert_all_die
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_escapee_that_comes_back_is_killed_and_reported(parent, ready):
     parent.start(1, *argv_of("double_fork", ready.path, "leave", "session"))

@@ -11,6 +11,8 @@ from aiocmdpool.standalone.wire import messages
 
 from .support import assert_all_die, wait_until
 
+pytestmark = pytest.mark.slow
+
 # The stray says its pid, and lets its run go on.
 ORPHAN = '(setsid sh -c \'echo $$ >"$1"; exec sleep 60\' sh "$1" >/dev/null 2>&1 &)'
 

@@ -17,6 +17,8 @@ from aiocmdpool.standalone.wire import frames, messages
 from .fake_parent import FakeParent, hostile_commands
 from .support import PROGRAMS, SOON, assert_all_die, is_idle, readable, start_payload, wait_until
 
+pytestmark = pytest.mark.slow
+
 # -- leaving ---------------------------------------------------------------------------------------------------------
 
 
