@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator
 
 from aiocmdpool.standalone.kernel import processes as procs
+from aiocmdpool.standalone.kernel.roundup import Roundup
 
 MANY = 100_000  # processes that are checked, at most
 ROUNDS = 50  # searches, until no new process has been started meanwhile
-STOPPING = 0.5  # seconds for a worker to stop: it does not while a program that it starts is being loaded
+STOPPING = 0.5  # seconds for processes to stop: a worker does not while a program that it starts is being loaded
 LOOK_AGAIN_AFTER = 0.001  # seconds
 _STOPPED = (b"T", b"t")
 
@@ -46,24 +47,25 @@ class CommandTree:
     def kill(self, roots: list[int] | None = None) -> None:
         """Kill the commands but not the workers, which report their ends.
 
+        All are stopped first: what a command starts between the search and its own end would be found by nobody.
+
         Args:
             roots: Pids of the processes to kill, with their descendants; `None` for all commands.
         """
-        for found in self._rounds(roots):
-            for process in found:
-                process.kill()
+        workers = {worker.pid for worker in self._workers()}
+        roundup = Roundup(lambda process: process.parent in workers if roots is None else process.pid in roots)
+        deadline = time.monotonic() + STOPPING
+        while roundup.step() and time.monotonic() < deadline:
+            time.sleep(LOOK_AGAIN_AFTER)
 
     def _workers(self) -> list[procs.Process]:
         return [child for child in _children() if child.pid not in self._others]
 
-    def _rounds(self, roots: list[int] | None = None) -> Iterator[list[procs.Process]]:
-        """Yield newly found processes, in rounds, until there are no new ones."""
+    def _rounds(self) -> Iterator[list[procs.Process]]:
+        """Yield newly found processes below the workers, in rounds, until there are no new ones."""
         seen: set[tuple[int, int]] = set()
         for _ in range(ROUNDS):
-            if roots is None:
-                found = [each for worker in self._workers() for each in procs.descendants(worker.pid, MANY)]
-            else:
-                found = [each for pid in roots for each in _with_descendants(pid)]
+            found = [each for worker in self._workers() for each in procs.descendants(worker.pid, MANY)]
             found = [process for process in found if (process.pid, process.started) not in seen]
             if not found:
                 return
@@ -73,11 +75,6 @@ class CommandTree:
 
 def _children() -> list[procs.Process]:
     return [process for process in procs.descendants(os.getpid(), MANY) if process.parent == os.getpid()]
-
-
-def _with_descendants(pid: int) -> list[procs.Process]:
-    process = procs.look_at(pid)
-    return [] if process is None else [process, *procs.descendants(pid, MANY)]
 
 
 def _is_running(process: procs.Process) -> bool:
