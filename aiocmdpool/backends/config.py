@@ -89,7 +89,8 @@ class ExecutionConfig:
 
     def __new__(cls, *args: object, **options: object) -> Self:
         # Refuse a mistyped option, with a hint which one was meant.
-        validate.known_options("ExecutionConfig", options, cls.__slots__)
+        if cls.__init__ is ExecutionConfig.__init__:  # a subclass may take other options
+            validate.known_options("ExecutionConfig", options, ExecutionConfig.__slots__)
         return object.__new__(cls)
 
     def __post_init__(self) -> None:

@@ -57,6 +57,8 @@ class CommandTree:
         deadline = time.monotonic() + STOPPING
         while roundup.step() and time.monotonic() < deadline:
             time.sleep(LOOK_AGAIN_AFTER)
+        for process in roundup.left:  # they do not hold still, or the search alone takes that long
+            process.kill()
 
     def _workers(self) -> list[procs.Process]:
         return [child for child in _children() if child.pid not in self._others]

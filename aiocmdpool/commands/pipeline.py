@@ -65,7 +65,7 @@ class Pipeline:
 
     def with_options(self, **changes: Any) -> "Pipeline":
         """Return a copy with the fields in `changes` replaced."""
-        validate.known_options("a pipeline", changes, self.__slots__)
+        validate.known_options("a pipeline", changes, [field.name for field in dataclasses.fields(self)])
         return dataclasses.replace(self, **changes)
 
     def with_defaults(self, options: CommandOptions) -> "Pipeline":

@@ -85,7 +85,7 @@ class RunControl:
         Raises:
             ConfigError: There is no such signal; a worker could not tell any more.
         """
-        if number not in range(signal.NSIG):
+        if not isinstance(number, int) or number not in range(signal.NSIG):
             message = (
                 f"signal: {number!r} is no signal; give signal.SIGTERM, say, or a number from 0 to {signal.NSIG - 1}"
             )

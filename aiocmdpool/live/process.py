@@ -65,7 +65,7 @@ async def open_process(
             before. Or the executor can only run commands to their end.
     """
     check_command(command)
-    if not isinstance(pty, bool | WindowSize):
+    if pty is not None and not isinstance(pty, int | WindowSize):
         message = f"pty: {validate.shown(pty)} is neither a bool nor a WindowSize; give WindowSize(rows=24, columns=80)"
         raise ConfigError(message, field="pty")
     window = pty if isinstance(pty, WindowSize) else WindowSize() if pty else None

@@ -59,6 +59,7 @@ class Wiring:
         self.theirs: list[int] = []
         self.ours: dict[str, int] = {}
         self.setup: ChildSetup | None = None
+        streams = streams if isinstance(streams, str) else tuple(streams)
         if isinstance(streams, str) or not set(streams) <= set(ALL):
             message = (
                 f"streams: {validate.shown(streams)} is not a list of names of streams; there are: {', '.join(ALL)}"

@@ -15,9 +15,9 @@ So whoever changes itself while none of its commands run is followed at once in 
 (no descriptors left, no /proc after a chroot) counts as unchanged.
 """
 
-import _thread
 import os
 import resource
+import threading
 import time
 
 from aiocmdpool.system.native import Privileges, has_idle_io, scheduling_policy
@@ -26,7 +26,7 @@ WHOLE_EVERY = 0.05  # seconds
 OF_A_START = 16  # descriptors: more than the start of a worker takes
 UMASK_EVERY = 0.002  # seconds; where there are threads
 
-geteuid, getegid, set_umask, count_others = os.geteuid, os.getegid, os.umask, _thread._count
+geteuid, getegid, set_umask, count_threads = os.geteuid, os.getegid, os.umask, threading.active_count
 _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 _PRIVILEGES = b"\nCapInh:", b"\nCpus_allowed:"  # where the lines begin and end that show them (proc_pid_status(5))
 _NAMESPACES = [f"/proc/thread-self/ns/{name}" for name in ("mnt", "net", "user", "uts", "ipc")]
@@ -65,7 +65,9 @@ class Identity:
 
         Another thread may just have made it stricter, for a file of its own, and must not find it loosened.
         """
-        if count_others() == 0:
+        if (
+            count_threads() == 1
+        ):  # `_thread._count` counts those of the parent after a fork, and none that C has started
             umask = set_umask(self._umask)
             if umask != self._umask:
                 set_umask(umask)

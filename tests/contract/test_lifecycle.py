@@ -1,6 +1,7 @@
 """`aclose` and what comes after it."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -115,3 +116,16 @@ async def test_two_backends_on_one_loop_do_not_disturb_each_other(backend, backe
 async def test_an_unused_backend_opens_and_closes(backend_name):
     async with BACKENDS[backend_name]():
         pass
+
+
+@pytest.mark.one_loop
+async def test_leaving_closes_what_was_not_entered_by_itself(backend_name, ready):
+    if backend_name in ("policies", "command_pool", "command_pool_seg"):
+        pytest.skip("the backends themselves")
+    async with contextlib.AsyncExitStack() as stack:
+        backend = BACKENDS[backend_name]()
+        stack.push_async_exit(backend)
+        running = asyncio.ensure_future(backend.execute(helper("sleep_after_ready", ready.path)))
+        pid = int(await ready.wait())
+    assert is_gone(pid)
+    assert isinstance(await outcome(running), TaskCancelled)

@@ -122,3 +122,22 @@ async def test_a_descriptor_that_is_not_open_is_named(backend, stream):
         with pytest.raises(IoError, match=f"cannot start cat: {stream}=9999 is no descriptor that is open") as caught:
             await executor.execute(CommandConfig("cat", **{stream: 9999}))
     assert caught.value.errno == errno.EBADF
+
+
+def test_a_subclass_of_the_configuration_takes_options_of_its_own():
+    @dataclasses.dataclass(frozen=True)
+    class Labelled(ExecutionConfig):
+        label: str = ""
+
+    class Sized(ExecutionConfig):
+        def __init__(self, size: int) -> None:
+            super().__init__(workers=size)
+
+    assert (Labelled(workers=2, label="x").workers, Sized(size=3).workers) == (2, 3)
+
+
+async def test_streams_may_come_from_an_iterator():
+    async with ProcessBackend() as backend, backend.open(CAT, streams=iter(("stdin", "stdout"))) as process:
+        process.stdin.write(b"said")
+        process.stdin.close()
+        assert await process.stdout.read() == b"said"

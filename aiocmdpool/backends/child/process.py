@@ -54,7 +54,7 @@ class ProcessBackend:
         self._output = OutputBudget(validate.byte_budget("max_output_total", max_output_total))
         self._runs: set[ProcessRun] = set()
         self._closed = False
-        self._owner = 0  # the process that has entered the block
+        self._owner = os.getpid()  # or the process that enters the block
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run `command` to its end and return its result; the contract is that of `CommandExecutor.execute`.

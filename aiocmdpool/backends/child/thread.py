@@ -69,7 +69,7 @@ class ThreadBackend:
         self._limiter: anyio.CapacityLimiter | None = None
         self._runs: dict[ThreadRun, asyncio.Task[None]] = {}
         self._closed = False
-        self._owner = 0  # the process that has entered the block
+        self._owner = os.getpid()  # or the process that enters the block
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Run `command` to its end and return its result; the contract is that of `CommandExecutor.execute`.

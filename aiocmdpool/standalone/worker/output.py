@@ -82,6 +82,7 @@ class Output:
                 count = self._takes(LARGE_PIPE)
             except OSError as failure:  # of the budget, not of the pipe
                 self.error = failure.errno or errno.EIO
+                self.ended = True  # what is not read would keep the loop awake
                 return False
             if count:
                 return self._splice(count)
