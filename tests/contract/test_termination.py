@@ -101,7 +101,7 @@ async def test_a_stop_signal_of_kill_asks_nobody(backend, ready):
 async def test_all_of_the_group_gets_the_stop_signal(backend, ready):
     """In a shell SIGHUP ends the background job and the one in front, neither of which it would pass it on to."""
     script = '"$@" & "$@"; :'
-    command = sh(script, *argv_of("note_signals", ready.path), stop_signal=signal.SIGHUP, grace=0.6)
+    command = sh(script, *argv_of("note_signals", ready.path), stop_signal=signal.SIGHUP, grace=2.0)
     running = asyncio.ensure_future(backend.execute(command))
     pids = await ready.pids(2)
     result = await cancelled(backend, running)

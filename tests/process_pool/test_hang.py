@@ -80,6 +80,7 @@ async def test_a_stopped_worker_without_work_is_left_alone_until_it_gets_some(ne
     pool = new_pool(1, hang_after=0.3)
     await pool.execute(CommandConfig("true"))
     [worker] = pool.statistics().pids
+    await asyncio.sleep(0.3)  # a beat that was under way has been answered
     os.kill(worker, signal.SIGSTOP)
     await asyncio.sleep(0.5)  # longer than it would be given with work
     assert pool.statistics().lost == 0
