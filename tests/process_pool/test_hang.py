@@ -55,7 +55,7 @@ async def test_everything_in_a_stopped_worker_is_settled_and_the_pool_works_on(n
 
 
 async def test_a_command_of_a_stopped_worker_can_be_cancelled(new_pool, ready, release, quick_beats):
-    pool = new_pool(1, hang_after=0.3)
+    pool = new_pool(1, hang_after=1.0)  # for a worker that starts has to answer in that time, too
     [running] = in_background(pool, hold(ready, release))
     [(pid, worker)] = await pairs(ready, 1)
     os.kill(worker, signal.SIGSTOP)
@@ -77,12 +77,12 @@ async def test_a_worker_that_goes_on_in_time_is_kept(new_pool, ready, release, q
 
 
 async def test_a_stopped_worker_without_work_is_left_alone_until_it_gets_some(new_pool, quick_beats):
-    pool = new_pool(1, hang_after=0.3)
+    pool = new_pool(1, hang_after=1.0)  # for a worker that starts has to answer in that time, too
     await pool.execute(CommandConfig("true"))
     [worker] = pool.statistics().pids
     await asyncio.sleep(0.3)  # a beat that was under way has been answered
     os.kill(worker, signal.SIGSTOP)
-    await asyncio.sleep(0.5)  # longer than it would be given with work
+    await asyncio.sleep(1.5)  # longer than it would be given with work
     assert pool.statistics().lost == 0
     error = await asyncio.wait_for(outcome(pool.execute(CommandConfig("true"))), PATIENCE)
     assert isinstance(error, WorkerLost)
