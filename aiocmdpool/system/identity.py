@@ -65,7 +65,7 @@ class Identity:
 
         Another thread may just have made it stricter, for a file of its own, and must not find it loosened.
         """
-        # Not `_thread._count`: after a fork it counts the parent's threads as well, and it knows none that C has started.
+        # Not `_thread._count`: after a fork it counts the threads of the parent, and never those that C has started.
         if count_threads() == 1:
             umask = set_umask(self._umask)
             if umask != self._umask:
