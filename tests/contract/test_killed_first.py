@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from conftest import HEARING
 
 from aiocmdpool.standalone.kernel import oom
-from conftest import HEARING
 
 from .support import sh
 

@@ -91,7 +91,7 @@ async def test_a_word_for_long_lines_that_is_none_is_refused():
         await anext(lines)
 
 
-@pytest.mark.parametrize("number", [-1, 999, "TERM", None])
+@pytest.mark.parametrize("number", [-1, 999, 15.0, "TERM", None])
 @pytest.mark.parametrize("backend", [ProcessBackend, ThreadBackend, lambda: ProcessPool(1)])
 async def test_what_is_no_signal_is_refused_in_every_mode(backend, number):
     async with backend() as executor, executor.open(CAT) as process:
@@ -141,3 +141,12 @@ async def test_streams_may_come_from_an_iterator():
         process.stdin.write(b"said")
         process.stdin.close()
         assert await process.stdout.read() == b"said"
+
+
+@pytest.mark.parametrize("pty", [None, 0, False])
+async def test_without_a_terminal_programs_have_pipes(pty):
+    async with (
+        ProcessBackend() as backend,
+        backend.open(CommandConfig("test", ["-p", "/dev/stdout"]), pty=pty) as process,
+    ):
+        assert await process.wait() == 0
