@@ -80,7 +80,12 @@ def judge(results: Results, figures: Figures, heap: int) -> list[Verdict]:
         _roof_goal("idle pool, context switches", 0, "", single("idle pool", "context_switches")),
         _roof_goal("idle pool, CPU", 0, " µs", single("idle pool", "cpu", MICROSECOND)),
         _roof_goal("memory of a worker", 12, " MB", single("idle pool", "worker_rss", MB)),
-        _roof_goal("start of a pool of 2", 100, " ms", _start_time(figures)),
+        _roof_goal("start of a pool of 2", 100, " ms", _figure(figures, "start", unit=MILLISECOND)),
+        _roof_goal("first call of `execute`", 40, " ms", _figure(figures, "single commands", "first_", MILLISECOND)),
+        _floor_goal("later calls / mode PROCESS", 1, "", _figure(figures, "single commands", "later_ratio_")),
+        _floor_goal(
+            "a loop for each call / mode PROCESS", 0.5, "", _figure(figures, "single commands", "new_loop_ratio_")
+        ),
         _floor_goal("1,000 sleepers on 2 workers, succeeded", 1000, "", single("sleepers", "succeeded")),
     ]
 
@@ -96,9 +101,11 @@ def _scaled(spread: Spread | None, unit: float) -> Spread | None:
     return spread and Spread(spread.median / unit, spread.low / unit, spread.high / unit)
 
 
-def _start_time(figures: Figures) -> Spread | None:
-    start = figures.get("start")
-    return _scaled(Spread(start["median"], start["low"], start["high"]), MILLISECOND) if start else None
+def _figure(figures: Figures, name: str, prefix: str = "", unit: float = 1.0) -> Spread | None:
+    found = figures.get(name)
+    if found is None:
+        return None
+    return _scaled(Spread(*(found[prefix + key] for key in ("median", "low", "high"))), unit)
 
 
 def _short(value: float) -> str:

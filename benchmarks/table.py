@@ -71,6 +71,12 @@ def figures_text(figures: Figures) -> str:
             f"start of a pool of 2, until each has answered: {start['median'] * 1e3:.0f} ms "
             f"({start['low'] * 1e3:.0f} to {start['high'] * 1e3:.0f})"
         )
+    if single := figures.get("single commands"):
+        lines.append(
+            f"first call of `execute` in a process: {single['first_median'] * 1e3:.0f} ms; speed of later ones to "
+            f"those of mode PROCESS: {single['later_ratio_median']:.2f}, with a new loop for each "
+            f"{single['new_loop_ratio_median']:.2f}"
+        )
     if sleep := figures.get("sleepers"):
         lines.append(
             f"1,000 sleeps of a second on 2 workers: {sleep['succeeded']:.0f} succeeded in {sleep['seconds']:.2f} s, "

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import child
-from benchmarks.figures import heartbeat_alone, idle_pool, large_output, pool_start, sleepers
+from benchmarks.figures import heartbeat_alone, idle_pool, large_output, pool_start, single_commands, sleepers
 
 Values = dict[str, float]
 Figures = dict[str, Values]
@@ -12,6 +12,7 @@ Figures = dict[str, Values]
 _FIGURES: dict[str, Callable[[bool], Values]] = {
     "idle pool": idle_pool.measure,
     "start": pool_start.measure,
+    "single commands": single_commands.measure,
     "sleepers": sleepers.measure,
     "large output": large_output.measure,
     "heartbeat alone": heartbeat_alone.measure,

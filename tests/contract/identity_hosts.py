@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from aiocmdpool import ResourceLimits
 from aiocmdpool.system import identity
 
 from .backends import BACKENDS
@@ -121,6 +122,22 @@ async def changes_at_last(make: Callable[[], Any], *args: str) -> None:
     """Once in a while is now."""
     identity.WHOLE_EVERY = 0.0
     await changes_while_one_runs(make, *args)
+
+
+async def becomes_nobody(make: Callable[[], Any]) -> None:
+    """Become a user who may not find the interpreter, if it is at home with root; what all kinds of commands see."""
+    script = "id -u; echo $LD_LIBRARY_PATH; ls /proc/self/fd; ulimit -f; umask"
+    async with make() as backend:
+        plain, prepared = sh(script), sh(script, limits=ResourceLimits(file_size=2048 * 1024), umask=0o027)
+        before = [(await backend.execute(command)).text() for command in (plain, prepared)]
+        become_nobody()
+        for command in (plain, prepared):
+            print(repr((await backend.execute(command)).text()))
+        async with backend.open(sh("test -t 1 && id -u"), pty=True) as process:
+            print(repr(await process.stdout.read()))
+        large = await backend.execute(sh("head -c 5000000 /dev/zero"))
+        print(len(large.stdout))
+    print(before)
 
 
 async def locks_itself_in(make: Callable[[], Any], room: str) -> None:

@@ -1,11 +1,16 @@
 """A host that changes what it is (user, umask, CPUs, limits, …) between two commands."""
 
 import os
+import shutil
 import sys
 from typing import Any
 
 import pytest
 
+import aiocmdpool
+
+from . import support
+from .identity_hosts import NOBODY
 from .privileges import needs_capability
 from .support import literals_of
 
@@ -80,8 +85,6 @@ def test_what_is_looked_at_less_often_is_followed_as_well(loop, change, ready, r
 @pytest.mark.parametrize("change", ["groups", "group", "root", "user"])
 def test_commands_run_with_the_user_and_groups_that_the_host_has_left(backend_name, loop, change):
     skip_unless_of_the_process(backend_name, change)
-    if (backend_name, change) == ("process_pool", "user"):
-        pytest.skip("whom the host becomes may not be allowed to read the interpreter, which workers need: `root` is")
     assert_followed(*see("changes", backend_name, loop, change))
 
 
@@ -91,6 +94,21 @@ def test_a_host_that_drops_root_with_all_that_belongs_to_it_is_followed(backend_
     skip_unless_of_the_process(backend_name, "root")
     names = ["umask", "cpus", "limits", "niceness", "groups", "root", "privileges"]
     assert_followed(*see("changes", backend_name, loop, *names))
+
+
+@able_to_drop_root
+@loops
+@pytest.mark.parametrize("place", ["as it is", "below a closed folder"])
+def test_a_host_that_no_longer_finds_its_interpreter_goes_on(loop, place, tmp_path, monkeypatch):
+    if place != "as it is":
+        shutil.copytree(aiocmdpool.__path__[0], tmp_path / "aiocmdpool", ignore=shutil.ignore_patterns("__pycache__"))
+        tmp_path.chmod(0o700)
+        environment = {**support.host_environment(), "PYTHONPATH": f"{tmp_path}:{support.TESTS}"}
+        monkeypatch.setattr(support, "host_environment", lambda: environment)
+    *after, terminal, size, before = see("becomes_nobody", "process_pool", loop)
+    assert after == [f"{NOBODY}{text.removeprefix('0')}" for text in before]
+    assert terminal == b"%d\r\n" % NOBODY
+    assert size == 5_000_000
 
 
 @needs_capability("CAP_SYS_CHROOT")

@@ -22,6 +22,7 @@ from aiocmdpool.commands.run_control import Place
 from aiocmdpool.system import interpreter
 from aiocmdpool.system.identity import Identity
 from aiocmdpool.system.safe_log import SafeLog
+from aiocmdpool.system.worker_python import WorkerPython
 
 BACK_OFF = 0.1  # seconds before a worker that died early is replaced; doubles each time
 BACK_OFF_LIMIT = 1.0  # seconds; so a command does not wait longer than this to learn that no worker can be started
@@ -74,7 +75,7 @@ class Crew:
         """Whether `maybe_recycle` has to be called after each command."""
         self.unclosed = Unclosed(self, "" if idle_for else "ProcessPool")
         self._idle_for = idle_for
-        self._python = python
+        self._python = WorkerPython(python)
         self._tries_python = False  # a thread is trying it
         self._identity = Identity()
         """Identity of this process (user, umask, limits, …) at the start of all `workers`."""
@@ -148,6 +149,7 @@ class Crew:
             if timer is not None:
                 timer.cancel()
         self._guardian.retire()
+        self._python.close()
         self._wake()
 
     @property
@@ -180,6 +182,7 @@ class Crew:
             remains.close_in_fork()
         for guardian in {self._guardian, *(worker.guardian for worker in (*self.workers, *self.leaving))}:
             guardian.close_in_fork()
+        self._python.close()
 
     def abandon(self) -> None:
         """End all workers in this thread, because their loop is closed and nobody waits for them. Blocks."""
@@ -189,6 +192,7 @@ class Crew:
         self.unclosed.end()
         for guardian in guardians:
             guardian.abandon()
+        self._python.close()
 
     # -- started and replaced ---------------------------------------------------------------------------------------
 
@@ -215,12 +219,12 @@ class Crew:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(start_workers)
 
-        self._tries_python = interpreter.find_soon(self._python, tried)
+        self._tries_python = interpreter.find_soon(self._python.setting, tried)
         return self._tries_python
 
     def _fill_up(self, tried: bool = False) -> None:
         self._respawn = None
-        if not (tried or self._closed) and interpreter.known(self._python) is None and self._try_python():
+        if not (tried or self._closed) and interpreter.known(self._python.setting) is None and self._try_python():
             return
         if self._identity.has_changed(whole_look=True):
             self._follow()

@@ -31,6 +31,7 @@ from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.pipes import PipeReader
 from aiocmdpool.system.reaping import reap_the_unreaped, try_reap
 from aiocmdpool.system.start_failure import shortage
+from aiocmdpool.system.worker_python import WorkerPython
 
 FOLDER = str(pathlib.Path(aiocmdpool.standalone.__path__[0]))
 STDERR_TAIL = 8192  # bytes kept of a worker's stderr
@@ -50,13 +51,13 @@ class WorkerProgram:
         guardian: Guardian,
         ledger: Ledger,
         idle_for: float,
-        python: str | None,
+        python: WorkerPython,
         received: Callable[[int, int, bytes], None],
         lost: Callable[[str], None],
         exited: Callable[[], None],
     ) -> None:
         try:
-            program = interpreter.find(python).argv(FOLDER)
+            start = python.start(FOLDER)
         except interpreter.NoPython as error:
             raise WorkerLost(f"workers need a Python interpreter: {error}") from None
         except OSError as error:
@@ -64,7 +65,10 @@ class WorkerProgram:
         self.cookie = secrets.token_hex(COOKIE_SIZE // 2)
         reap_the_unreaped()
         self.fitness = fitness_of(niceness=niceness)  # what the worker inherits
-        self.environment = dict(current_environment())
+        self.environment = {
+            **current_environment(),
+            **{os.fsencode(k): os.fsencode(v) for k, v in start.environment.items()},
+        }
         self.home = current_directory()
         parent_group = cgroup.own_directory()
         self.group = cgroup.make(parent_group, secrets.token_hex(4)) if parent_group else ""
@@ -88,14 +92,13 @@ class WorkerProgram:
                 page = ledger.page()
                 undo.callback(page.close)
                 popen = subprocess.Popen(
-                    program + self._argv(passing_end, niceness, watched_by, page),
+                    start.argv + self._argv(passing_end, niceness, watched_by, page),
                     stdin=requests_end,
                     stdout=replies_end,
                     stderr=errors_end,
-                    env=interpreter.nested(
-                        os.environ
-                    ),  # exactly what requests are compared with; C libraries may have set more
-                    pass_fds=(passing_end, *watched_by, *page.descriptors),
+                    # Exactly what requests are compared with; C libraries may have set more.
+                    env={**interpreter.nested(os.environ), **start.environment},
+                    pass_fds=(passing_end, *watched_by, *page.descriptors, *start.descriptors),
                     start_new_session=True,
                 )
             except OSError as error:

@@ -40,6 +40,7 @@ from aiocmdpool.standalone.kernel.transient import Patience
 from aiocmdpool.standalone.wire import frames, messages
 from aiocmdpool.system.leftovers_log import warn_of_leftovers
 from aiocmdpool.system.start_failure import shortage, stream_failure
+from aiocmdpool.system.worker_python import WorkerPython
 
 TICK = 0.01  # seconds: as exactly as the kernel tells when a process was started
 PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its death is no sign of a broken start
@@ -58,7 +59,7 @@ class Worker:
         gone: Called with this worker, once, when it is dead and everything it ran is settled.
         guardian: Notified of the worker when it starts; forked by it if it is missing.
         unfit: Called with this worker and a reason when another one should replace it; returns whether one does.
-        python: Path of the Python that runs it; see `interpreter.find`.
+        python: The Python that runs it; by default, that of this process.
 
     Raises:
         WorkerLost: The worker could not be started.
@@ -73,7 +74,7 @@ class Worker:
         guardian: Guardian,
         unfit: Callable[["Worker", str], bool] = lambda worker, why: False,
         idle_for: float = 0,
-        python: str | None = None,
+        python: WorkerPython | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._gone = gone
@@ -94,7 +95,15 @@ class Worker:
         self.ready = False
         """Whether the worker has sent HELLO."""
         self._program = WorkerProgram(
-            self._loop, niceness, guardian, ledger, idle_for, python, self._received, self._lose, self._on_exit
+            self._loop,
+            niceness,
+            guardian,
+            ledger,
+            idle_for,
+            python or WorkerPython(),
+            self._received,
+            self._lose,
+            self._on_exit,
         )
         self.pid = self._program.pid
         self._page = self._program.page

@@ -17,6 +17,9 @@ from ..wire.frames import COOKIE_SIZE, IDLE_STATUS, PROTOCOL_VERSION
 from . import budget
 from .server import Server
 
+BY_DESCRIPTOR = "/proc/self/fd/"
+LATE = "ctypes", "fcntl", "mmap", "tempfile", "termios"  # imported by this program where they are needed
+
 
 def give_way(niceness: int) -> None:
     """Add `niceness` to the niceness of this process, and so of all that it starts."""
@@ -49,6 +52,18 @@ def meet_guardian(pipes: "list[int]", host: int, socket_fd: int) -> int:
     return notes
 
 
+def keep_the_way_here() -> None:
+    """Keep the folders that this program was started from by descriptor, if it was, from the programs that it starts.
+
+    A child that has closed all descriptors does not find them either, so whatever is imported late is imported now.
+    """
+    for path in (sys.executable, __file__):
+        if path.startswith(BY_DESCRIPTOR):
+            os.set_inheritable(int(path[len(BY_DESCRIPTOR) :].split("/")[0]), False)
+            for name in LATE:
+                __import__(name)
+
+
 def main() -> None:
     """Read the command line and serve the parent until there is nothing more to do."""
     yield_memory_first("self")  # first of all: a process that is not dumpable may not write there
@@ -58,6 +73,7 @@ def main() -> None:
             f"protocol {version} is asked for, and the files on disk speak {PROTOCOL_VERSION}: the package was "
             "upgraded while the host was running; restart the host"
         )
+    keep_the_way_here()
     socket_fd, parent, niceness, lc_ctype, group, pipes, page, *idle = settings
     os.set_inheritable(int(socket_fd), False)
     cookie = os.read(int(socket_fd), COOKIE_SIZE)
