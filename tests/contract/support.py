@@ -4,6 +4,7 @@ import ast
 import asyncio
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-import aiocmdpool
+import aiocmdpool.standalone
 from aiocmdpool.commands.command import CommandConfig
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ TESTS = Path(__file__).resolve().parent.parent
 PROGRAMS = TESTS / "programs"
 FOREVER = 60.0  # seconds that helper programs sleep; whoever waits for one of them to end by itself fails the test
 PATIENCE = (0.15, 0.6, 2.5, 10.0)  # seconds, one after the other, in which a helper program gets ready
-DYING = 2.0  # seconds in which somebody else's orphan must be gone after its KILL
+DYING = 10.0  # seconds in which somebody else's orphan must be gone after its KILL; long, for a busy machine
 HOST_DEADLINE = 40.0  # seconds
 
 
@@ -108,6 +109,17 @@ async def with_patience(attempt: Callable[[float], Awaitable[T]], got_ready: Cal
         if got_ready(value):
             return value
     raise AssertionError(f"the program did not get ready within {PATIENCE[-1]} s")
+
+
+def patient_workers(directory: Path, seconds: float) -> Path:
+    """A copy of what workers run, which repeats starts that fail for so long: on a busy machine a second is little."""
+    folder = directory / "standalone"
+    shutil.copytree(aiocmdpool.standalone.__path__[0], folder, ignore=shutil.ignore_patterns("__pycache__"))
+    source = (folder / "kernel" / "transient.py").read_text()
+    before, line, after = source.partition("PATIENCE = 1.0")
+    assert line
+    (folder / "kernel" / "transient.py").write_text(f"{before}PATIENCE = {seconds}{after}")
+    return folder
 
 
 def pattern(count: int) -> bytes:

@@ -14,7 +14,7 @@ from aiocmdpool.backends.child.thread import ThreadBackend
 from aiocmdpool.backends.workers import process as process_module
 from aiocmdpool.system import launch as launch_module
 
-from .support import helper, outcome, sh
+from .support import helper, outcome, sh, with_patience
 
 PYTHON = sys.executable
 CHILDREN = {"process": ProcessBackend, "thread": ThreadBackend}
@@ -80,8 +80,12 @@ async def test_a_directory_as_stdin_that_no_python_takes_is_an_error(make, tmp_p
 async def test_who_is_ended_before_it_can_say_a_word_is_timed_out(make, interpreter, ready):
     interpreter(f"echo >{ready.path}; exec sleep 60")
     async with make() as backend:
-        error = await outcome(backend.execute(sh("echo did run", niceness=1, timeout=0.3)))
-        await ready.wait()
+
+        async def attempt(seconds: float) -> tuple[BaseException, list[bytes]]:
+            error = await outcome(backend.execute(sh("echo did run", niceness=1, timeout=seconds)))
+            return error, ready.heard()
+
+        error, _ = await with_patience(attempt, lambda seen: bool(seen[1]))
     assert isinstance(error, CommandTimeout)
     assert error.result.returncode == -signal.SIGTERM
 

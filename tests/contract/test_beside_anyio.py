@@ -24,36 +24,40 @@ async def cancellations_in(task: "asyncio.Task", turns: int = TURNS) -> int:
     return task.cancelling() - before
 
 
-async def test_a_cancelled_scope_does_not_keep_the_loop_busy_until_the_command_is_dead(backend, ready):
+async def test_a_cancelled_scope_does_not_keep_the_loop_busy_until_the_command_is_dead(backend, ready, release):
     scope = anyio.CancelScope()
 
     async def use() -> None:
         with scope:
-            await backend.execute(helper("note_sigterm", ready.path, grace=0.5))
+            await backend.execute(helper("clean_up_when_asked", ready.path, release.path, grace=60))
 
     task = asyncio.ensure_future(use())
     pid = int(await ready.wait())
     scope.cancel()
-    assert await ready.wait() == b"TERM"
+    assert await ready.wait() == b"asked"
     assert await cancellations_in(task) == 0
+    assert not task.done()
+    release.send()
     await task
     assert scope.cancelled_caught
     assert is_gone(pid)
 
 
-async def test_another_cancellation_arrives_through_the_shield_and_goes_on(backend, ready):
+async def test_another_cancellation_arrives_through_the_shield_and_goes_on(backend, ready, release):
     """The scope has no right to swallow what somebody else has sent."""
     scope = anyio.CancelScope()
 
     async def use() -> None:
         with scope:
-            await backend.execute(helper("note_sigterm", ready.path, grace=0.2))
+            await backend.execute(helper("clean_up_when_asked", ready.path, release.path, grace=60))
 
     task = asyncio.ensure_future(use())
     pid = int(await ready.wait())
     scope.cancel()
-    assert await ready.wait() == b"TERM"
+    assert await ready.wait() == b"asked"
     task.cancel()
+    await asyncio.sleep(0)
+    release.send()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert is_gone(pid)

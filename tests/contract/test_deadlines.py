@@ -7,9 +7,9 @@ import pytest
 
 from aiocmdpool.commands.command import CommandConfig, OutputPolicy, Stdio
 from aiocmdpool.commands.errors import CommandTimeout, ExecuteError
-from aiocmdpool.commands.result import EndReason
+from aiocmdpool.commands.result import CommandResult, EndReason
 
-from .support import FOREVER, assert_dead, helper, is_gone, returns_before_programs_end, sh, with_patience
+from .support import FOREVER, assert_dead, helper, is_gone, outcome, returns_before_programs_end, sh, with_patience
 
 pytestmark = pytest.mark.slow
 
@@ -178,10 +178,15 @@ async def test_silence_past_the_idle_timeout_ends_it(backend, ready):
 
 @both_loops
 async def test_output_on_either_stream_keeps_the_idle_timeout_away(backend):
-    """Eight writes, 0.2 s apart, alternately to both streams: 1.6 s without ever 1.2 s of silence."""
-    script = "for turn in 1 2 3 4; do sleep 0.2; printf .; sleep 0.2; printf . >&2; done"
-    result = await backend.execute(sh(script, idle_timeout=1.2))
+    """Eight writes, a sixth of it apart, alternately to both streams, so that it would be over by the seventh."""
+    script = 'for turn in 1 2 3 4; do sleep "$1"; printf .; sleep "$1"; printf . >&2; done'
+
+    async def attempt(seconds: float) -> CommandResult | CommandTimeout:
+        return await outcome(backend.execute(sh(script, f"{seconds / 6:.3f}", idle_timeout=seconds)))
+
+    result = await with_patience(attempt, lambda end: isinstance(end, CommandResult))
     assert (result.returncode, result.stdout, result.stderr) == (0, b"....", b"....")
+    assert result.duration > result.command.idle_timeout
 
 
 async def test_the_first_deadline_is_the_reason(backend):
@@ -201,8 +206,8 @@ async def test_a_deadline_that_passes_as_the_program_exits_is_settled_once(backe
     """Exit and deadline race; either may win, both are clean."""
     commands = [CommandConfig("sleep", [f"0.0{tick}"], timeout=0.05) for tick in range(3, 8)] * 2
     outcomes = await asyncio.gather(*map(backend.execute, commands), return_exceptions=True)
-    for outcome in outcomes:
-        assert isinstance(outcome, CommandTimeout) or outcome.returncode == 0
+    for end in outcomes:
+        assert isinstance(end, CommandTimeout) or end.returncode == 0
 
 
 @pytest.mark.parametrize("seconds", [1e10, 1e300])

@@ -21,11 +21,11 @@ from contract import guard
 from contract.guard import leak_guard, loop_guard, task_guard
 
 guard.mark_session()
-guard.PATIENCE = 0.3
+guard.PATIENCE = {patience}
 """
 
 LEAKING = """
-import asyncio, os, subprocess, threading, time
+import asyncio, os, subprocess, sys, threading, time
 
 KEPT = []
 
@@ -56,12 +56,15 @@ def test_zombie():
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 def test_orphan():
-    script = "sleep 52.2 >/dev/null 2>&1 & echo $!"
-    note(subprocess.run(["setsid", "sh", "-c", script], capture_output=True, check=True).stdout.decode())
+    note(orphan("52.2"))
 
 async def test_orphan_of_an_async_test():
-    script = "sleep 53.3 >/dev/null 2>&1 & echo $!"
-    note(subprocess.run(["setsid", "sh", "-c", script], capture_output=True, check=True).stdout.decode())
+    note(orphan("53.3"))
+
+def orphan(seconds):  # it has been executed when its pid is printed: no shell is seen in its place
+    popen = f"subprocess.Popen(['sleep', '{seconds}'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)"
+    argv = [sys.executable, "-I", "-S", "-c", f"import subprocess; print({popen}.pid)"]
+    return subprocess.run(argv, capture_output=True, check=True, start_new_session=True).stdout.decode()
 
 def note(pid):
     with open("pids", "a") as file:
@@ -105,9 +108,9 @@ def test_resource_of_the_whole_module(shared):
 """
 
 
-def inner_run(directory: Path, tests: str) -> str:
+def inner_run(directory: Path, tests: str, patience: float) -> str:
     (directory / "pytest.ini").write_text(SETTINGS)
-    (directory / "conftest.py").write_text(CONFTEST)
+    (directory / "conftest.py").write_text(CONFTEST.format(patience=patience))
     (directory / "test_inner.py").write_text(tests)
     argv = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--tb=short"]
     options = {"cwd": directory, "capture_output": True, "text": True, "timeout": HOST_DEADLINE}
@@ -117,7 +120,7 @@ def inner_run(directory: Path, tests: str) -> str:
 @pytest.fixture(scope="module")
 def leaking(tmp_path_factory) -> tuple[Path, str]:
     directory = tmp_path_factory.mktemp("leaking")
-    return directory, inner_run(directory, LEAKING)
+    return directory, inner_run(directory, LEAKING, 0.3)
 
 
 @pytest.mark.parametrize(
@@ -154,4 +157,4 @@ def test_leaked_processes_are_killed(leaking):
 
 
 def test_what_is_finishing_or_belongs_to_a_wider_scope_is_no_leak(tmp_path):
-    assert "8 passed in" in inner_run(tmp_path, CLEAN)
+    assert "8 passed in" in inner_run(tmp_path, CLEAN, 10.0)

@@ -48,6 +48,16 @@ def holder(ready, release, size: int = FLOOD, **options) -> CommandConfig:
     return sh(HOLDING, ready.path, release.path, str(size), output_policy=OutputPolicy.KEEP_HEAD, **options)
 
 
+async def held(backend, size: int) -> None:
+    """Wait until the holder's output of this size has been read: it is read beside this."""
+    if isinstance(backend, ProcessPoolBackend):
+        count, expected = backend.pool._ledger.held, size
+    else:
+        count, expected = (lambda: backend._output.held), size - INLINE
+    while count() < expected:
+        await asyncio.sleep(0.001)
+
+
 async def used_up(backend) -> None:
     """Wait until nothing is left: what the holder has written is read beside this."""
     budget = backend.pool._ledger if isinstance(backend, ProcessPoolBackend) else backend._output
@@ -102,6 +112,7 @@ async def test_all_commands_draw_on_one_budget(limited, ready, release):
     async with asyncio.TaskGroup() as group:
         holding = group.create_task(backend.execute(holder(ready, release, 200_000)))
         await ready.wait()
+        await held(backend, 200_000)
         with pytest.raises(OutputLimitExceeded, match="max_output_total") as caught:
             await backend.execute(helper("write_n_bytes", FLOOD))
         assert len(caught.value.result.stdout) < FLOOD // 2

@@ -13,18 +13,21 @@ from pathlib import Path
 import pytest
 
 from aiocmdpool.backends.process_pool import ProcessPoolBackend
+from aiocmdpool.backends.workers import process as process_module
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError, TaskCancelled
 from aiocmdpool.commands.result import EndReason
+from aiocmdpool.standalone.kernel import transient
 
 from .backends import BACKENDS
 from .privileges import has_capability
-from .support import literals_of, outcome
+from .support import literals_of, outcome, patient_workers
 
 pytestmark = pytest.mark.slow
 
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")
 
+LONG = 20.0  # seconds, instead of one
 MOUNTS = Path("/proc/self/mounts")
 MAKE = {**BACKENDS, "process_pool": lambda: ProcessPoolBackend(1)}
 
@@ -64,6 +67,14 @@ def script(tmp_path) -> Script:
     return Script(tmp_path)
 
 
+@pytest.fixture
+def patient(monkeypatch, tmp_path_factory) -> None:
+    """Starts are repeated for longer: whoever makes them possible again may be held up on a busy machine."""
+    monkeypatch.setattr(transient, "PATIENCE", LONG)
+    folder = patient_workers(tmp_path_factory.mktemp("patient"), LONG)
+    monkeypatch.setattr(process_module, "FOLDER", str(folder))
+
+
 async def start_and_fail_once(backend, command: CommandConfig) -> asyncio.Task:
     """Run it; by now it has been attempted: the other command came after it, and is done."""
     [running] = await start_together_and_fail_once(backend, [command])
@@ -80,7 +91,9 @@ async def start_together_and_fail_once(backend, commands: list[CommandConfig]) -
 
 
 @pytest.mark.parametrize("options", [{}, {"niceness": 1}], ids=["straight", "prepared"])
-async def test_a_program_that_is_still_being_written_runs_once_when_that_is_done(backend_name, script, options):
+async def test_a_program_that_is_still_being_written_runs_once_when_that_is_done(
+    backend_name, script, patient, options
+):
     async with MAKE[backend_name]() as backend:
         with script.open_for_writing():
             running = await start_and_fail_once(backend, script.command(**options))
@@ -89,7 +102,7 @@ async def test_a_program_that_is_still_being_written_runs_once_when_that_is_done
 
 
 @both_loops
-async def test_many_at_once_run_once_each(backend_name, script):
+async def test_many_at_once_run_once_each(backend_name, script, patient):
     async with MAKE[backend_name]() as backend:
         with script.open_for_writing():
             running = await start_together_and_fail_once(backend, [script.command() for _ in range(10)])
@@ -115,7 +128,7 @@ async def test_a_program_that_stays_open_is_an_error_that_says_so(backend_name, 
 
 
 @both_loops
-async def test_cancelling_what_waits_for_its_start(backend_name, script):
+async def test_cancelling_what_waits_for_its_start(backend_name, script, patient):
     async with MAKE[backend_name]() as backend:
         with script.open_for_writing():
             running = await start_and_fail_once(backend, script.command())
@@ -127,7 +140,7 @@ async def test_cancelling_what_waits_for_its_start(backend_name, script):
 
 
 @both_loops
-async def test_closing_while_something_waits_for_its_start(backend_name, script):
+async def test_closing_while_something_waits_for_its_start(backend_name, script, patient):
     async with MAKE[backend_name]() as backend:
         with script.open_for_writing():
             running = await start_and_fail_once(backend, script.command())
