@@ -16,7 +16,7 @@ import aiocmdpool
 
 CLI = (sys.executable, "-m", "aiocmdpool", "run")
 DEADLINE = 30.0  # seconds after which a command line that does nothing is taken for broken
-DYING = 2.0  # seconds in which an orphan must be gone
+DYING = 10.0  # seconds in which an orphan must be gone
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from contract.support import assert_dead, helper, is_gone, outcome, returns_before_programs_end, sh
+from contract.support import assert_dead, helper, is_gone, outcome, returns_before_programs_end, sh, with_patience
 
 from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import (
@@ -86,12 +86,15 @@ async def test_a_stage_that_cannot_start_ends_all(backend, place):
 
 
 async def test_one_deadline_for_all(backend, ready):
-    pipeline = (helper("grandchildren", ready.path) | CAT | CAT).with_options(timeout=1.0)
-    running = asyncio.create_task(outcome(run_pipeline(backend, pipeline)))
-    pids = await ready.pids(4)
-    error = await running
+    pipeline = helper("grandchildren", ready.path) | CAT | CAT
+
+    async def attempt(seconds: float) -> tuple[float, object, list[bytes]]:
+        return seconds, await outcome(run_pipeline(backend, pipeline.with_options(timeout=seconds))), ready.heard()
+
+    seconds, error, said = await with_patience(attempt, lambda seen: len(seen[2]) == 4)
+    pids = map(int, said)
     assert isinstance(error, CommandTimeout)
-    assert "its timeout of 1 s" in str(error)
+    assert f"its timeout of {seconds:g} s" in str(error)
     assert error.end_reason is EndReason.TIMEOUT
     await assert_dead(*pids)
 

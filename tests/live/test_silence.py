@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from contract.support import helper, is_gone
+from contract.support import helper, is_gone, outcome, with_patience
 
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import CommandTimeout
@@ -37,8 +37,13 @@ async def test_a_program_that_waits_for_a_slow_reader_is_not_silent(backend):
 
 
 async def test_each_word_counts(backend):
-    """It speaks every 0.1 s, longer than it may be silent."""
-    command = CommandConfig.shell("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.1; done", idle_timeout=0.7)
-    async with backend.open(command) as process:
-        assert len([line async for line in process.stdout]) == 8
-        assert await process.wait() == 0
+    """It speaks for longer than it may be silent, without ever being silent for so long."""
+    script = 'for i in 1 2 3 4 5 6 7 8; do echo $i; sleep "$1"; done'
+
+    async def attempt(seconds: float) -> tuple[int, object]:
+        command = CommandConfig.shell(script, [f"{seconds / 7:.3f}"], idle_timeout=seconds)
+        async with backend.open(command) as process:
+            return len([line async for line in process.stdout]), await outcome(process.wait())
+
+    lines, status = await with_patience(attempt, lambda seen: not isinstance(seen[1], CommandTimeout))
+    assert (lines, status) == (8, 0)

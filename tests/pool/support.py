@@ -9,7 +9,7 @@ from aiocmdpool import CommandConfig, CommandPool, CommandResult, TaskHandle, Ta
 
 PATIENCE = 20.0  # seconds after which something that should have happened is taken for broken
 
-SOON = 1.5  # seconds within which what depends on nothing but the loop must be over
+SOON = 5.0  # seconds within which what depends on nothing but the loop must be over; less than a pool's own patience
 
 
 def named(name: object, **options: Any) -> CommandConfig:

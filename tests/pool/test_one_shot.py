@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from contract.support import FOREVER, helper, is_gone, outcome, returns_before_programs_end
+from contract.support import FOREVER, helper, is_gone, outcome, returns_before_programs_end, with_patience
 
 from aiocmdpool import (
     CommandConfig,
@@ -53,10 +53,14 @@ async def test_a_status_is_no_error_unless_asked_for():
 
 
 async def test_a_deadline_ends_the_program():
-    with returns_before_programs_end(), pytest.raises(CommandTimeout) as caught:
-        await run("sh", "-c", "echo so far; exec sleep 60", timeout=0.3)
-    assert caught.value.result.stdout == b"so far\n"
-    assert is_gone(caught.value.result.pid)
+    async def attempt(seconds: float) -> CommandTimeout:
+        with returns_before_programs_end(), pytest.raises(CommandTimeout) as caught:
+            await run("sh", "-c", "echo so far; exec sleep 60", timeout=seconds)
+        return caught.value
+
+    error = await with_patience(attempt, lambda error: bool(error.result.stdout))
+    assert error.result.stdout == b"so far\n"
+    assert is_gone(error.result.pid)
 
 
 async def test_a_program_that_is_not_there():

@@ -79,9 +79,9 @@ async def test_waiting_for_room_does_not_count(new_pool):
 
 async def test_it_does_not_end_a_task_that_runs(running_pool, held):
     pool = await running_pool(held)
-    handle = await pool.push_task(named("a"), queue_timeout=5 * SHORT)
+    handle = await pool.push_task(named("a"), queue_timeout=10 * SHORT)  # it has begun by then
     await held.holds("a")
-    clock = await pool.push_task(named("clock"), queue_timeout=6 * SHORT)
+    clock = await pool.push_task(named("clock"), queue_timeout=11 * SHORT)
     await settled([clock])
     assert handle.status is TaskStatus.RUNNING
     held.release("a")

@@ -165,6 +165,7 @@ async def is_the_first_process(ready: str) -> None:
         print((type(error).__name__, error.killed_by in (KillTier.CGROUP, KillTier.DESCENDANTS)))
         print((await pool.execute(sh("exit 7"))).returncode)
         guardian = pool._crew._guardian
+        await until(lambda: guardian.pid, "it says its pid when it likes")
         expected = {*pool.statistics().pids, guardian.pid}
         await until(lambda: set(others()) == expected, "only the new worker is there, and the guardian")
         print([pid in others() for pid in pool.statistics().pids])

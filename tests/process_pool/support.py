@@ -11,7 +11,7 @@ import psutil
 from aiocmdpool.backends.workers.process_pool import ProcessPool
 from aiocmdpool.commands.command import CommandConfig
 
-PATIENCE = 15.0  # seconds after which something that should have happened is taken for broken
+PATIENCE = 30.0  # seconds after which something that should have happened is taken for broken
 
 
 def sh(script: str, *args: object, **options: Any) -> CommandConfig:

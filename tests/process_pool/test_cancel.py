@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from contract.support import helper, is_gone
+from contract.support import helper, is_gone, with_patience
 
 from aiocmdpool.backends.workers import worker as worker_module
 from aiocmdpool.commands.command import CommandConfig
@@ -130,10 +130,15 @@ async def test_cancelled_while_large_output_is_read(new_pool, monkeypatch):
 async def test_a_timeout_of_the_caller_is_a_cancellation(new_pool, ready):
     pool = new_pool(1)
     await pool.execute(CommandConfig("true"))
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1.0):
-            await pool.execute(helper("sleep_after_ready", ready.path))
-    assert is_gone(int(await ready.wait()))
+
+    async def attempt(seconds: float) -> list[bytes]:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await pool.execute(helper("sleep_after_ready", ready.path))
+        return ready.heard()
+
+    [pid] = await with_patience(attempt, lambda heard: len(heard) == 1)
+    assert is_gone(int(pid))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(pool.execute(CommandConfig("sleep", ["60"])), 0.05)
     assert children_of(pool.statistics().pids) == []

@@ -183,7 +183,7 @@ async def test_an_idle_worker_that_is_stopped_is_killed(new_pool, monkeypatch):
 
 @pytest.mark.parametrize("drain", [False, True])
 async def test_a_busy_worker_that_is_stopped_is_killed_with_what_it_runs(new_pool, ready, release, quick_beats, drain):
-    pool = new_pool(1, hang_after=0.3)
+    pool = new_pool(1, hang_after=1.5)  # for a worker that starts has to answer in that time, too
     running = in_background(pool, *[hold(ready, release)] * 3)
     held = await pairs(ready, 3)
     os.kill(held[0][1], signal.SIGSTOP)
@@ -231,7 +231,7 @@ async def test_commands_that_have_not_left_this_process_are_told_as_well(new_poo
 
 
 async def test_commands_that_wait_for_room_in_a_stopped_worker_are_told_as_well(new_pool, quick_beats):
-    pool = new_pool(1, hang_after=0.3)
+    pool = new_pool(1, hang_after=1.5)  # for a worker that starts has to answer in that time, too
     await pool.execute(CommandConfig("true"))
     os.kill(pool.statistics().pids[0], signal.SIGSTOP)
     running = in_background(pool, *[CommandConfig("echo", ["x" * 2000])] * 1000)

@@ -26,7 +26,7 @@ async def test_a_stopped_worker_is_noticed_within_the_time_that_was_set(new_pool
     os.kill(worker, signal.SIGSTOP)
     stopped = time.monotonic()
     done, rest = await asyncio.wait([one, other], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-    assert 1.0 < time.monotonic() - stopped < 8.0
+    assert 1.0 < time.monotonic() - stopped < 15.0
     [end], [running] = done, rest
     error = end.result()
     assert isinstance(error, WorkerLost)
@@ -40,7 +40,7 @@ async def test_a_stopped_worker_is_noticed_within_the_time_that_was_set(new_pool
 
 
 async def test_everything_in_a_stopped_worker_is_settled_and_the_pool_works_on(new_pool, ready, release, quick_beats):
-    pool = new_pool(1, hang_after=1.0)  # for the worker that comes after it has to start in that time
+    pool = new_pool(1, hang_after=2.0)  # for the worker that comes after it has to start in that time
     running = in_background(pool, *[hold(ready, release)] * 20)
     held = await pairs(ready, 20)
     os.kill(held[0][1], signal.SIGSTOP)
@@ -55,7 +55,7 @@ async def test_everything_in_a_stopped_worker_is_settled_and_the_pool_works_on(n
 
 
 async def test_a_command_of_a_stopped_worker_can_be_cancelled(new_pool, ready, release, quick_beats):
-    pool = new_pool(1, hang_after=1.0)  # for a worker that starts has to answer in that time, too
+    pool = new_pool(1, hang_after=2.0)  # for a worker that starts has to answer in that time, too
     [running] = in_background(pool, hold(ready, release))
     [(pid, worker)] = await pairs(ready, 1)
     os.kill(worker, signal.SIGSTOP)
@@ -77,12 +77,13 @@ async def test_a_worker_that_goes_on_in_time_is_kept(new_pool, ready, release, q
 
 
 async def test_a_stopped_worker_without_work_is_left_alone_until_it_gets_some(new_pool, quick_beats):
-    pool = new_pool(1, hang_after=1.0)  # for a worker that starts has to answer in that time, too
+    pool = new_pool(1, hang_after=2.0)  # for a worker that starts has to answer in that time, too
     await pool.execute(CommandConfig("true"))
     [worker] = pool.statistics().pids
+    await until(lambda: pool._workers[0]._heartbeat.timer is None)  # nothing is asked of it any more
     await asyncio.sleep(0.3)  # a beat that was under way has been answered
     os.kill(worker, signal.SIGSTOP)
-    await asyncio.sleep(1.5)  # longer than it would be given with work
+    await asyncio.sleep(3.0)  # longer than it would be given with work
     assert pool.statistics().lost == 0
     error = await asyncio.wait_for(outcome(pool.execute(CommandConfig("true"))), PATIENCE)
     assert isinstance(error, WorkerLost)

@@ -128,7 +128,7 @@ async def test_an_idempotent_command_does_not_run_again_for_any_other_reason(new
     log = tmp_path / "log"
     for script, options in (
         ("exit 3", {}),
-        ("sleep 60", {"timeout": 0.05}),
+        ("sleep 60", {"timeout": 2.0}),  # by then it has left its mark
         ("kill -9 $$", {}),
         ("exit 1", {"check": True}),
     ):
@@ -245,11 +245,11 @@ async def test_workers_that_die_at_once_are_not_started_all_the_time(new_pool, b
     await outcome(pool.execute(CommandConfig("true")))
     before = len(broken.read_text())
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + 0.5
-    while loop.time() < deadline:  # whoever tries again does not start them either
+    began = loop.time()
+    while loop.time() < began + 0.5:  # whoever tries again does not start them either
         await outcome(pool.execute(CommandConfig("true")))
         await asyncio.sleep(0.005)
-    assert len(broken.read_text()) - before <= 5  # 0.2 s apart
+    assert len(broken.read_text()) - before <= 2.5 + (loop.time() - began) / 0.2  # 0.2 s apart
 
 
 async def test_a_pool_recovers_when_workers_can_live_again(new_pool, broken, monkeypatch):

@@ -15,6 +15,7 @@ from contract.support import argv_of, is_dead, is_gone
 
 from aiocmdpool.backends.workers import leftovers
 from aiocmdpool.commands.errors import ChildError, WorkerLost
+from aiocmdpool.system import exit_watch
 
 from .support import PATIENCE, hold, in_background, outcome, pairs, sh, until
 
@@ -43,7 +44,8 @@ def trace(tmp_path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
 
 async def let_go(tracer: "subprocess.Popen[bytes]", *pids: int) -> None:
     """End the tracer; what it held is reaped then."""
-    assert all(is_dead(pid) and not is_gone(pid) for pid in pids)
+    await until(lambda: all(map(is_dead, pids)))
+    assert not any(map(is_gone, pids))
     tracer.kill()
     tracer.wait()
     await until(lambda: all(map(is_gone, pids)) and not is_reaping())
@@ -117,7 +119,8 @@ async def test_a_command_that_is_traced_when_it_exits_ends_with_an_error_that_sa
 
 
 @traced_backends
-async def test_a_tracer_that_lets_go_in_time_changes_nothing(name, ready, release, trace):
+async def test_a_tracer_that_lets_go_in_time_changes_nothing(name, ready, release, trace, monkeypatch):
+    monkeypatch.setattr(exit_watch, "TRACER_PATIENCE", PATIENCE)  # on a busy machine it is not that quick
     running, _, tracer = await start_traced(name, trace, ready, release, "let go")
     release.send()
     result = await asyncio.wait_for(running, PATIENCE)

@@ -19,8 +19,8 @@ from aiocmdpool.standalone.wire.messages import Exit, Start
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE / "programs"
-PATIENCE = 10.0  # seconds after which something that should have happened is taken for broken
-SOON = 3.0  # seconds within which a worker without a parent is gone with all it started; it takes about half a second
+PATIENCE = 20.0  # seconds after which something that should have happened is taken for broken
+SOON = 15.0  # seconds within which a worker without a parent is gone with all it started; it takes about half a second
 
 
 def start_payload(*argv: str | bytes, **options: Any) -> bytes:
