@@ -123,6 +123,6 @@ def test_a_huge_number_of_jobs_costs_nothing_up_front(jobs: str) -> None:
 def test_as_many_run_at_once_as_asked_even_if_that_is_more_than_the_pool_began_with(tmp_path: Path) -> None:
     """Each waits until all of them are there."""
     jobs = 40
-    script = f"touch {tmp_path}/{{}}; until [ $(ls {tmp_path} | wc -l) = {jobs} ]; do sleep 0.05; done"
+    script = f"touch {tmp_path}/{{}}; until set -- {tmp_path}/*; [ $# = {jobs} ]; do sleep 0.2; done"
     run = run_cli(f"-j{jobs}", "--timeout", "25", "--shell", script, ":::", *map(str, range(jobs)))
     assert (run.returncode, run.stderr) == (0, b"")

@@ -33,14 +33,14 @@ def test_a_stop_stops_the_commands_and_their_deadlines(
     session: bool, prefix: str, ready: NamedPipe, release: NamedPipe
 ) -> None:
     """With a session of its own nobody would continue it, says the kernel; but somebody did send the signal."""
-    timeout = 2.0  # seconds
+    timeout = 4.0  # seconds
     script = f"{prefix} -c 'echo $$ > {ready.path}; read x < {release.path}; echo $x'; : {{}}"
     with running_cli("--timeout", str(timeout), "--shell", script, ":::", "a", start_new_session=session) as process:
         pid = int(ready.wait_blocking())
         process.send_signal(signal.SIGTSTP)
         wait_for_state(process.pid, is_stopped)
         wait_for_state(pid, is_stopped)
-        time.sleep(1.5 * timeout)  # not to wait for anything: to let the deadline pass
+        time.sleep(1.2 * timeout)  # not to wait for anything: to let the deadline pass
         release.send(b"went on")
         process.send_signal(signal.SIGCONT)
         out, err = process.communicate(timeout=DEADLINE)

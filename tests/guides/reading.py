@@ -17,7 +17,7 @@ import aiocmdpool.sync
 from .documents import Step
 from .given import CONTEXTS, VALUES
 
-PATIENCE = 2.0  # seconds for what is legitimately finishing
+PATIENCE = 10.0  # seconds for what is legitimately finishing
 _CHECKER = doctest.OutputChecker()
 _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

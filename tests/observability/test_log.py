@@ -12,6 +12,7 @@ from pool.support import named
 
 from aiocmdpool import CommandConfig, ProcessPool
 from aiocmdpool.backends.workers import crew
+from aiocmdpool.backends.workers import worker as worker_module
 from aiocmdpool.observability import task_log
 
 from .support import hold, settled
@@ -79,7 +80,8 @@ async def test_a_cancellation_is_told_at_debug(running_pool, caplog):
     assert (line.levelno, line.status, line.returncode) == (logging.DEBUG, "cancelled", None)
 
 
-async def test_a_lost_worker_is_a_warning_of_both(running_pool, caplog, ready, release):
+async def test_a_lost_worker_is_a_warning_of_both(running_pool, caplog, ready, release, monkeypatch):
+    monkeypatch.setattr(worker_module, "PROVEN_AFTER", 3600.0)  # however long the machine takes until it is killed
     pool = await running_pool()
     handle = await pool.push_task(hold(ready, release))
     await ready.wait()

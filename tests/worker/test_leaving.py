@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import psutil
 import pytest
 from contract.support import argv_of, host_environment, is_dead, pattern
 
+import aiocmdpool.standalone
 from aiocmdpool.standalone.wire import frames, messages
 
+from . import fake_parent
 from .fake_parent import FakeParent, hostile_commands
-from .support import PROGRAMS, SOON, assert_all_die, is_idle, readable, start_payload, wait_until
+from .support import PATIENCE, PROGRAMS, SOON, assert_all_die, is_idle, readable, start_payload, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -98,13 +101,20 @@ def test_a_worker_whose_pipe_ends_takes_everything_along_within_a_second(parent,
     assert time.monotonic() - started < SOON
 
 
-def test_programs_are_asked_first_when_the_parent_is_gone(parent, ready, tmp_path):
+def test_programs_are_asked_first_when_the_parent_is_gone(ready, tmp_path, monkeypatch):
+    folder = tmp_path / "standalone"
+    shutil.copytree(aiocmdpool.standalone.__path__[0], folder, ignore=shutil.ignore_patterns("__pycache__"))
+    before, grace, after = (folder / "worker" / "server.py").read_text().partition("ORPHANED_GRACE = 0.4")
+    assert grace
+    (folder / "worker" / "server.py").write_text(f"{before}ORPHANED_GRACE = {PATIENCE}{after}")  # for a busy machine
+    monkeypatch.setattr(fake_parent, "FOLDER", str(folder))
     farewell = tmp_path / "farewell"
     script = f"trap 'echo bye >{farewell}; exit 0' TERM; echo $$ >{ready.path}; while :; do sleep 0.05; done"
-    parent.start(1, "sh", "-c", script)
-    pid = int(ready.wait_blocking())
-    parent.close_requests()
-    parent.wait()
+    with FakeParent() as parent:
+        parent.start(1, "sh", "-c", script)
+        pid = int(ready.wait_blocking())
+        parent.close_requests()
+        parent.wait()
     assert is_dead(pid)
     assert farewell.read_text() == "bye\n"
 

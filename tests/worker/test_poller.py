@@ -88,9 +88,13 @@ def test_a_wait_is_as_long_as_it_was_asked_to_be(poller, pipe):
     started = time.monotonic()
     poller.dispatch(0.05)
     assert 0.04 < time.monotonic() - started < 5
-    started = time.monotonic()
-    poller.dispatch(0)
-    assert time.monotonic() - started < 0.04
+
+    def look() -> float:
+        started = time.monotonic()
+        poller.dispatch(0)
+        return time.monotonic() - started
+
+    assert min(look() for _ in range(20)) < 0.04  # another process may have the CPU meanwhile, but not each time
 
 
 def test_watching_again_changes_events_and_handler(poller, pipe):

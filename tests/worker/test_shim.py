@@ -10,7 +10,7 @@ from contract.support import is_dead
 
 from aiocmdpool.standalone.wire import frames, messages
 
-from .support import SOON, assert_all_die
+from .support import SOON, assert_all_die, wait_until
 
 DAEMON = '(setsid env -i sh -c \'echo $$ >"$1"; exec sleep 60\' sh "$1" >/dev/null 2>&1 &)'
 
@@ -59,12 +59,13 @@ def test_a_start_that_fails_says_why(parent, what):
 
 @pytest.mark.parametrize("way", ["cancelled", "timed out"])
 def test_what_is_ended_is_ended_with_all_that_is_below_the_shim(parent, ready, way):
-    script = f'{DAEMON}; trap "" TERM; sleep 60'
-    start(parent, 1, script, ready.path, grace=0.2, timeout=messages.NONE if way == "cancelled" else 1.0)
-    daemon = int(ready.wait_blocking())
+    script = f'{DAEMON}; trap "" TERM; echo $$ >"$1"; sleep 60'
+    start(parent, 1, script, ready.path, grace=0.2, timeout=messages.NONE if way == "cancelled" else 4.0)
+    said = {int(ready.wait_blocking()) for _ in range(2)}
     program = parent.started(1)
+    [daemon] = said - {program}
     shim = psutil.Process(program).ppid()
-    assert psutil.Process(daemon).ppid() == shim
+    wait_until(lambda: psutil.Process(daemon).ppid() == shim)  # when its own parent has left
     if way == "cancelled":
         parent.cancel(1)
     result = parent.result(1)

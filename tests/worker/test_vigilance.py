@@ -93,8 +93,8 @@ async def test_a_worker_that_gets_no_cpu_is_waited_for(workers, monkeypatch):
     state = "R"
     monkeypatch.setattr(heartbeat, "state_of", lambda pid: (state, 0.0, 1))
     worker = workers("hello(); start(); be_silent()", hang_after=0.2)
-    running = asyncio.ensure_future(outcome(worker.execute(COMMAND)))
     await greeted(worker)
+    running = asyncio.ensure_future(outcome(worker.execute(COMMAND)))
     done, _ = await asyncio.wait([running], timeout=0.8)
     assert not done
     state = "S"
@@ -126,8 +126,8 @@ async def test_a_worker_whose_new_program_gets_no_cpu_is_waited_for(workers, tmp
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     worker = workers(vforks(str(fifo)), hang_after=0.2)
-    running = asyncio.ensure_future(outcome(worker.execute(COMMAND)))
     await greeted(worker)
+    running = asyncio.ensure_future(outcome(worker.execute(COMMAND)))
     done, _ = await asyncio.wait([running], timeout=1.0 if is_starved else PATIENCE)
     assert bool(done) is not is_starved
     if is_starved:
@@ -162,8 +162,8 @@ async def test_a_worker_that_is_silent_and_not_starved_is_blamed_for_a_deadline(
 
 async def test_a_worker_that_burns_its_cpu_and_does_not_answer_is_hung(workers):
     worker = workers("hello(); start()\nwhile True: pass", hang_after=0.2)
-    running = asyncio.ensure_future(outcome(worker.execute(COMMAND)))
     await greeted(worker)
+    running = asyncio.ensure_future(outcome(worker.execute(COMMAND)))
     assert_lost(await asyncio.wait_for(running, PATIENCE), "hung")
 
 

@@ -282,14 +282,17 @@ async def test_garbage_before_the_hello_has_run_nothing(workers):
 
 
 async def test_a_worker_that_says_nothing_is_taken_for_hung(workers, quick_beats):
-    error = await workers.run("hello(); start(); be_silent()", hang_after=0.3)
+    worker = workers("hello(); start(); be_silent()", hang_after=0.3)
+    await greeted(worker)
+    error = await asyncio.wait_for(outcome(worker.execute(COMMAND)), PATIENCE)
     assert_lost(error, "0.3 s", "hung")
 
 
 async def test_a_worker_that_is_stopped_is_taken_for_hung(workers, quick_beats):
     worker = workers("hello(); number = start(); write(started(number)); answer_pings()", hang_after=0.3)
-    running = asyncio.ensure_future(outcome(worker.execute(COMMAND)))
     await greeted(worker)
+    running = asyncio.ensure_future(outcome(worker.execute(COMMAND)))
+    await asyncio.sleep(0)  # it has left
     async with asyncio.timeout(PATIENCE):
         os.kill(worker.pid, signal.SIGSTOP)
         assert_lost(await running, "stopped")
@@ -300,7 +303,8 @@ async def test_a_worker_that_never_says_hello_has_run_nothing(workers, quick_bea
 
 
 async def test_a_worker_that_answers_pings_is_not_hung_however_long_its_command_takes(workers, quick_beats):
-    worker = workers("hello()\nwhile take()[0] != frames.START: pass\nanswer_pings()", hang_after=0.15)
+    worker = workers("hello()\nwhile take()[0] != frames.START: pass\nanswer_pings()", hang_after=0.5)
+    await greeted(worker)
     running = asyncio.ensure_future(worker.execute(COMMAND))
     done, _ = await asyncio.wait([running], timeout=0.8)
     assert not done
@@ -321,9 +325,10 @@ async def test_a_worker_that_does_not_keep_a_deadline_is_replaced(workers, quick
 
 
 async def test_an_idle_worker_is_not_asked_whether_it_is_there(workers, quick_beats):
-    worker = workers("hello(); number = start(); write(result(number)); be_silent()", hang_after=0.1)
+    worker = workers("hello(); number = start(); write(result(number)); be_silent()", hang_after=0.3)
+    await greeted(worker)
     await worker.execute(COMMAND)
-    await asyncio.sleep(0.4)  # several times as long as a busy one would be given
+    await asyncio.sleep(1.2)  # several times as long as a busy one would be given
     assert worker.usable
 
 

@@ -86,7 +86,7 @@ def impatient(ready):
     """Ctrl-C while the end of the interpreter waits for a command to die."""
     pool = pool_of("PROCESS_POOL")
     pool.start_executor()
-    KEPT.append((pool, pool.push_task(helper("note_sigterm", ready, grace=0.5))))
+    KEPT.append((pool, pool.push_task(helper("note_sigterm", ready, grace=2.0))))
     wait_for_test()
 
 
