@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 
 from aiocmdpool import CommandConfig, ExecutionConfig, sync
+from aiocmdpool.sync import on_loop
 
 from .common import KEPT, pool_of, say, stubborn, wait_for_test
 
@@ -82,6 +83,7 @@ def interrupted(where, ready):
 
 def waits_for_room(ready):
     """Interrupted while it waits for room in a queue: nothing is pushed."""
+    on_loop.START_SOON = 60.0  # it does not start by itself, and so make room, however late the signal comes
     pool = sync.CommandPool(ExecutionConfig(concurrency_limit=1), max_size=1)
     pool.push_task(CommandConfig("true"))
     try:
