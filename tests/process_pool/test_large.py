@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-import statistics
 
 import pytest
 from contract.support import helper, pattern
@@ -41,7 +40,7 @@ async def test_200_mb_arrive_intact_and_hold_up_nobody(new_pool, ready, release,
         assert int((await pool.execute(CommandConfig("echo", [str(number)]))).stdout) == number
         took.append(loop.time() - began)
     assert not large.done()
-    assert statistics.median(took) < 1.0  # one of them may be held up by other processes
+    assert sorted(took)[-3] < 1.0  # one or two of them may be held up by other processes
     release.send()
     result = await asyncio.wait_for(large, PATIENCE)
     assert len(result.stdout) == 20 * BLOCK
