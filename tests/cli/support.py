@@ -6,7 +6,7 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +74,15 @@ def _is_alive(pid: int) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     return False
+
+
+def wait_for_state(pid: int, wanted: Callable[[str], bool]) -> None:
+    """Look again and again: nobody tells."""
+    deadline = time.monotonic() + DEADLINE
+    while not wanted(psutil.Process(pid).status()):
+        assert time.monotonic() < deadline, psutil.Process(pid).status()
+        time.sleep(0.002)
+
+
+def is_stopped(state: str) -> bool:
+    return state == psutil.STATUS_STOPPED

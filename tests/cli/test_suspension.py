@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -11,20 +10,18 @@ import pytest
 from conftest import NamedPipe
 
 from aiocmdpool.cli.ending import Deadlines
-from cli.support import CLI, DEADLINE, assert_dead, environment, read_until, running_cli
+from cli.support import (
+    CLI,
+    DEADLINE,
+    assert_dead,
+    environment,
+    is_stopped,
+    read_until,
+    running_cli,
+    wait_for_state,
+)
 
 pytestmark = pytest.mark.slow
-
-
-def wait_for_state(pid: int, wanted: Callable[[str], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not wanted(psutil.Process(pid).status()):
-        assert time.monotonic() < deadline, psutil.Process(pid).status()
-        time.sleep(0.002)
-
-
-def is_stopped(state: str) -> bool:
-    return state == psutil.STATUS_STOPPED
 
 
 @pytest.mark.parametrize("session", [False, True], ids=["of-the-tests", "of-its-own"])

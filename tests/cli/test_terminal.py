@@ -11,11 +11,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from conftest import NamedPipe
 
-from cli.support import CLI, DEADLINE, environment, read_until
+from cli.support import CLI, DEADLINE, environment, is_stopped, read_until, wait_for_state
 
 pytestmark = pytest.mark.slow
 
@@ -214,7 +213,7 @@ def test_ctrl_z_takes_the_bar_away_and_stops_the_commands(ready: NamedPipe, rele
         heard = read_until(terminal, b"Stopped")
         assert heard.rpartition(WIPE)[1], "the bar stays"
         assert b"running" not in heard.rpartition(WIPE)[2]
-        assert psutil.Process(pid).status() == psutil.STATUS_STOPPED
+        wait_for_state(pid, is_stopped)
         release.send()
         os.write(terminal, b"fg\n")
         heard = read_until(terminal, b"aiocmdpool: 1 command in")

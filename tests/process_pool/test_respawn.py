@@ -299,11 +299,11 @@ async def test_a_host_without_descriptors_is_told_and_recovers(new_pool, monkeyp
 
 async def test_a_closed_pool_starts_no_workers_any_more(new_pool, monkeypatch):
     """Deaths before had each asked for a new one."""
-    monkeypatch.setattr(crew, "BACK_OFF", 0.05)
+    monkeypatch.setattr(crew, "BACK_OFF", 0.5)
     pool = new_pool(3)
     await pool.start()
     kill(*pool.statistics().pids)
-    await until(lambda: pool.statistics().workers == 0)
+    await until(lambda: pool._crew._respawn is not None)
     await pool.aclose()
-    await asyncio.sleep(0.3)  # several times as long as it would take
+    await asyncio.sleep(1.5)  # several times as long as it would take
     assert pool.statistics().workers == 0

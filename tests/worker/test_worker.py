@@ -298,8 +298,15 @@ async def test_a_worker_that_is_stopped_is_taken_for_hung(workers, quick_beats):
         assert_lost(await running, "stopped")
 
 
-async def test_a_worker_that_never_says_hello_has_run_nothing(workers, quick_beats):
+async def test_a_worker_that_never_says_hello_has_run_nothing(workers, quick_beats, monkeypatch):
+    monkeypatch.setattr(heartbeat, "STARTS_WITHIN", 0.3)
     assert isinstance(await workers.run("be_silent()", hang_after=0.3), RequestNotSent)
+
+
+async def test_a_worker_that_starts_has_more_time_than_one_that_works(workers, quick_beats, monkeypatch):
+    monkeypatch.setattr(heartbeat, "STARTS_WITHIN", FOREVER)
+    worker = workers("time.sleep(1); hello(); number = start(); write(result(number))", hang_after=0.1)
+    assert (await worker.execute(CommandConfig("true"))).returncode == 0
 
 
 async def test_a_worker_that_answers_pings_is_not_hung_however_long_its_command_takes(workers, quick_beats):

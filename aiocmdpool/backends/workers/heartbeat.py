@@ -16,6 +16,9 @@ from aiocmdpool.standalone.kernel.processes import state_of, vfork_child_of
 from aiocmdpool.standalone.wire import frames, messages
 
 HEARTBEAT = 1.0  # seconds between checks on a busy worker; an idle one is left alone
+STARTS_WITHIN = (
+    5.0  # seconds that a worker has to greet, if `hang_after` is less: it may wait for a child to get CPU time
+)
 STARVED_TIMES = 10  # multiple of `hang_after` after which a worker that gets no CPU counts as hung, too
 
 RUNNABLE, WAITS = "R", "D"
@@ -41,6 +44,7 @@ class Heartbeat:
         beside: Called at each beat while there is work: what else there is to look at.
 
     Attributes:
+        greeted: Whether the worker has said that it takes commands.
         heard: Whether the worker has sent anything since the last beat.
         timer: The timer of the next beat; `None` while the worker has no work.
     """
@@ -63,7 +67,7 @@ class Heartbeat:
         self._given = given
         self._pending = pending
         self._send, self._lose, self._retire, self._beside = send, lose, retire, beside
-        self.heard = False
+        self.greeted = self.heard = False
         self.timer: asyncio.TimerHandle | None = None
         self.silent_beats = 0  # since an unanswered PING
         self._starved = False  # silent, and waiting for CPU time
@@ -111,7 +115,8 @@ class Heartbeat:
         if state == WAITS and waits_for_cpu_of_child(self._pid):
             state = RUNNABLE
         self._starved = state == RUNNABLE
-        return hung_because(state, cpu - self._cpu_before, self.silent_beats * HEARTBEAT, self._hang_after)
+        hang_after = self._hang_after if self.greeted else max(self._hang_after, STARTS_WITHIN)
+        return hung_because(state, cpu - self._cpu_before, self.silent_beats * HEARTBEAT, hang_after)
 
     def _overdue(self) -> str:
         """Return a text about a deadline that the worker has missed, though it had CPU time; empty if there is none."""

@@ -318,7 +318,7 @@ class Worker:
             if entry.control is not None:
                 entry.control.started(entry.started_pid, lambda signal: self._signal(number, signal))
         elif kind == frames.HELLO:
-            self.ready = True
+            self.ready = self._heartbeat.greeted = True
         elif kind == frames.PONG:
             self._heartbeat.answered(number, payload)
         else:
