@@ -76,7 +76,7 @@ class CommandPoolSeg(PoolView, LoopBound):
         self._queue = SegQueue(validate.whole_number(1, optional=True)("max_size", max_size))
         self._observer = PoolObserver(hooks)
         self._tasks = PoolTasks(self._queue, permits, self.tracker, self._observer)
-        self._queue.adopt = self._tasks.adopt
+        self._queue.on_first_seen = self._tasks.first_seen
         self._defaults = self.config.defaults or None
         self._life = PoolLife(self.config, executor, self._queue, self._tasks, self._loop_ended)
         self._belong_to_no_loop()
@@ -107,7 +107,7 @@ class CommandPoolSeg(PoolView, LoopBound):
         if self._observer.has_hooks:
             self._observer.pushed(handle)
         queue.put(handle)
-        if queue.bell or queue.refusal is not None:  # both read after the append: see `SegQueue`, and `_tell`
+        if queue.wake_token or queue.refusal is not None:  # both read after the append: see `SegQueue`, and `_tell`
             self._tell()
         return handle
 
@@ -149,7 +149,7 @@ class CommandPoolSeg(PoolView, LoopBound):
     def _tell(self) -> None:
         """Make sure that the loop will look at what has been put into the queue."""
         queue = self._queue
-        if queue.takes_bell() and not self.call_on_loop(queue.rouse):
+        if queue.take_wake_token() and not self.call_on_loop(queue.wake_runners):
             self._loop_ended()
         # The end of the pool sets the refusal before it empties the queue: a push that reads it after its append either
         # sees the refusal, or its task is found there.

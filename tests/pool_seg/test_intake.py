@@ -22,7 +22,7 @@ def count_rings(pool) -> list[int]:
     call = type(pool).call_on_loop.__get__(pool)
 
     def counting(callback):
-        if callback == pool._queue.rouse:
+        if callback == pool._queue.wake_runners:
             rings.append(1)
         return call(callback)
 
@@ -186,7 +186,7 @@ async def test_an_idle_pool_does_nothing(running_pool):
 
 
 class Interleaved(deque):
-    """A bell at which something happens just before, or just after, the token is put there."""
+    """A wake token at which something happens just before, or just after, the token is put there."""
 
     def __init__(self, before=lambda: None, after=lambda: None) -> None:
         super().__init__()
@@ -207,18 +207,18 @@ async def test_a_push_at_the_very_moment_a_runner_goes_to_sleep(moment, new_pool
     late = []
 
     def push() -> None:
-        queue.bell = bell  # the token, once it is there, is not put there again
+        queue.wake_token = wake_token  # the token, once it is there, is not put there again
         queue.put(handle)
-        if queue.takes_bell():
-            late.append(1) if "late" in moment else loop.call_soon(queue.rouse)
+        if queue.take_wake_token():
+            late.append(1) if "late" in moment else loop.call_soon(queue.wake_runners)
 
-    bell = queue.bell = Interleaved(**{moment.split(",", maxsplit=1)[0]: push})
+    wake_token = queue.wake_token = Interleaved(**{moment.split(",", maxsplit=1)[0]: push})
     runner = asyncio.ensure_future(queue.get())
     await quiet()
     if late:
         assert not runner.done()
-        queue.rouse()
-    bell.before = bell.after = lambda: None
+        queue.wake_runners()
+    wake_token.before = wake_token.after = lambda: None
     async with asyncio.timeout(5):
         assert await runner is handle
 
@@ -229,13 +229,13 @@ async def test_a_runner_that_is_cancelled_as_it_is_woken_wakes_another(new_pool)
     await asyncio.sleep(0)
     handles = pool.push_tasks([named("a"), named("b")])
     queue.put_all(handles)
-    assert queue.takes_bell()
-    queue.rouse()
+    assert queue.take_wake_token()
+    queue.wake_runners()
     runners[0].cancel()
     async with asyncio.timeout(5):
         assert await asyncio.gather(*runners[1:]) == handles
     assert runners[0].cancelled()
-    assert not queue.takes_bell()  # nobody sleeps
+    assert not queue.take_wake_token()  # nobody sleeps
 
 
 async def test_a_sleeping_runner_that_is_cancelled_is_not_woken(new_pool):
@@ -245,8 +245,8 @@ async def test_a_sleeping_runner_that_is_cancelled_is_not_woken(new_pool):
     gone.cancel()
     handle = pool.push_task(named("a"))
     queue.put(handle)
-    assert queue.takes_bell()
-    queue.rouse()  # before the cancelled one has taken itself off the list
+    assert queue.take_wake_token()
+    queue.wake_runners()  # before the cancelled one has taken itself off the list
     async with asyncio.timeout(5):
         assert await other is handle
     assert gone.cancelled()
