@@ -199,26 +199,26 @@ class Background:
         if self._stop is None:
             self._stop = self.loop.create_task(portal.stop())
 
-    def shut_down(self, patience: float | None = None) -> None:
+    def shut_down(self, timeout: float | None = None) -> None:
         """Close all open objects, end all calls, and return when the thread has ended.
 
         Args:
-            patience: Seconds after which a loop that does not answer, because an executor or a hook blocks it, is
+            timeout: Seconds after which a loop that does not answer, because an executor or a hook blocks it, is
                 abandoned. `None`: never.
 
         Raises:
             BaseException: An interruption of this call; raised after the shutdown is complete.
         """
-        wait_or_end(lambda: self._end(patience), lambda: self._end(patience))
+        wait_or_end(lambda: self._end(timeout), lambda: self._end(timeout))
 
-    def _end(self, patience: float | None) -> None:
+    def _end(self, timeout: float | None) -> None:
         self.ready.wait()
         if self._portal is not None:
             answers = Gate()
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self.loop.call_soon_threadsafe(self._stop_soon, self._portal)
                 self.loop.call_soon_threadsafe(answers.open)
-                if not answers.wait(patience) and not self.gone.is_open:
+                if not answers.wait(timeout) and not self.gone.is_open:
                     return
         self.gone.wait()
         if self._thread is not None and self._thread.ident is not None:  # the thread was started

@@ -23,7 +23,7 @@ from aiocmdpool.sync.real_threads import check_real_threads
 from aiocmdpool.system.safe_log import SafeLog
 
 EXITS = "the interpreter exits: aiocmdpool.sync takes no more commands"
-EXIT_PATIENCE = 5.0  # seconds after which an exiting interpreter abandons a loop that does not answer
+EXIT_TIMEOUT = 5.0  # seconds after which an exiting interpreter abandons a loop that does not answer
 
 # No lock: a signal handler or a destructor that uses the facade may run in the middle of all of this.
 _first: dict[None, Background] = {}
@@ -129,7 +129,7 @@ def _at_exit() -> None:
     for background in tuple(living):
         # An interruption is raised after all has been ended, and nobody is left to handle it.
         with contextlib.suppress(BaseException):
-            background.shut_down(EXIT_PATIENCE)
+            background.shut_down(EXIT_TIMEOUT)
 
 
 # -- fork --------------------------------------------------------------------------------------------------------------

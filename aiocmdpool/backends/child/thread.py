@@ -28,7 +28,7 @@ from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.live.wiring import ALL
 from aiocmdpool.loops.waiting import wait_through
-from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.standalone.kernel.transient import StartRetry
 from aiocmdpool.system.output_budget import Allowance, OutputBudget
 from aiocmdpool.system.start_failure import start_failure
 
@@ -133,13 +133,13 @@ class ThreadBackend:
 
     async def _in_a_thread(self, run: ThreadRun, limiter: anyio.CapacityLimiter) -> None:
         """Run `run` in a thread; if none can be started, try again for a while."""
-        patience = Patience()
+        retry = StartRetry()
         while True:
             try:
                 await anyio.to_thread.run_sync(run.to_the_end, limiter=limiter)
                 return
             except RuntimeError:  # "can't start new thread" only: `to_the_end` raises nothing
-                delay = patience.delay(errno.EAGAIN)
+                delay = retry.delay(errno.EAGAIN)
                 if delay < 0:
                     raise
             await asyncio.sleep(delay)

@@ -16,7 +16,7 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.blocking_loop import BlockingLoop
-from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.standalone.kernel.transient import StartRetry
 from aiocmdpool.system.output_budget import Allowance
 from aiocmdpool.system.start_failure import start_failure
 
@@ -146,12 +146,12 @@ class ThreadRun:
 
     def _open_loop(self) -> BlockingLoop:
         """Return a new loop for this thread; if there are no descriptors for its wake-up, try again for a while."""
-        patience = Patience()
+        retry = StartRetry()
         while True:
             try:
                 return BlockingLoop()
             except OSError as error:
-                delay = patience.delay(error.errno)
+                delay = retry.delay(error.errno)
                 if delay < 0:
                     raise start_failure(self._command, error) from None
                 time.sleep(delay)  # not interruptible: there is no wake-up descriptor yet

@@ -73,8 +73,8 @@ class Pending:
         if self.answer is None and now > self.started_at + timeout:
             self.overdue_beats += 1
         command = self.command
-        patience = command.grace + command.leftover_grace + 2 * UNKILLABLE_AFTER + OVERDUE_AFTER
-        return self.overdue_beats > OVERDUE_BEATS + patience / beat
+        allowance = command.grace + command.leftover_grace + 2 * UNKILLABLE_AFTER + OVERDUE_AFTER
+        return self.overdue_beats > OVERDUE_BEATS + allowance / beat
 
     def settle(self, answer: Answer) -> None:
         self.answer = answer

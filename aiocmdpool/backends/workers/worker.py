@@ -36,7 +36,7 @@ from aiocmdpool.loops.threads import in_thread
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel import processes as procs
-from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.standalone.kernel.transient import StartRetry
 from aiocmdpool.standalone.wire import frames, messages
 from aiocmdpool.system.leftovers_log import warn_of_leftovers
 from aiocmdpool.system.start_failure import shortage, stream_failure
@@ -181,7 +181,7 @@ class Worker:
         try:
             number, entry, request = self._submit(command, control)
         except IoError as error:
-            number, entry, request = await self._submit_patiently(command, control, error)
+            number, entry, request = await self._submit_with_retry(command, control, error)
         cancelled: asyncio.CancelledError | None = None
         try:
             await entry.future
@@ -204,12 +204,12 @@ class Worker:
             raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
         return result
 
-    async def _submit_patiently(
+    async def _submit_with_retry(
         self, command: CommandConfig, control: RunControl | None, error: IoError
     ) -> tuple[int, Pending, Request]:
         """Submit a request again whose first try failed with `error`; for a while, if the reason may pass by itself."""
-        patience = Patience()
-        while (delay := patience.delay(error.errno)) >= 0:
+        retry = StartRetry()
+        while (delay := retry.delay(error.errno)) >= 0:
             await asyncio.sleep(delay)
             if not self.usable:
                 raise RequestNotSent

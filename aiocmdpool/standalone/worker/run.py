@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .pour import Pour
 
 MAXRSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1  # getrusage(2) counts kilobytes on Linux, bytes on macOS
-START_PATIENCE = 0.5  # seconds that a deadline waits for a child before its exec
+EXEC_TIMEOUT = 0.5  # seconds that a deadline waits for a child before its exec
 MANY = 10_000  # descendants at most
 NAMED = 20  # processes named in a message
 
@@ -204,7 +204,7 @@ class Run:
 
     def _timed_out(self) -> None:
         """End the run at its deadline; a child before its exec has a moment more to become the program or to report."""
-        left = self.started_at + START_PATIENCE - monotonic()
+        left = self.started_at + EXEC_TIMEOUT - monotonic()
         if left > 0 and not self.note_exec():
             self._is_overdue = True
             self._deadline = self._timers.add(left, self._timed_out, self)
@@ -213,7 +213,7 @@ class Run:
 
     def _check_idle(self) -> None:
         now = monotonic()
-        if not self.note_exec() and now < self.started_at + START_PATIENCE:
+        if not self.note_exec() and now < self.started_at + EXEC_TIMEOUT:
             self._last_output = now  # there is no program yet that could write
         silent = now - self._last_output
         if silent >= self.request.idle_timeout:

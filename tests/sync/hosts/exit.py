@@ -101,7 +101,7 @@ class Blocking:
 
 def loop_blocked():
     """An executor blocks the loop when the interpreter ends."""
-    current.EXIT_PATIENCE = 0.1
+    current.EXIT_TIMEOUT = 0.1
     pool = sync.CommandPool(executor=Blocking())
     pool.start_executor()
     KEPT.append((pool, threading.Thread(target=pool.execute, args=(CommandConfig("true"),), daemon=True)))
