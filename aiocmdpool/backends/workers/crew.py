@@ -14,7 +14,7 @@ import os
 
 from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.ledger import Ledger
-from aiocmdpool.backends.workers.leftovers import Unclosed
+from aiocmdpool.backends.workers.leftovers import UnclosedPools
 from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import WorkerLost
@@ -72,7 +72,7 @@ class Crew:
         self.failures = self.lost = self.recycled = 0
         self.recycles = recycle_after is not None or max_worker_memory is not None
         """Whether `maybe_recycle` has to be called after each command."""
-        self.unclosed = Unclosed(self, "" if idle_for else "ProcessPool")
+        self.unclosed = UnclosedPools(self, "" if idle_for else "ProcessPool")
         self._idle_for = idle_for
         self._python = python
         self._tries_python = False  # a thread is trying it
@@ -159,7 +159,7 @@ class Crew:
     @property
     def has_dead(self) -> bool:
         """Return whether a worker has exited or died without the loop having noticed."""
-        return any(worker.remains.is_dead() for worker in self.workers)
+        return any(worker.handles.is_dead() for worker in self.workers)
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
         """Move the idle crew to another loop; its own is closed or stands still, and nobody waits for a worker."""
@@ -176,8 +176,8 @@ class Crew:
         """Hold nothing of the parent of this forked process, nor disturb it."""
         for worker in (*self.workers, *self.leaving):
             worker.close_in_fork()
-        for remains in self.unclosed.workers:
-            remains.close_in_fork()
+        for handles in self.unclosed.workers:
+            handles.close_in_fork()
         for guardian in {self._guardian, *(worker.guardian for worker in (*self.workers, *self.leaving))}:
             guardian.close_in_fork()
 
@@ -245,12 +245,12 @@ class Crew:
             self._python,
         )
         self.workers.append(worker)
-        self.unclosed.workers.add(worker.remains)
+        self.unclosed.workers.add(worker.handles)
 
     def _on_gone(self, worker: Worker) -> None:
         """Replace a worker that is dead and whose commands are settled."""
         worker.guardian.gone(worker.pid)
-        self.unclosed.workers.discard(worker.remains)
+        self.unclosed.workers.discard(worker.handles)
         self.leaving.discard(worker)
         if worker not in self.workers:
             return

@@ -98,7 +98,7 @@ class Worker:
         )
         self.pid = self._program.pid
         self._page = self._program.page
-        self.remains = self._program.remains
+        self.handles = self._program.handles
         self._heartbeat = Heartbeat(
             self._loop,
             self.pid,
@@ -324,7 +324,7 @@ class Worker:
         answer = messages.unpack_exit(payload)
         if answer.flags & messages.LEFT_ALONE:
             for pid, _ in answer.leaked:
-                started = self.remains.leave_alone(pid)
+                started = self.handles.leave_alone(pid)
                 if started is not None:
                     self.guardian.left(pid, started)
             answer.leaked = []
@@ -424,9 +424,9 @@ class Worker:
     async def _sweep(self, leaders: list[int]) -> KillTier | None:
         """Kill what the worker has left, in a thread; not one of anyio's, all of which may be held by callers."""
         try:
-            return await in_thread(functools.partial(self.remains.sweep, leaders))
+            return await in_thread(functools.partial(self.handles.sweep, leaders))
         except RuntimeError:  # no more threads in this process: blocking the loop is better than leaving processes
-            return self.remains.sweep(leaders)
+            return self.handles.sweep(leaders)
 
     def cause_of_death(self) -> str:
         """Return a text about why the worker was lost, with the end of its stderr."""
