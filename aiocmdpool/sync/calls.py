@@ -175,7 +175,7 @@ class Call(Generic[T]):
             self._on_settled(self)
 
 
-class Question(Call[T]):
+class PlainCall(Call[T]):
     """A plain function to call on the loop: done in the iteration in which it arrives, without a task."""
 
     __slots__ = ()

@@ -34,12 +34,12 @@ _told = False  # whether that has been logged
 _log = SafeLog("aiocmdpool")
 
 
-def current() -> Background:
+def background() -> Background:
     """Return the background of this process, started if there was none."""
-    background = _current
-    if background is None or background.ended or _exiting_in or not background.ready.is_open:
-        background = _new()
-    return background
+    latest = _current
+    if latest is None or latest.ended or _exiting_in or not latest.ready.is_open:
+        latest = _new()
+    return latest
 
 
 def _new() -> Background:
