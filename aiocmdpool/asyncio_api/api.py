@@ -168,7 +168,7 @@ async def _begin(run: OwnedRun, command: CommandConfig, setup: ChildSetup) -> No
     if cancelled is not None:
         raise cancelled
     try:
-        run.settled()
+        run.result_or_error()
     except IoError as error:
         if error.errno is None:
             raise

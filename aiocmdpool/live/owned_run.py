@@ -15,7 +15,7 @@ from typing import Any
 
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
-from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.outcome import result_or_error
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import ChildSetup, Place, RunControl
 from aiocmdpool.live.controlled import ControlledExecutor
@@ -125,7 +125,7 @@ class OwnedRun:
             self._reason = self._reason or reason
             self.task.cancel()
 
-    def settled(self) -> CommandResult:
+    def result_or_error(self) -> CommandResult:
         """Return the result of a run that is over, or raise its error.
 
         Raises:
@@ -137,7 +137,7 @@ class OwnedRun:
             reason = self._reason or EndReason.CANCELLED
             message = f"{self._command.display()}: {reason.value} before it started"
             raise TaskCancelled(message, command=self._command, end_reason=reason)
-        return settle(self._result)
+        return result_or_error(self._result)
 
 
 def close_all(descriptors: list[int]) -> None:

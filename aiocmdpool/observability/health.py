@@ -81,7 +81,7 @@ def worker_statistics(executor: CommandExecutor | None) -> ProcessPoolStatistics
     return innermost.statistics() if isinstance(innermost, ProcessPool) else None
 
 
-def judge(facts: PoolFacts, *, queue_use: float | None, long_running: float | None) -> PoolHealth:
+def assess(facts: PoolFacts, *, queue_use: float | None, long_running: float | None) -> PoolHealth:
     """Return the health of a pool, given facts about it and thresholds.
 
     Args:

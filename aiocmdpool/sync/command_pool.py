@@ -170,9 +170,9 @@ class CommandPool:
         background = self._binding.background()
 
         def launch(
-            command: CommandConfig, on_settled: Callable[[Call[CommandResult]], object] | None
+            command: CommandConfig, on_done: Callable[[Call[CommandResult]], object] | None
         ) -> Call[CommandResult]:
-            return Call(background, lambda: self._execute(command, 0, None), on_settled=on_settled)
+            return Call(background, lambda: self._execute(command, 0, None), on_done=on_done)
 
         return map_commands(launch, commands, ordered=ordered, in_flight=limit, return_errors=return_errors)
 

@@ -30,7 +30,7 @@ def map_commands(
     """
     flight = _Flight(launch, iter(commands), ordered, in_flight)
     try:
-        while (call := flight.next_settled()) is not None:
+        while (call := flight.next_done()) is not None:
             try:
                 outcome: CommandResult | ExecuteError = call.outcome()
             except PoolClosed:
@@ -59,7 +59,7 @@ class _Flight:
         )  # settled and not yet yielded, if the order does not matter
         self._news = Gate()
 
-    def next_settled(self) -> Call[CommandResult] | None:
+    def next_done(self) -> Call[CommandResult] | None:
         """Wait for the next settled call to yield, and return it; `None` when there are no more.
 
         As long as there are results, one command is taken from the source for each, so that a slow source does not hold
@@ -73,7 +73,7 @@ class _Flight:
             if not self._calls:
                 if self._exhausted:
                     return None
-            elif full or self._any_settled():
+            elif full or self._any_done():
                 return self._take()
 
     def _launch_next(self) -> None:
@@ -90,7 +90,7 @@ class _Flight:
         self._arrivals.append(call)
         self._news.open()
 
-    def _any_settled(self) -> bool:
+    def _any_done(self) -> bool:
         return self._calls[0].gate.is_open if self._ordered else bool(self._arrivals)
 
     def _take(self) -> Call[CommandResult]:

@@ -6,7 +6,7 @@ import contextlib
 from aiocmdpool.backends.child.command_run import CommandRun, Wait
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
-from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.outcome import result_or_error
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.waiting import wait_through
@@ -47,7 +47,7 @@ class ProcessRun:
         result = self._run.take_result()
         if self._cancelled is not None:  # the cause carries the result to the caller that cancelled
             raise self._cancelled from TaskCancelled(f"{self._command.display()}: cancelled", result=result)
-        return settle(result)
+        return result_or_error(result)
 
     def end(self, reason: EndReason) -> None:
         """Record `reason` as the reason why the run ends, unless there is one already."""

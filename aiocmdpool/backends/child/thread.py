@@ -20,7 +20,7 @@ from aiocmdpool.backends.child.thread_run import ThreadRun
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, Stdio, StrOrBytesPath
 from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled
-from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.outcome import result_or_error
 from aiocmdpool.commands.pipeline import check_command
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
@@ -110,7 +110,7 @@ class ThreadBackend:
             raise
         if cancelled is not None:  # the cause carries the result to the caller that cancelled
             raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
-        return settle(result)
+        return result_or_error(result)
 
     def _begin(self, command: CommandConfig, control: RunControl | None, allowance: Allowance) -> ThreadRun:
         """Schedule a run in a thread, as soon as there is one."""

@@ -146,7 +146,7 @@ class Heartbeat:
             entry = self._pending.get(number)
             if entry is not None and entry.answer is None:
                 lost = True
-                entry.settle(_lost_reply(entry, self._pid))
+                entry.resolve(_lost_reply(entry, self._pid))
         if lost:
             self._retire("replies of it were lost: somebody else reads its pipes")
 

@@ -76,7 +76,7 @@ class Pending:
         allowance = command.grace + command.leftover_grace + 2 * UNKILLABLE_AFTER + OVERDUE_AFTER
         return self.overdue_beats > OVERDUE_BEATS + allowance / beat
 
-    def settle(self, answer: Answer) -> None:
+    def resolve(self, answer: Answer) -> None:
         self.answer = answer
         if self.control is not None:
             self.control.ended()

@@ -24,7 +24,7 @@ from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics as Proc
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, Stdio, StrOrBytesPath
 from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLost
-from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.outcome import result_or_error
 from aiocmdpool.commands.pipeline import check_command
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
@@ -161,7 +161,7 @@ class ProcessPool(AsyncioSubprocesses):
                     self._wake_for_output()
                 if self._crew.recycles:
                     self._crew.maybe_recycle(worker)
-            return settle(result)
+            return result_or_error(result)
 
     def open(
         self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False

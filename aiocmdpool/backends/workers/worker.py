@@ -248,7 +248,7 @@ class Worker:
                 request.frame,
                 request.descriptors,
                 request.sent,
-                lambda error: entry.settle(stream_failure(command, error)),
+                lambda error: entry.resolve(stream_failure(command, error)),
             )
 
     async def _end(self, number: int, entry: Pending) -> None:
@@ -262,7 +262,7 @@ class Worker:
         """Have the command with this request number ended; its answer will say how."""
         connection = self._program.connection
         if connection.withdraw(number):
-            self._pending[number].settle(RequestNotSent())
+            self._pending[number].resolve(RequestNotSent())
         elif not connection.closed:
             connection.send(0, frames.encode(frames.CANCEL, number, bytes([reason])))
 
@@ -301,7 +301,7 @@ class Worker:
             entry = self._pending[number]
             if entry.answer is not None:
                 raise frames.ProtocolError(f"a second answer to request {number}")
-            entry.settle(self._answer(kind, number, payload))
+            entry.resolve(self._answer(kind, number, payload))
         elif kind == frames.STARTED:
             entry = self._pending[number]
             entry.started_pid = messages.unpack_pid(payload)
@@ -408,9 +408,9 @@ class Worker:
             cause = self.cause_of_death()
             for number, entry in self._pending.items():
                 if number in self._unsent or not self.ready or self.has_left_idle:
-                    entry.settle(RequestNotSent())
+                    entry.resolve(RequestNotSent())
                 elif entry.answer is None:
-                    entry.settle(
+                    entry.resolve(
                         WorkerLost(
                             f"{entry.command.display()}: its worker (pid {self.pid}) was lost: {cause}; the command "
                             "may have run, and what was left of it has been killed",

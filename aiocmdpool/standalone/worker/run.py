@@ -315,7 +315,7 @@ class Run:
             self.watch()
 
     def _step_again(self) -> None:
-        """Take the next step, after letting the worker find what is left, which calls `settle_down`."""
+        """Take the next step, after letting the worker find what is left, which calls `end_leftovers`."""
         self._step_timer = None
         if self._ending.exited_at >= 0 and (self._left or self._claimed or self._more_may_come):
             self._look()
@@ -384,7 +384,7 @@ class Run:
             status: Wait status as from wait(2).
             usage: A `struct_rusage`.
             strays: Known living processes of this run that have left its group.
-            more_may_come: Whether there may be more: see `settle_down`.
+            more_may_come: Whether there may be more: see `end_leftovers`.
         """
         self._ending.exited(monotonic())
         self._status, self._usage = status, usage
@@ -400,9 +400,9 @@ class Run:
                 self._reason = messages.OUTPUT_LIMIT
         if self._reason < 0:
             self._reason = messages.EXITED
-        self.settle_down(strays, more_may_come)
+        self.end_leftovers(strays, more_may_come)
 
-    def settle_down(self, strays: "list[procs.Process]", more_may_come: bool = False) -> None:
+    def end_leftovers(self, strays: "list[procs.Process]", more_may_come: bool = False) -> None:
         """Take the next steps, given the strays that are left of the run.
 
         While a child is dying, more may come: its children are handed over during its death (exit_notify in the

@@ -303,7 +303,7 @@ class Server:
             strays, dying = self._strays.by_run(self._runs, exited)
         for run in list(self._settling):
             try:
-                run.settle_down(strays.get(run, []), self._strays.more_may_come(run))
+                run.end_leftovers(strays.get(run, []), self._strays.more_may_come(run))
             except Exception as error:
                 self._broken(run, error)
         for run, status, usage in exits:
@@ -314,7 +314,7 @@ class Server:
                 if run.has_shim:  # the shim has reported the program's exit before, unless it was killed
                     self._note_exec(run)
                     if run.has_exited:
-                        run.settle_down(strays.get(run, []), self._strays.more_may_come(run))
+                        run.end_leftovers(strays.get(run, []), self._strays.more_may_come(run))
                         continue
                     if run.failure is None:
                         run.failure = 0, "worker: its shim has died before the program was known to have ended"

@@ -112,7 +112,7 @@ class Strays:
         if number == UNDECIDED:
             self.undecided = True
             return None
-        run, suspects = self._judge(process, runs, by_leader, exited, number)
+        run, suspects = self._run_or_suspects(process, runs, by_leader, exited, number)
         if run is not None:
             self._owned[pid] = process.started, run
         elif suspects:
@@ -122,7 +122,7 @@ class Strays:
             process.kill()
         return run
 
-    def _judge(
+    def _run_or_suspects(
         self,
         process: procs.Process,
         runs: "dict[int, Run]",
