@@ -11,7 +11,7 @@ from aiocmdpool.commands.errors import CommandTimeout, ExecuteError
 from aiocmdpool.commands.outcome import result_or_error
 from aiocmdpool.commands.pipeline import Pipeline, PipelineResult
 from aiocmdpool.commands.result import CommandResult, EndReason
-from aiocmdpool.commands.run_control import Place
+from aiocmdpool.commands.run_control import SameWorker
 from aiocmdpool.live.controlled import ControlledExecutor, WholeRun, check_controlled, inner_of
 from aiocmdpool.live.owned_run import OwnedRun, close_all
 from aiocmdpool.loops.waiting import wait_through
@@ -101,14 +101,14 @@ class _PipelineRun:
         self._began_at: float | None = None
         pipes = self._make_pipes()
         self._runs = []
-        place = Place()
+        same_worker = SameWorker()
         for number, stage in enumerate(pipeline.stages):
             changes = {}
             if number > 0:
                 changes["stdin"] = pipes[number - 1][0]
             if number < len(pipes):
                 changes["stdout"] = pipes[number][1]
-            run = OwnedRun(executor, stage, changes, list(changes.values()), place=place)
+            run = OwnedRun(executor, stage, changes, list(changes.values()), same_worker=same_worker)
             run.begun.add_done_callback(lambda _: self._begins())
             run.task.add_done_callback(functools.partial(self._look, run))
             self._runs.append(run)

@@ -71,7 +71,7 @@ class ProcessBackend:
         if self._closed:
             raise PoolClosed("this backend is closed; make a new one", command=command)
         if Stdio.CAPTURE in (command.stdout, command.stderr):
-            await self._output.room()
+            await self._output.wait_for_headroom()
             if self._closed:
                 raise not_started(command, EndReason.CLOSED)
         if (command.needs_preparing or control is not None) and interpreter.known(self._python) is None:

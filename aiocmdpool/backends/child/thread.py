@@ -87,7 +87,7 @@ class ThreadBackend:
         if self._closed:
             raise PoolClosed("this backend is closed; make a new one", command=command)
         if Stdio.CAPTURE in (command.stdout, command.stderr):
-            await self._output.room()
+            await self._output.wait_for_headroom()
             if self._closed:
                 raise not_started(command, EndReason.CLOSED)
         with Allowance(self._output) as allowance:
@@ -122,10 +122,10 @@ class ThreadBackend:
         loop = asyncio.get_running_loop()
         run = ThreadRun(command, loop, control, allowance, self._python)
         limiter = self._limiter
-        if control is not None and control.place is not None:
-            if control.place.chosen is self:  # a stage that waited for a thread would block the stages that have one
+        if control is not None and control.same_worker is not None:
+            if control.same_worker.chosen is self:  # waiting here would block the stages that have a thread
                 limiter = anyio.CapacityLimiter(1)
-            control.place.chosen = self
+            control.same_worker.chosen = self
         task = loop.create_task(self._in_a_thread(run, limiter), name=f"aiocmdpool-thread-{command.program}")
         task.add_done_callback(lambda done: run.withdraw(_no_thread(command, done)))
         self._runs[run] = task

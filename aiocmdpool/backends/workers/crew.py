@@ -18,7 +18,7 @@ from aiocmdpool.backends.workers.leftovers import UnclosedPools
 from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import WorkerLost
-from aiocmdpool.commands.run_control import Place
+from aiocmdpool.commands.run_control import SameWorker
 from aiocmdpool.system import interpreter
 from aiocmdpool.system.identity import Identity
 from aiocmdpool.system.safe_log import SafeLog
@@ -94,10 +94,10 @@ class Crew:
         self._last_failure = ""
         self._closed = False
 
-    def choose(self, place: Place | None = None) -> Worker | None:
-        """Return the least loaded worker, or the one that `place` is bound to; `None` if there is none now."""
-        if place is not None and isinstance(place.chosen, Worker) and place.chosen.usable:
-            return place.chosen
+    def choose(self, same_worker: SameWorker | None = None) -> Worker | None:
+        """Return the least loaded worker, or the one that `same_worker` is bound to; `None` if there is none now."""
+        if same_worker is not None and isinstance(same_worker.chosen, Worker) and same_worker.chosen.usable:
+            return same_worker.chosen
         if len(self.workers) < self.size and self._respawn is None and not self._tries_python:
             self._fill_up()
         best = self._least_loaded()
@@ -108,8 +108,8 @@ class Crew:
             if self._respawn is None and not self._tries_python:
                 self._fill_up()
             best = self._least_loaded()
-        if place is not None:
-            place.chosen = best
+        if same_worker is not None:
+            same_worker.chosen = best
         return best
 
     @property

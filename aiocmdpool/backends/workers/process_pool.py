@@ -125,12 +125,12 @@ class ProcessPool(AsyncioSubprocesses):
         self._check(command)
         attempts, failures, unfit_before = 0, self._crew.failures, False
         if self._ledger.words[USED_UP] or self._waiting_for_output:  # inline, because every command passes here
-            await self._room_for_output(command)
+            await self._wait_for_output_headroom(command)
         while True:
             if self._closed:
                 message = f"{command.display()}: the process pool was closed before it started"
                 raise TaskCancelled(message, command=command, end_reason=EndReason.CLOSED)
-            worker = self._crew.choose(None if control is None else control.place)
+            worker = self._crew.choose(None if control is None else control.same_worker)
             if worker is None:
                 await self._crew.worker_started(command, failures)
                 continue
@@ -184,7 +184,7 @@ class ProcessPool(AsyncioSubprocesses):
 
     # -- output held ------------------------------------------------------------------------------------------------
 
-    async def _room_for_output(self, command: CommandConfig) -> None:
+    async def _wait_for_output_headroom(self, command: CommandConfig) -> None:
         """Wait, first come first served, until output may be held; the end of each command checks that again."""
         captures = Stdio.CAPTURE in (command.stdout, command.stderr)
         if captures and (self._waiting_for_output or not self._may_hold_output()):
@@ -195,8 +195,8 @@ class ProcessPool(AsyncioSubprocesses):
             self._ledger.line.wake()
 
     def _may_hold_output(self) -> bool:
-        """Return whether there is room for output, or nothing runs that could release any."""
-        return self._ledger.has_room() or not any(worker.in_flight for worker in (*self._workers, *self._leaving))
+        """Return whether some of the budget for output is left, or nothing runs that could release any."""
+        return self._ledger.has_headroom() or not any(worker.in_flight for worker in (*self._workers, *self._leaving))
 
     # -- lifecycle --------------------------------------------------------------------------------------------------
 

@@ -112,10 +112,10 @@ class Output:
             self._keep_head(data)
 
     def _keep_head(self, data: bytes) -> None:
-        room = self._limit - self._size
-        if len(data) > room:
+        left = self._limit - self._size
+        if len(data) > left:
             self._cut()
-            data = data[:room]
+            data = data[:left]
         if data:
             self._chunks.append(data)
             self._size += len(data)
