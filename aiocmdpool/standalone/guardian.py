@@ -159,7 +159,7 @@ def start(notes: int, alive: int, host: int, others: "tuple[int, ...]" = ()) -> 
 
 
 def _let_go(others: "tuple[int, ...]") -> None:
-    """Keep nothing of this process, nor of its place in the world."""
+    """Drop what this process inherited: its directory, descriptors, signal handlers and name."""
     hear_only()
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)

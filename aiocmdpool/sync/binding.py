@@ -131,7 +131,7 @@ class Binding(Generic[P]):
         return PlainCall(self.background(), work, undo).finish()
 
     def peek(self, work: Callable[[], T]) -> T:
-        """Call `work`, which only reads, on the loop like `call`; in this thread if no loop runs the pool."""
+        """Call `work` like `call`; in this thread if no loop runs the pool, which it could disturb."""
         life = self.life()
         if life.background is None or life.is_over:
             return work()

@@ -154,7 +154,11 @@ class Call(Generic[T]):
         return None
 
     def abandon(self, why: BaseException | None) -> None:
-        """The loop is gone, for a reason or in good order, or is that of the parent of this forked process."""
+        """End the call with an error, because its loop has ended or belongs to the parent of this forked process.
+
+        Args:
+            why: The error that ended the loop; `None` if it was shut down in good order.
+        """
         if self.gate.is_open:
             return
         if self._background.inherited:

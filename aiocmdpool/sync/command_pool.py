@@ -203,15 +203,15 @@ class CommandPool:
         return self._pool.executor
 
     def statistics(self) -> PoolStatistics:
-        """A snapshot of the counters."""
+        """Return a snapshot of the counters."""
         return self._binding.read(self._pool.statistics)
 
     def latencies(self) -> PoolLatencies:
-        """A snapshot of the histograms: how long tasks were queued, took to start, and ran."""
+        """Return a snapshot of the histograms of the seconds that tasks were queued, took to start, and ran."""
         return self._binding.read(self._pool.latencies)
 
     def worker_statistics(self) -> ProcessPoolStatistics | None:
-        """The counters of the workers; `None` without a backend that has any, or before the start."""
+        """Return the counters of the workers; `None` if the backend has none, or before the start."""
         return self._binding.read(self._pool.worker_statistics)
 
     def health(
@@ -220,7 +220,7 @@ class CommandPool:
         queue_use: float | None = health.DEFAULT_QUEUE_USE,
         long_running: float | None = health.DEFAULT_LONG_RUNNING,
     ) -> health.PoolHealth:
-        """Whether the pool can do its work, and what speaks against it; see `aiocmdpool.CommandPool.health`."""
+        """Return whether the pool can run commands, and why not; see `aiocmdpool.CommandPool.health`."""
         return self._binding.read(lambda: self._pool.health(queue_use=queue_use, long_running=long_running))
 
     # -- lifecycle --------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class ProcessPool:
         return self._binding.await_(lambda: self._pool.execute(command))
 
     def statistics(self) -> ProcessPoolStatistics:
-        """A snapshot of the counters."""
+        """Return a snapshot of the counters."""
         return self._binding.read(self._pool.statistics)
 
     def close(self, *, drain: bool = False) -> None:

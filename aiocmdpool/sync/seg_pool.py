@@ -138,20 +138,20 @@ class CommandPoolSeg:
 
     @property
     def max_size(self) -> int | None:
-        """Bound of the queue; `None` without one."""
+        """Return the most tasks that the queue may hold; `None` for no limit."""
         return self._pool.max_size
 
     @property
     def executor(self) -> CommandExecutor | None:
-        """What runs the commands, on the loop in the background; `None` before the start, if it is made only then."""
+        """Return the executor of the commands, on the background loop; `None` before it is made at the start."""
         return self._pool.executor
 
     def latencies(self) -> PoolLatencies:
-        """A snapshot of the histograms: how long tasks were queued, took to start, and ran."""
+        """Return a snapshot of the histograms of the seconds that tasks were queued, took to start, and ran."""
         return self._pool.latencies()
 
     def worker_statistics(self) -> ProcessPoolStatistics | None:
-        """The counters of the workers; `None` without a backend that has any, or before the start."""
+        """Return the counters of the workers; `None` if the backend has none, or before the start."""
         return self._pool.worker_statistics()
 
     def health(
@@ -160,7 +160,7 @@ class CommandPoolSeg:
         queue_use: float | None = health.DEFAULT_QUEUE_USE,
         long_running: float | None = health.DEFAULT_LONG_RUNNING,
     ) -> health.PoolHealth:
-        """Whether the pool can do its work, and what speaks against it; see `aiocmdpool.CommandPoolSeg.health`."""
+        """Return whether the pool can run commands, and why not; see `aiocmdpool.CommandPoolSeg.health`."""
         return self._pool.health(queue_use=queue_use, long_running=long_running)
 
     def __len__(self) -> int:

@@ -25,11 +25,11 @@ class TaskStatusTracker:
         return self._binding.peek(lambda: self._tracker.remove(task_id))
 
     def all(self) -> dict[int, TaskStatus]:
-        """A copy of everything remembered."""
+        """Return the statuses of all remembered tasks by task id, as a copy."""
         return self._binding.read(self._tracker.all)
 
     def counts(self) -> dict[TaskStatus, int]:
-        """How many remembered tasks there are in each status."""
+        """Return the number of remembered tasks in each status."""
         return self._binding.read(self._tracker.counts)
 
     def clear(self) -> None:

@@ -92,7 +92,7 @@ class _DescriptorWatch:
         loop.add_reader(fd, self._exited)
 
     def held(self) -> Iterable[int]:
-        """For `keep_from_forks`."""
+        """Return the descriptor that a forked child must not share, for `keep_from_forks`."""
         return (self.descriptor,)
 
     def _exited(self) -> None:

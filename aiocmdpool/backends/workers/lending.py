@@ -67,7 +67,10 @@ class LentPool(ProcessPool):
 
     @property
     def is_free(self) -> bool:
-        """Whether its loop is closed, or stands still: the thread that ran it runs another one now, or is gone."""
+        """Return whether the loop of the pool is closed or stands still.
+
+        It stands still if the thread that ran it runs another one now, or is gone.
+        """
         loop, thread = self._loop, self._loop_thread
         if loop is None or thread is None or loop.is_closed():
             return True

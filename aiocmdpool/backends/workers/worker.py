@@ -441,7 +441,7 @@ class Worker:
             self.end(number, reason)
 
     def close_in_fork(self) -> None:
-        """Neither ask nor end anything any more: it is a worker of the parent of this forked process."""
+        """Give the worker up in this forked child, without asking or ending anything: it belongs to the parent."""
         self._program.close_in_fork()
         for entry in self._pending.values():
             if entry.answer is None:  # so that a coroutine which the child cancels does not wait for one
