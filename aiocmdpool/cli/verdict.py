@@ -29,7 +29,7 @@ _UNUSABLE = {
 
 
 class Verdict(enum.Enum):
-    """How a command counts in the tally."""
+    """The way in which a command counts in the tally."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"

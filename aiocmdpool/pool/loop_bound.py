@@ -102,7 +102,7 @@ class LoopBound:
         listener()
 
     def check_served(self) -> None:
-        """Check that whoever waits for a task will be notified.
+        """Check that the waiters of a task will be notified.
 
         Raises:
             ExecuteError: The task belongs to the parent of this forked process.

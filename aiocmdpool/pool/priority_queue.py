@@ -163,7 +163,7 @@ class TaskQueue:
         return cleared, _wanted_of(self._entries.take_all())
 
     def uncounted(self) -> int:
-        """Return 0, because whoever puts a task into this queue has counted it."""
+        """Return 0, because a task is counted before it is put into this queue."""
         return 0
 
     def withdrawn(self, handle: TaskHandle) -> None:

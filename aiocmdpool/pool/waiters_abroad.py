@@ -22,7 +22,7 @@ class WaitersAbroad:
         self._waiters: dict[asyncio.AbstractEventLoop, set[asyncio.Future[None]]] = {}
 
     def add(self, waiter: "asyncio.Future[None]") -> None:
-        """Look after `waiter`, a future of the running loop, until it is done."""
+        """Check the pool at intervals until `waiter`, a future of the running loop, is done; a failure goes to it."""
         loop = waiter.get_loop()
         waiters = self._waiters.get(loop)
         if waiters is None:

@@ -32,7 +32,7 @@ try:
 except ImportError:
     HAS_UVLOOP = False
 
-FORK_PATIENCE = 2.0  # seconds that a fork waits for the loop to pause
+FORK_TIMEOUT = 2.0  # seconds that a fork waits for the loop to pause
 
 Closer = Callable[[], Awaitable[object]]
 
@@ -65,18 +65,18 @@ class Background:
 
     def __init__(self) -> None:
         self.ended = False
-        """Whether it takes no more calls."""
+        """Whether the background takes no more calls."""
         self.failure: BaseException | None = None
         """Exception that ended it; `None` if that was `shut_down`."""
         self.inherited = False
-        """Whether it belongs to the parent of this forked process."""
+        """Whether the background belongs to the parent of this forked process."""
         self.calls: set[PendingCall] = set()
         """Calls that are not settled."""
         self.open: dict[object, Closer] = {}
         """Objects to close at the end, each with the function that closes it."""
         self.following: dict[None, Background] = {}
         """The background that was made after this one had ended, under the key `None`."""
-        self._not_begun = [None]  # whoever pops the item starts the thread
+        self._not_begun = [None]  # the caller that pops the item starts the thread
         self._starter = 0  # the ident of the helper thread that does
         self._thread: threading.Thread | None = None
         self._closing: set[asyncio.Task[object]] = set()
@@ -182,7 +182,7 @@ class Background:
 
     def pause(self, go_on: Gate) -> None:
         """Pause the loop between two callbacks, for a fork, until the gate `go_on` is opened."""
-        self.ready.wait(FORK_PATIENCE)
+        self.ready.wait(FORK_TIMEOUT)
         if self.ended or self._thread is None or threading.get_ident() == self._thread.ident:
             return
         stands = Gate()
@@ -193,7 +193,7 @@ class Background:
 
         with contextlib.suppress(RuntimeError, AttributeError):  # the loop is closed, or does not exist yet
             self.loop.call_soon_threadsafe(stand)
-            stands.wait(FORK_PATIENCE)
+            stands.wait(FORK_TIMEOUT)
 
     def _stop_soon(self, portal: BlockingPortal) -> None:
         if self._stop is None:

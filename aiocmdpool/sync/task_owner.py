@@ -69,7 +69,7 @@ class PoolTaskOwner:
             listener()
 
     def check_served(self) -> None:
-        """Check that whoever waits for a task will be told.
+        """Check that the waiters of a task will be notified.
 
         Raises:
             ExecuteError: The task belongs to the parent of this forked process.

@@ -24,7 +24,7 @@ from aiocmdpool.loops.loop import Loop, Timer
 from aiocmdpool.system.fork import keep_from_forks
 from aiocmdpool.system.reaping import is_reapable
 
-TRACER_PATIENCE = 0.5  # seconds for a tracer to let go of a dead child
+TRACER_TIMEOUT = 0.5  # seconds for a tracer to let go of a dead child
 FIRST_LOOK = 0.001  # seconds before the first check; doubles each time
 
 
@@ -96,7 +96,7 @@ class _DescriptorWatch:
         return (self.descriptor,)
 
     def _exited(self) -> None:
-        if self._delay < TRACER_PATIENCE and not is_reapable(self._pid):
+        if self._delay < TRACER_TIMEOUT and not is_reapable(self._pid):
             self._loop.remove_reader(self.descriptor)  # it stays readable
             self._timer = self._loop.call_later(self._delay, self._exited)
             self._delay *= 2

@@ -173,7 +173,7 @@ class Crew:
             worker.move(loop)
 
     def close_in_fork(self) -> None:
-        """Hold nothing of the parent of this forked process, nor disturb it."""
+        """Give the workers up in this forked child, without disturbing the parent, to which they belong."""
         for worker in (*self.workers, *self.leaving):
             worker.close_in_fork()
         for handles in self.unclosed.workers:

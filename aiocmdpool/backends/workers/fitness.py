@@ -1,4 +1,4 @@
-"""What a worker has to work with, which programs of its user can take away: limits, CPUs, its place with the scheduler.
+"""Resources of a worker that programs of its user can take away: limits, CPUs, and its share from the scheduler.
 
 prlimit(2), sched_setaffinity(2), renice(1), chrt(1) and ionice(1) ask for the same user, no more. What a worker has
 lost its commands lose, too: they inherit it.

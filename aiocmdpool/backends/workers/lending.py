@@ -57,7 +57,7 @@ class LentPool(ProcessPool):
 
     @property
     def is_at_rest(self) -> bool:
-        """Return whether nobody waits for anything of the pool; its worker may have exited."""
+        """Return whether no call of the pool is under way; its worker may have exited."""
         return self._calls == 0 and self._crew.is_at_rest
 
     @property

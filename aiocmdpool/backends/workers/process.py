@@ -143,7 +143,7 @@ class WorkerProgram:
         return [str(PROTOCOL_VERSION), *numbers]
 
     def close_in_fork(self) -> None:
-        """Leave it alone: it is that of the parent of this forked process."""
+        """Give the worker up in this forked child, because it belongs to the parent."""
         self._is_inherited = self.connection.closed = True
 
     def kill(self) -> None:

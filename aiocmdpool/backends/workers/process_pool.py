@@ -38,7 +38,7 @@ from aiocmdpool.standalone.worker.budget import USED_UP
 from aiocmdpool.system.cpus import cpu_count
 
 DEFAULT_HANG_AFTER = 5.0  # seconds
-LOST_WITH_ONE_COMMAND = 3  # workers; an idempotent command that has lost so many is likely to be the cause
+LOST_WITH_ONE_COMMAND = 3  # workers; an idempotent command with which that many were lost is likely to be the cause
 
 
 class ProcessPool(AsyncioSubprocesses):
@@ -234,7 +234,7 @@ class ProcessPool(AsyncioSubprocesses):
             worker.end_all(messages.CLOSED)
 
     def _close_in_fork(self) -> None:
-        """Hold nothing of it: it is that of the parent of this forked process."""
+        """Give the pool up in this forked child, because it belongs to the parent."""
         self._closed = True
         self._crew.close_in_fork()
         self._ledger.close()

@@ -113,7 +113,7 @@ class Worker:
 
     @property
     def in_flight(self) -> int:
-        """Return the number of commands that it was given and has not answered."""
+        """Return the number of commands that the worker was given and has not answered."""
         return len(self._pending)
 
     @property
@@ -156,7 +156,7 @@ class Worker:
 
     @property
     def has_left_idle(self) -> bool:
-        """Return whether the worker has exited because nobody asked anything of it."""
+        """Return whether the worker has exited because it got no request for a while."""
         return self._program.has_left_idle
 
     # -- one command ------------------------------------------------------------------------------------------------
@@ -422,7 +422,7 @@ class Worker:
             self._gone(self)
 
     async def _sweep(self, leaders: list[int]) -> KillTier | None:
-        """Kill what the worker has left, in a thread; not one of anyio's, all of which may be held by callers."""
+        """Kill what the worker has left, in a thread of our own, because callers may hold all threads of anyio."""
         try:
             return await in_thread(functools.partial(self.handles.sweep, leaders))
         except RuntimeError:  # no more threads in this process: blocking the loop is better than leaving processes

@@ -131,7 +131,7 @@ class Run:
         self.is_reaped = False
         """Whether the group leader has been reaped, so that its pid may belong to another process."""
         self.has_grown = False
-        """Whether the run has lasted so long that the parent is told of its start."""
+        """Whether the run has lasted long enough for the parent to be told of its start."""
         limit, policy = request.max_output, request.policy
         self.stdout = Output(spawned.stdout, limit, policy) if spawned.stdout >= 0 else None
         self.stderr = Output(spawned.stderr, limit, policy) if spawned.stderr >= 0 else None

@@ -98,7 +98,7 @@ class Server:
         self._idle_for = idle_for
         self._idle_since = monotonic()
         self.left_idle = False
-        """Whether it exits because it is idle. Requests that are still in its pipe have not begun."""
+        """Whether the worker exits because it is idle. Requests that are still in its pipe have not begun."""
         if idle_for > 0:
             self._timers.add(idle_for, self._leave_if_idle)
         self._watch_parent(parent)
