@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """One input and the command made of it.
+    """One input, the command made of it, and the attempts to run that.
 
     Args:
         number: Number of the input, from 1.

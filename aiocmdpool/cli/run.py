@@ -36,7 +36,7 @@ LAST_FLUSH = 1.0  # seconds for a slow reader to take what is left, once the run
 
 
 class Run:
-    """The state of a run.
+    """One run of the command line; holds all of its state.
 
     Args:
         options: The options of the command line.

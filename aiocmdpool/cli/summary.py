@@ -13,7 +13,7 @@ MAX_LEFT_SHOWN = 3  # names of programs that commands left running
 
 @dataclasses.dataclass(slots=True)
 class Tally:
-    """The counts of a run."""
+    """The counts of how the commands of a run have ended."""
 
     succeeded: int = 0
     failed: int = 0

@@ -41,7 +41,7 @@ class Verdict(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AttemptOutcome:
-    """The end of one attempt."""
+    """The outcome of one attempt to run a command."""
 
     verdict: Verdict
     result: CommandResult | None = None

@@ -1,4 +1,4 @@
-"""Which thread runs an event loop, and whether the loop stands still for good because that thread is gone."""
+"""`LoopThread`: tells which thread runs a loop, and whether the loop stands still because that thread is gone."""
 
 import asyncio
 import atexit

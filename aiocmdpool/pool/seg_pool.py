@@ -30,6 +30,8 @@ from aiocmdpool.tasks.thread_handle import ThreadTaskHandle
 class CommandPoolSeg(PoolView, LoopBound):
     """A pool that runs commands with bounded concurrency from a queue that any thread may push to.
 
+    Its name comes from the segmented queue of the design that this project carries on; here two deques do that.
+
     It may be made anywhere, and belongs to the loop that starts it. Tasks may be pushed before; they wait. They run in
     the order of their pushes: priorities and queue deadlines would need a sorted queue.
 

@@ -1,4 +1,4 @@
-"""`WaitersAbroad`: coroutines on other loops that wait for tasks of a pool, and whom a loop that died tells nothing."""
+"""`WaitersAbroad`: notifies coroutines on other loops that wait for tasks of a pool when its loop has died."""
 
 import asyncio
 from collections.abc import Callable

@@ -81,7 +81,7 @@ def tell_idle(notes: int) -> None:
 
 
 class Worker:
-    """The facts noted about one worker."""
+    """The facts about one worker, from its note in the pipe."""
 
     __slots__ = ("cookie", "group", "started")
 
@@ -92,7 +92,7 @@ class Worker:
 
 
 class Notes:
-    """All facts noted so far."""
+    """The facts from all notes that have come through the pipe so far."""
 
     def __init__(self) -> None:
         self.workers: dict[int, Worker] = {}

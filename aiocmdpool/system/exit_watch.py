@@ -29,7 +29,7 @@ FIRST_LOOK = 0.001  # seconds before the first check; doubles each time
 
 
 class ExitWatch(Protocol):
-    """A pending notification about an exit.
+    """A notification about the exit of one process, pending until it is made or closed.
 
     Attributes:
         descriptor: The descriptor that it watches; -1 if it needs none.

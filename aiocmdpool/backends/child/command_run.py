@@ -38,7 +38,7 @@ LOOK_EVERY = 0.01  # seconds between checks where the kernel does not report the
 
 
 class Wait(NamedTuple):
-    """A condition that a run waits for."""
+    """A condition that a run waits for, yielded by `steps` to the driver of the run."""
 
     over: Callable[[], bool]
     seconds: float | None = None

@@ -1,4 +1,4 @@
-"""`OutputOrder`: whose output may be written now: one after the other (`--keep-order`), or all as it comes."""
+"""`OutputOrder`: decides whose output may be written: one after the other (`--keep-order`), or all as it comes."""
 
 from collections import deque
 from collections.abc import Callable
