@@ -1,6 +1,6 @@
 """`Background`: a thread with an event loop that does the work of blocking callers, and everything open on that loop.
 
-    start ── anyio's blocking portal ── … ── shut_down ── pools closed, commands ended, calls settled ── thread gone
+    start ── anyio's blocking portal ── … ── shut_down ── pools closed, commands ended, calls answered ── thread gone
 
 `process_wide.py` decides when there is one, in each process.
 """
@@ -41,7 +41,11 @@ class PendingCall(Protocol):
     """The interface of a call that the background thread uses; see `calls.Call`."""
 
     def abandon(self, why: BaseException | None) -> None:
-        """Settle the call because the loop is gone; `why` is the exception that ended it, `None` for an orderly end."""
+        """End the call with an error, because the loop is gone.
+
+        Args:
+            why: The exception that ended the loop; `None` for an orderly end.
+        """
 
     def cancel_now(self) -> "asyncio.Task[None] | None":
         """Cancel the call, on the loop; return its task if that still has to end."""
@@ -71,7 +75,7 @@ class Background:
         self.inherited = False
         """Whether the background belongs to the parent of this forked process."""
         self.calls: set[PendingCall] = set()
-        """Calls that are not settled."""
+        """Calls that are not done."""
         self.open: dict[object, Closer] = {}
         """Objects to close at the end, each with the function that closes it."""
         self.following: dict[None, Background] = {}

@@ -30,7 +30,7 @@ class Call(Generic[T]):
         background: The background whose loop runs it.
         work: Function that makes the awaitable; called on the loop.
         undo: Function to call on the loop with the value of a call that was interrupted too late to cancel it.
-        on_done: Called with the call, on the loop, once it is settled.
+        on_done: Called with the call, on the loop, once it is done.
     """
 
     __slots__ = (
@@ -89,7 +89,7 @@ class Call(Generic[T]):
         self._tell(self.cancel_now)
 
     def end(self) -> None:
-        """Cancel the call, and wait until it is settled. Harmless when repeated."""
+        """Cancel the call, and wait until it is done. Harmless when repeated."""
         self.cancel()
         self.gate.wait()
         if self._undo is not None and self._value is not None:
@@ -97,7 +97,7 @@ class Call(Generic[T]):
         stay_if_exiting()
 
     def outcome(self) -> T:
-        """Return the value of a settled call, or raise its error."""
+        """Return the value of a call that is done, or raise its error."""
         stay_if_exiting()
         try:
             if self._error is not None:

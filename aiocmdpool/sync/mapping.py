@@ -26,7 +26,7 @@ def map_commands(
     """Run many commands and iterate over their results, as described for `CommandPool.map`.
 
     Args:
-        launch: Makes the call that runs a command; its second argument is called when that is settled.
+        launch: Makes the call that runs a command; its second argument is called when that is done.
     """
     flight = _Flight(launch, iter(commands), ordered, in_flight)
     try:
@@ -56,11 +56,11 @@ class _Flight:
         self._ordered = ordered
         self._arrivals: deque[Call[CommandResult]] = (
             deque()
-        )  # settled and not yet yielded, if the order does not matter
+        )  # done and not yet yielded, if the order does not matter
         self._news = Gate()
 
     def next_done(self) -> Call[CommandResult] | None:
-        """Wait for the next settled call to yield, and return it; `None` when there are no more.
+        """Wait for the next call that is done and is to be yielded, and return it; `None` when there are no more.
 
         As long as there are results, one command is taken from the source for each, so that a slow source does not hold
         them back, and a slow consumer does not let the pool run dry.
@@ -105,7 +105,7 @@ class _Flight:
         return call
 
     def abandon(self) -> None:
-        """Cancel the calls in flight and wait until they are settled; without waiting if a loop runs in this thread."""
+        """Cancel the calls in flight and wait until they are done; without waiting if a loop runs in this thread."""
         if asyncio._get_running_loop() is None:
             wait_or_end(self._end_all, self._end_all)
         else:

@@ -113,7 +113,7 @@ class ProcessBackend:
             run.end(EndReason.CLOSED)
         cancelled = None
         for run in tuple(self._runs):
-            cancelled = await wait_through(run.settled) or cancelled
+            cancelled = await wait_through(run.finished) or cancelled
         if cancelled is not None:
             raise cancelled
 

@@ -98,10 +98,10 @@ class ThreadRun:
             return not self._begun
 
     def withdraw(self, error: BaseException | None = None) -> None:
-        """Settle a run that no thread will run any more; do nothing if its thread has begun.
+        """Fail a run that no thread will run any more; do nothing if its thread has begun.
 
         Args:
-            error: The error to settle it with; `None` for the one of `end`.
+            error: The error of the run; `None` for the one of `end`.
         """
         if self.end(EndReason.CLOSED) and not self.over.done():
             self._error = error or not_started(self._command, self._reason or EndReason.CLOSED)

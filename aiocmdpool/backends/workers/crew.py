@@ -248,7 +248,7 @@ class Crew:
         self.unclosed.workers.add(worker.handles)
 
     def _on_gone(self, worker: Worker) -> None:
-        """Replace a worker that is dead and whose commands are settled."""
+        """Replace a worker that is dead and whose requests are all answered."""
         worker.guardian.gone(worker.pid)
         self.unclosed.workers.discard(worker.handles)
         self.leaving.discard(worker)

@@ -137,7 +137,7 @@ class Heartbeat:
         self._send(frames.encode(frames.PING, self._pings))
 
     def answered(self, ping: int, payload: bytes) -> None:
-        """Settle as lost every request that the answer to a PING does not name. Earlier answers came before it."""
+        """Answer as lost every request that the answer to a PING does not name. Earlier answers came before it."""
         held = messages.unpack_held(payload)
         if ping != self._pings:  # a later PING has been sent, and its answer will do
             return

@@ -1,4 +1,4 @@
-"""`Worker`: one resident worker that runs commands, is closed, and settles its commands when it dies.
+"""`Worker`: one resident worker that runs commands, is closed, and fails its commands when it dies.
 
 execute ── START ──▶ worker program ──▶ EXIT or FAILED ── result or error
               │
@@ -55,7 +55,7 @@ class Worker:
         niceness: Number to add to the niceness of this process, for the worker and its commands.
         ledger: The pool's budget for output.
         hang_after: Seconds without any sign of life, while it has work, after which it counts as hung and is killed.
-        gone: Called with this worker, once, when it is dead and everything it ran is settled.
+        gone: Called with this worker, once, when it is dead and every request to it is answered.
         guardian: Notified of the worker when it starts; forked by it if it is missing.
         unfit: Called with this worker and a reason when another one should replace it; returns whether one does.
         python: Path of the Python that runs it; see `interpreter.find`.
@@ -379,7 +379,7 @@ class Worker:
             self._last_wait = self._loop.call_later(KILL_TIMEOUT, self._write_off)
 
     def _write_off(self, looks: int = STARVED_LOOKS) -> None:
-        """Settle the commands of a killed worker that does not die. It is given time while it waits for the CPU."""
+        """Fail the commands of a killed worker that does not die. It is given time while it waits for the CPU."""
         if looks and self._program.is_runnable():
             self._last_wait = self._loop.call_later(KILL_TIMEOUT, self._write_off, looks - 1)
             return
@@ -396,7 +396,7 @@ class Worker:
         self._burying = self._loop.create_task(self._bury(), name=f"aiocmdpool-bury-{self.pid}")
 
     async def _bury(self) -> None:
-        """Kill what the dead worker has left behind, then settle its requests."""
+        """Kill what the dead worker has left behind, then answer its requests with errors."""
         tier = None
         try:
             if (self._pending and not self.has_left_idle) or not cgroup.remove(self._program.group):
