@@ -92,7 +92,7 @@ class Binding(Generic[P]):
         self._lives: dict[int, Life[P]] = {}
         self._closed = False
         self.life()
-        weakref.finalize(owner, self._forgotten).atexit = False  # at exit, the background thread closes it
+        weakref.finalize(owner, self._owner_collected).atexit = False  # at exit, the background thread closes it
 
     def life(self) -> Life[P]:
         """Return the life in this process. An object that was closed in the parent stays closed."""
@@ -154,7 +154,7 @@ class Binding(Generic[P]):
             if life.background is not None and not life.is_inherited:
                 life.background.open.pop(life, None)
 
-    def _forgotten(self) -> None:
+    def _owner_collected(self) -> None:
         life = self._lives.get(process_wide.generation)
         if life is not None and life.background is not None and not self._closed and not life.is_over:
             life.background.close_soon(life)

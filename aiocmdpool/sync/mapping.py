@@ -54,9 +54,7 @@ class _Flight:
         self._exhausted = False
         self._calls: deque[Call[CommandResult]] = deque()
         self._ordered = ordered
-        self._arrivals: deque[Call[CommandResult]] = (
-            deque()
-        )  # done and not yet yielded, if the order does not matter
+        self._arrivals: deque[Call[CommandResult]] = deque()  # done and not yet yielded, if the order does not matter
         self._news = Gate()
 
     def next_done(self) -> Call[CommandResult] | None:

@@ -55,7 +55,7 @@ class _StartsByItself:
 
     async def _start_for_nobody(self) -> None:
         try:
-            with suppress(PoolClosed):  # stopped meanwhile
+            with suppress(PoolClosed):  # the pool was stopped meanwhile
                 await self.start_executor()
         except Exception:
             self.start_is_due = False

@@ -27,10 +27,10 @@ EXIT_TIMEOUT = 5.0  # seconds after which an exiting interpreter abandons a loop
 
 # No lock: a signal handler or a destructor that uses the facade may run in the middle of all of this.
 _first: dict[None, Background] = {}
-_current: Background | None = None  # the latest background that anybody has seen
+_current: Background | None = None  # the latest background that a caller has got
 _exiting_in = 0  # ident of the thread that ends the interpreter
 _leaving: frozenset[int] = frozenset()  # idents of the threads that have to leave before that
-_told = False  # whether that has been logged
+_told = False  # whether it was logged that these threads leave
 _log = SafeLog("aiocmdpool")
 
 

@@ -12,7 +12,7 @@ _KILL_TIMEOUT = 2.0  # seconds after which a process that survives repeated kill
 _ROUNDUP_PAUSE = 0.002  # seconds between checks on dying processes
 _FRUITLESS_LOOKS = 50  # rounds without result, where others keep starting processes
 _QUICK_LOOK = 0.0002  # seconds; shorter than the life of a process that forks and exits
-_QUICK_LOOKS = 3  # in a row
+_QUICK_LOOKS = 3  # looks in a row, each quicker than that, that end the search
 _EXEC_TIMEOUT = 0.1  # seconds for processes in the middle of an `exec`
 
 

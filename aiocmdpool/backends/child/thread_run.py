@@ -36,7 +36,7 @@ def _stop(thread: threading.Thread) -> None:
     """Let one of anyio's threads end after its present call; its loop, which should do so, may not run any more."""
     stop = getattr(thread, "stop", None)
     if stop is not None:
-        with contextlib.suppress(queue.Full):  # it has been told already
+        with contextlib.suppress(queue.Full):  # the thread was asked to stop before
             stop()
 
 

@@ -88,7 +88,7 @@ class Crew:
         self._max_worker_memory = max_worker_memory
         self._hang_after = hang_after
         self._ledger = ledger
-        self._waiters: list[asyncio.Future[None]] = []  # of commands without a worker
+        self._waiters: list[asyncio.Future[None]] = []  # futures of commands that wait for a worker
         self._respawn: asyncio.TimerHandle | None = None
         self._closers: set[asyncio.Task[object]] = set()
         self._last_failure = ""
@@ -167,7 +167,7 @@ class Crew:
             if timer is not None:
                 timer.cancel()
         self._respawn = self._new_guardian = None
-        self._waiters.clear()  # of cancelled callers
+        self._waiters.clear()  # all that are left are of cancelled callers
         self._guardian.move(loop)
         for worker in self.workers:
             worker.move(loop)
@@ -209,7 +209,7 @@ class Crew:
 
         def start_workers() -> None:
             self._tries_python = False
-            self._fill_up(tried=True)  # with any result
+            self._fill_up(tried=True)  # whether an interpreter was found or not
 
         def tried() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed

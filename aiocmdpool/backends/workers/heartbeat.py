@@ -65,8 +65,8 @@ class Heartbeat:
         self._send, self._lose, self._retire, self._beside = send, lose, retire, beside
         self.heard = False
         self.timer: asyncio.TimerHandle | None = None
-        self.silent_beats = 0  # since an unanswered PING
-        self._starved = False  # silent, and waiting for CPU time
+        self.silent_beats = 0  # beats since the PING that is not answered
+        self._starved = False  # whether the worker is silent because it waits for CPU time
         self._cpu_before = 0.0  # CPU seconds that it had used at its last sign of life
         self._pings = 0
         self._asked: frozenset[int] = frozenset()  # the requests without an answer when the last PING was sent

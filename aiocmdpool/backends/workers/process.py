@@ -105,7 +105,7 @@ class WorkerProgram:
         self.page = page
         self.pid = popen.pid
         guardian.started(self.pid, os.fsencode(self.cookie), self.group)
-        popen.returncode = 0  # it is reaped below; `Popen` is not to wait for it, nor to complain that nobody has
+        popen.returncode = 0  # it is reaped below; `Popen` must not wait for it, nor warn that nobody has
         self._is_inherited = False
         self._pidfd = -1
         if hasattr(os, "pidfd_open"):

@@ -81,9 +81,9 @@ class Worker:
         self.guardian = guardian
         self._pending: dict[int, Pending] = {}
         self._last_number = 0
-        self._failed_starts = 0  # in a row, for lack of a resource
+        self._failed_starts = 0  # starts in a row that failed for lack of a resource
         self._retired = False
-        self._last_wait: asyncio.TimerHandle | None = None  # of the wait for its death
+        self._last_wait: asyncio.TimerHandle | None = None  # ends the wait for the death of the killed worker
         self.lost_because: str | None = None
         self._idle: asyncio.Future[None] | None = None
         self._started_at = self._loop.time()

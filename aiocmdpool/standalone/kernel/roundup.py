@@ -44,7 +44,7 @@ class Roundup:
         self._belongs = belongs
         self._spares = spares
         self._strangers: dict[int, tuple[int, int, int]] = {}  # by pid: start, group, session when `belongs` said no
-        self._members: dict[int, procs.Process] = {}  # all ever found, the last of each pid
+        self._members: dict[int, procs.Process] = {}  # all found so far; of several with one pid, the last
         self._seen: dict[int, procs.Process] = {}  # in the present search
         self._spared: set[int] = set()  # in the present search
         self._looks = 0

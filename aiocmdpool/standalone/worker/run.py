@@ -148,7 +148,7 @@ class Run:
         self._watched = False
         self._leaked: dict[int, bytes] = {}
         self._left: list[procs.Process] = []
-        self._claimed: list[procs.Process] = []  # strays that die with this run, though they may be of another
+        self._claimed: list[procs.Process] = []  # strays to kill with this run, although they may be of another
         self._untouchable: set[int] = set()  # pids of those that may not be signalled
         self._roundup: Roundup | None = None
         self._more_may_come = False
@@ -520,7 +520,7 @@ class Run:
         usage, flags = self._usage, messages.HELD.get(self._held, 0) | messages.LEFT_ALONE * detaches
         leaked: list[tuple[int, bytes]] = []
         if detaches:
-            leaked = [(pid, b"") for pid in self.left_alone]  # these may stay
+            leaked = [(pid, b"") for pid in self.left_alone]  # a detached command may leave these running
         elif self._leaked and self._reason == messages.EXITED:
             leaked = list(self._leaked.items())
         out = self.stdout.result() if self.stdout is not None else b""

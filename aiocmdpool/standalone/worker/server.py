@@ -109,7 +109,7 @@ class Server:
         try:
             while not self._turn():
                 pass
-        finally:  # on any error, too, nothing stays; and no step prevents the next
+        finally:  # after an error, too, nothing is left running; a step that fails prevents no later one
             try:
                 self._kill_all()
             finally:
@@ -384,7 +384,7 @@ class Server:
             self._strays.kill()
         try:
             self._answer(run)
-        except Exception as error:  # an answer in any case
+        except Exception as error:  # the parent must get an answer in any case
             self._refuse(run.number, 0, f"worker: {_warn(error)}")
 
     def _answer(self, run: Run) -> None:
@@ -433,7 +433,7 @@ class Server:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the parent ignores it (nohup)
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # for what is forked
         hear_only(signal.SIGCHLD)
-        return [signal.SIGPIPE, signal.SIGXFSZ]  # which CPython ignores
+        return [signal.SIGPIPE, signal.SIGXFSZ]  # CPython ignores these, so programs would inherit that
 
     def _watch_parent(self, parent: int) -> None:
         """Watch for the death of the parent, even if another process holds the other end of the pipe open."""
