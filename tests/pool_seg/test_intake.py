@@ -16,18 +16,18 @@ from .support import Thread, threads
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")
 
 
-def count_rings(pool) -> list[int]:
+def count_wakes(pool) -> list[int]:
     """How often the loop is woken from now on."""
-    rings: list[int] = []
+    wakes: list[int] = []
     call = type(pool).call_on_loop.__get__(pool)
 
     def counting(callback):
         if callback == pool._queue.wake_runners:
-            rings.append(1)
+            wakes.append(1)
         return call(callback)
 
     pool.call_on_loop = counting
-    return rings
+    return wakes
 
 
 async def test_a_task_pushed_by_a_thread_is_run(running_pool):
@@ -118,50 +118,50 @@ async def test_a_wake_up_is_never_missed_by_the_last_of_a_burst(running_pool, ha
     assert (counts.queued, counts.running) == (0, 0)
 
 
-async def test_a_burst_rings_once(running_pool):
+async def test_a_burst_wakes_the_loop_once(running_pool):
     executor = InstantExecutor()
     pool = await running_pool(executor, limit=4)
     await quiet()  # all of its runners sleep
-    rings = count_rings(pool)
+    wakes = count_wakes(pool)
     for handle in [pool.push_task(named(number)) for number in range(1000)]:  # the loop does not get a turn in there
         assert not handle.done()
     await pool.stop()
-    assert (len(executor.started), len(rings)) == (1000, 1)
+    assert (len(executor.started), len(wakes)) == (1000, 1)
     assert executor.most == 4
 
 
-async def test_a_burst_from_many_threads_rings_once(running_pool, hasty):
+async def test_a_burst_from_many_threads_wakes_the_loop_once(running_pool, hasty):
     """The loop is kept from coming round to it: the token must be enough for one of them only."""
     pool = await running_pool(InstantExecutor(), limit=2)
     await quiet()
     for _ in range(50):
-        rings = count_rings(pool)
+        wakes = count_wakes(pool)
         pushing = [threading.Thread(target=pool.push_tasks, args=([named("a")] * 3,)) for _ in range(8)]
         for thread in pushing:
             thread.start()
         for thread in pushing:
             thread.join()
-        assert len(rings) == 1
+        assert len(wakes) == 1
         await quiet()
     await pool.stop()
     assert pool.statistics().completed == 50 * 8 * 3
 
 
-async def test_nobody_rings_while_every_runner_is_busy(running_pool, held):
+async def test_nobody_wakes_the_loop_while_every_runner_is_busy(running_pool, held):
     pool = await running_pool(held, limit=2)
     first = pool.push_tasks([named("a"), named("b")])
     await held.holds("a", "b")
-    rings = count_rings(pool)
+    wakes = count_wakes(pool)
     handles = await Thread(pool.push_tasks, [named(number) for number in range(3)])
     handles.append(await Thread(pool.push_task, named(3)))
     await quiet()
-    assert rings == []
+    assert wakes == []
     held.release("a", "b")
     for number in range(4):
         await held.holds(number)
         held.release(number)
     await settled([*first, *handles])
-    assert rings == []
+    assert wakes == []
 
 
 async def test_an_idle_runner_is_woken_while_others_are_busy(running_pool, held):
@@ -176,13 +176,13 @@ async def test_an_idle_runner_is_woken_while_others_are_busy(running_pool, held)
 async def test_an_idle_pool_does_nothing(running_pool):
     pool = await running_pool(InstantExecutor(), limit=2)
     await quiet()
-    rings = count_rings(pool)
+    wakes = count_wakes(pool)
     queue = pool._queue
     looked = []
     look = queue.get_nowait
     queue.get_nowait = lambda: looked.append(1) or look()
     await quiet()
-    assert (rings, looked) == ([], [])
+    assert (wakes, looked) == ([], [])
 
 
 class Interleaved(deque):
@@ -198,7 +198,7 @@ class Interleaved(deque):
         self.after()
 
 
-@pytest.mark.parametrize("moment", ["before", "after", "after, and the ring comes late"])
+@pytest.mark.parametrize("moment", ["before", "after", "after, and the wake-up comes late"])
 async def test_a_push_at_the_very_moment_a_runner_goes_to_sleep(moment, new_pool):
     """Between its last look and its sleep: the orders that a race comes down to, each made to happen."""
     pool = new_pool(InstantExecutor())
