@@ -156,7 +156,7 @@ async def _start(
 
 
 async def _begin(run: OwnedRun, command: CommandConfig, setup: ChildSetup) -> None:
-    """Wait until the program runs.
+    """Wait until the program of `run` runs, through cancellations of the caller, which end the program.
 
     Raises:
         OSError: The program could not be started.
@@ -168,7 +168,7 @@ async def _begin(run: OwnedRun, command: CommandConfig, setup: ChildSetup) -> No
     if cancelled is not None:
         raise cancelled
     try:
-        run.settled()
+        run.result_or_error()
     except IoError as error:
         if error.errno is None:
             raise

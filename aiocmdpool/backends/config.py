@@ -106,7 +106,7 @@ class ExecutionConfig:
 
     @property
     def concurrency(self) -> int:
-        """Return `concurrency_limit`, or its default."""
+        """Return `concurrency_limit`; the number of CPUs if it is `None`."""
         return self.concurrency_limit or cpu_count()
 
     def complete(self, command: CommandConfig) -> CommandConfig:

@@ -12,7 +12,7 @@ from aiocmdpool.cli.descriptors import MAX_QUEUED, Fit
 from aiocmdpool.cli.ending import Deadlines, timeout_ending
 from aiocmdpool.cli.execution import FIRST_RUNNERS, queued_ahead, shared_options
 from aiocmdpool.cli.job import Job
-from aiocmdpool.cli.verdict import Outcome, judge
+from aiocmdpool.cli.verdict import AttemptOutcome, verdict_of
 from aiocmdpool.commands.errors import ConfigError, IoError
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
@@ -41,7 +41,7 @@ class Attempts:
         options: RunOptions,
         pool: CommandPool,
         fit: Fit,
-        on_end: Callable[[Job, Outcome], None],
+        on_end: Callable[[Job, AttemptOutcome], None],
         on_room: Callable[[], None],
         is_stopping: Callable[[], bool],
         on_defect: Callable[[BaseException], None],
@@ -90,11 +90,11 @@ class Attempts:
             command = job.command(self._shared, live=self._options.line_buffer, limit=self._options.max_output)
         except ConfigError as error:  # an input that cannot be an argument
             hint = "; are the inputs separated by NUL bytes (find -print0)? Then use -0" if "\0" in job.text else ""
-            self._end(job, judge(None, ConfigError(f"{error}{hint}"), stopping=False))
+            self._end(job, verdict_of(None, ConfigError(f"{error}{hint}"), stopping=False))
             return
         except OSError as error:
             failure = IoError(f"cannot make the pipes for its output: {error.strerror}", errno=error.errno)
-            self._end(job, judge(None, failure, stopping=False))
+            self._end(job, verdict_of(None, failure, stopping=False))
             return
         handle = job.handle = self._pool.try_push_task(command)
         if self._is_told_of_starts:
@@ -154,11 +154,11 @@ class Attempts:
     def _drained(self, job: Job, result: CommandResult | None, error: BaseException | None, stopping: bool) -> None:
         """Decide about an attempt whose output is complete, and may only now have turned out too large."""
         try:
-            self._end(job, judge(result, error, stopping=stopping, ending=job.ending))
+            self._end(job, verdict_of(result, error, stopping=stopping, ending=job.ending))
         except Exception as defect:
             self._on_defect(defect)
 
-    def _end(self, job: Job, outcome: Outcome) -> None:
+    def _end(self, job: Job, outcome: AttemptOutcome) -> None:
         self._under_way.pop(job, None)
         self._unstarted.discard(job)
         self._on_end(job, outcome)

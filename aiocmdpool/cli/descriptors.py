@@ -35,8 +35,8 @@ def jobs_that_fit(jobs: int) -> Fit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return Fit(jobs, soft, is_tight=False)
-    room = soft - MAX_HELD_FILES - SPARE - PIPES * MAX_QUEUED
-    return Fit(max(1, min(jobs, room // READ_ENDS)), soft, is_tight=True)
+    left = soft - MAX_HELD_FILES - SPARE - PIPES * MAX_QUEUED
+    return Fit(max(1, min(jobs, left // READ_ENDS)), soft, is_tight=True)
 
 
 def queued_for(jobs: int) -> int:

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Protocol
 
-from aiocmdpool.cli.readiness import Readiness, settle
+from aiocmdpool.cli.readiness import Readiness, resolve
 
 CHUNK = 64 * 1024  # bytes per read, the capacity of a pipe
 MAX_INPUT = 1024 * 1024  # bytes; Linux takes no argument above 128 KiB, so a longer line means a wrong separator
@@ -158,7 +158,7 @@ def _watch(fd: int) -> Readiness | None:
 async def _ready(readiness: Readiness) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    readiness.call_once(functools.partial(settle, ready))
+    readiness.call_once(functools.partial(resolve, ready))
     try:
         await ready
     finally:

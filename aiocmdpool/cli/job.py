@@ -12,7 +12,7 @@ from aiocmdpool.cli.output.order import Slot
 from aiocmdpool.cli.output.spool import Spool
 from aiocmdpool.cli.output.stream import OutputStream, open_pipes
 from aiocmdpool.cli.output.writer import STDERR, STDOUT
-from aiocmdpool.cli.verdict import Outcome
+from aiocmdpool.cli.verdict import AttemptOutcome
 from aiocmdpool.commands.command import CommandConfig, CommandOptions
 from aiocmdpool.commands.errors import ConfigError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """One input and the command made of it.
+    """One input, the command made of it, and the attempts to run that.
 
     Args:
         number: Number of the input, from 1.
@@ -138,7 +138,7 @@ class Job:
             self.slot.write(fd, whole.spool)
         self._whole = ()
 
-    def record(self, outcome: Outcome) -> JobRecord:
+    def record(self, outcome: AttemptOutcome) -> JobRecord:
         """Return the record of the job for the job log."""
         result, handle = outcome.result, self.handle
         code = result.returncode if result is not None else None

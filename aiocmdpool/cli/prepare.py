@@ -23,7 +23,7 @@ class PrepareError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prepared:
-    """Everything that has been opened for a run."""
+    """The files that were opened for a run, and the number of commands that fit."""
 
     inputs: Inputs
     finished_before: FinishedJobs

@@ -43,7 +43,7 @@ else:
         return bool(poller.control(None, 1, 0))
 
 
-def settle(future: "asyncio.Future[None]") -> None:
+def resolve(future: "asyncio.Future[None]") -> None:
     """Resolve a future, unless it is resolved or cancelled already."""
     if not future.done():
         future.set_result(None)

@@ -75,7 +75,7 @@ class FinishedJobs:
 
 
 class Occurrences:
-    """Counts the occurrences of each command."""
+    """Counts how often each command has occurred among the inputs."""
 
     def __init__(self) -> None:
         self._counts: collections.Counter[int] = collections.Counter()

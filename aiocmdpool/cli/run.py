@@ -23,12 +23,12 @@ from aiocmdpool.cli.output.order import OutputOrder
 from aiocmdpool.cli.output.progress import ProgressBar, Snapshot, can_show_bar
 from aiocmdpool.cli.output.writer import STDERR, STDOUT, Output
 from aiocmdpool.cli.prepare import Prepared
-from aiocmdpool.cli.readiness import settle
+from aiocmdpool.cli.readiness import resolve
 from aiocmdpool.cli.resume import Occurrences, Resume
 from aiocmdpool.cli.stop import OTHER_ERROR_STATUS, Stop, StopLevel, StopReason, exit_status
 from aiocmdpool.cli.summary import Tally, left_running, not_run, summary
 from aiocmdpool.cli.tree import CommandTree
-from aiocmdpool.cli.verdict import Outcome, Verdict, unusable_text
+from aiocmdpool.cli.verdict import AttemptOutcome, Verdict, unusable_text
 from aiocmdpool.pool.command_pool import CommandPool
 
 KILL_AGAIN = 0.1  # seconds between searches for commands that are to be killed at once
@@ -36,7 +36,7 @@ LAST_FLUSH = 1.0  # seconds for a slow reader to take what is left, once the run
 
 
 class Run:
-    """The state of a run.
+    """One run of the command line; holds all of its state.
 
     Args:
         options: The options of the command line.
@@ -136,12 +136,12 @@ class Run:
 
     # -- from outcome to log ------------------------------------------------------------------------------------------
 
-    def _ended(self, job: Job, outcome: Outcome) -> None:
+    def _ended(self, job: Job, outcome: AttemptOutcome) -> None:
         """Handle an attempt whose output is complete: start another, or finish the job."""
         unusable = outcome.unusable_program if self._template.program is not None else None
         if unusable is not None:  # it is unusable for every input
             self._program_unusable(outcome, unusable)
-            outcome = Outcome(Verdict.UNDONE)
+            outcome = AttemptOutcome(Verdict.UNDONE)
         may_retry = job.handle is not None and not self._is_stopping() and job.attempts <= self._options.retries
         if outcome.verdict is Verdict.FAILED and may_retry:
             self._tally.retried += 1
@@ -151,7 +151,7 @@ class Run:
         else:
             self._finish(job, outcome)
 
-    def _finish(self, job: Job, outcome: Outcome) -> None:
+    def _finish(self, job: Job, outcome: AttemptOutcome) -> None:
         """Write and log the outcome of a job, count it, and halt if it is time."""
         self._tally.count(outcome, job.number, job.argv)
         if outcome.verdict is not Verdict.UNDONE:
@@ -184,7 +184,7 @@ class Run:
         if self._attempts is not None:
             self._attempts.cancel(running=level is StopLevel.NOW)
         if level is StopLevel.NOW:
-            settle(self._killed)
+            resolve(self._killed)
 
     def _interrupted(self) -> None:
         """Handle Ctrl-C: the first lets running commands finish, the second ends them, the third kills them."""
@@ -222,7 +222,7 @@ class Run:
             self._tree.thaw(frozen)
             asyncio.get_running_loop().call_soon(go_on)  # in an iteration whose clock knows the time passed
 
-    def _program_unusable(self, outcome: Outcome, status: int) -> None:
+    def _program_unusable(self, outcome: AttemptOutcome, status: int) -> None:
         if not self._is_stopping():
             assert self._template.program is not None
             self._output.write(STDERR, message(unusable_text(outcome, self._template.program)))

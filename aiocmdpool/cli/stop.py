@@ -12,7 +12,7 @@ OTHER_ERROR_STATUS = 255  # usage, input and output errors; above all failure co
 
 
 class StopLevel(enum.IntEnum):
-    """How far the run has been stopped."""
+    """The stages of stopping a run."""
 
     RUNNING = 0
     SOON = 1

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from aiocmdpool.cli.messages import one_line
-from aiocmdpool.cli.verdict import Outcome, Verdict
+from aiocmdpool.cli.verdict import AttemptOutcome, Verdict
 from aiocmdpool.commands.result import EndReason
 
 MAX_FAILURES_SHOWN = 3
@@ -13,7 +13,7 @@ MAX_LEFT_SHOWN = 3  # names of programs that commands left running
 
 @dataclasses.dataclass(slots=True)
 class Tally:
-    """The counts of a run."""
+    """The counts of how the commands of a run have ended."""
 
     succeeded: int = 0
     failed: int = 0
@@ -39,7 +39,7 @@ class Tally:
         """Return the number of commands that ended by themselves."""
         return self.succeeded + self.failed
 
-    def count(self, outcome: Outcome, number: int, argv: Sequence[str]) -> None:
+    def count(self, outcome: AttemptOutcome, number: int, argv: Sequence[str]) -> None:
         """Count the end of the command with this input number."""
         match outcome.verdict:
             case Verdict.SUCCEEDED:
@@ -57,7 +57,7 @@ class Tally:
         if outcome.verdict in (Verdict.SUCCEEDED, Verdict.FAILED):
             self.count_left(outcome, number)
 
-    def count_left(self, outcome: Outcome, number: int) -> None:
+    def count_left(self, outcome: AttemptOutcome, number: int) -> None:
         """Count an attempt that left processes running and ended for no other reason."""
         result = outcome.result
         if result is None or not result.leaked or result.end_reason is not EndReason.EXITED:

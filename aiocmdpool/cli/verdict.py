@@ -1,4 +1,4 @@
-"""`Verdict` and `Outcome`: how a command counts, and the texts about it. Decisions only."""
+"""`Verdict` and `AttemptOutcome`: how a command counts, and the texts about it. Decisions only."""
 
 import dataclasses
 import enum
@@ -29,7 +29,7 @@ _UNUSABLE = {
 
 
 class Verdict(enum.Enum):
-    """How a command counts in the tally."""
+    """The way in which a command counts in the tally."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -40,8 +40,8 @@ class Verdict(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
-    """The end of one attempt."""
+class AttemptOutcome:
+    """The outcome of one attempt to run a command."""
 
     verdict: Verdict
     result: CommandResult | None = None
@@ -90,15 +90,15 @@ def shown(argv: Sequence[str]) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
-def unusable_text(outcome: Outcome, program: str) -> str:
+def unusable_text(outcome: AttemptOutcome, program: str) -> str:
     """Return a text that says why no command can be started, and what to do."""
     hint = f"; for a shell command type --shell {shlex.quote(program)}" if _OF_A_SHELL.search(program) else ""
     return f"{outcome.message}{hint}"
 
 
-def judge(
+def verdict_of(
     result: CommandResult | None, error: BaseException | None, *, stopping: bool, ending: "Ending | None" = None
-) -> Outcome:
+) -> AttemptOutcome:
     """Return the outcome of a settled task.
 
     Args:
@@ -113,16 +113,16 @@ def judge(
         return _ended(result if error is None else error.result, ending)
     if error is None:
         assert result is not None
-        return Outcome(Verdict.SUCCEEDED if result.ok else Verdict.FAILED, result)
+        return AttemptOutcome(Verdict.SUCCEEDED if result.ok else Verdict.FAILED, result)
     if isinstance(error, TaskCancelled) and stopping:
-        return Outcome(Verdict.UNDONE if error.result is None else Verdict.KILLED, error.result)
-    return Outcome(Verdict.FAILED, error.result, error)
+        return AttemptOutcome(Verdict.UNDONE if error.result is None else Verdict.KILLED, error.result)
+    return AttemptOutcome(Verdict.FAILED, error.result, error)
 
 
-def _ended(result: CommandResult | None, ending: "Ending") -> Outcome:
+def _ended(result: CommandResult | None, ending: "Ending") -> AttemptOutcome:
     """Return the outcome of a command that this program has ended."""
     if result is None:
-        return Outcome(Verdict.FAILED, None, TaskCancelled(ending.text, end_reason=ending.reason))
+        return AttemptOutcome(Verdict.FAILED, None, TaskCancelled(ending.text, end_reason=ending.reason))
     result = dataclasses.replace(result, end_reason=ending.reason)
     text = f"{shown(result.command.argv)}: {ending.text}; {result.status_text()}"
-    return Outcome(Verdict.FAILED, result, TaskCancelled(text, result=result))
+    return AttemptOutcome(Verdict.FAILED, result, TaskCancelled(text, result=result))

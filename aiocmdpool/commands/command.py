@@ -118,7 +118,7 @@ class CommandConfig(_Said):
     max_output: int | None = DEFAULT_MAX_OUTPUT
     """Bytes to keep of each captured stream; applied while reading. `None`: no limit."""
     output_policy: OutputPolicy = OutputPolicy.FAIL
-    """What to do when a captured stream reaches `max_output`: end the command, or keep a part of the output."""
+    """Treatment of a captured stream that reaches `max_output`: end the command, or keep a part of the output."""
     check: bool = False
     """Whether to raise `NonZeroExit` unless the program exits with status 0."""
     niceness: int = 0

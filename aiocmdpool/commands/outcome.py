@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiocmdpool.commands.command import CommandConfig
 
 
-def settle(result: CommandResult) -> CommandResult:
+def result_or_error(result: CommandResult) -> CommandResult:
     """Return the result of a run that ended well; raise the error of one that did not.
 
     Raises:

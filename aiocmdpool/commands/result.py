@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class EndReason(enum.Enum):
-    """Why a run ended. The first reason wins: a program that exits while it is being ended for a timeout timed out."""
+    """The reason why a run ended. The first wins: a program that exits while it is ended for a timeout timed out."""
 
     EXITED = "exited"
     """The program ended by itself, or by a signal from elsewhere."""
@@ -127,7 +127,7 @@ class CommandResult:
         )
 
     def text(self, stream: Literal["stdout", "stderr"] = "stdout", *, errors: str = "strict") -> str:
-        """Decode a captured stream with the command's `encoding`.
+        """Return a captured stream decoded with the command's `encoding`.
 
         Args:
             stream: The stream to decode.

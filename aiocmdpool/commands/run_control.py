@@ -37,7 +37,7 @@ class ChildSetup(NamedTuple):
         return settings
 
 
-class Place:
+class SameWorker:
     """A token shared by runs that are to be started by the same worker.
 
     Stages of a pipeline on two workers are in two sessions, which the kernel schedules apart (sched(7), "The autogroup
@@ -60,16 +60,16 @@ class RunControl:
         on_start: Called once, when the program runs. From then on the descriptors that the command named belong to the
             program as well, and can be closed here.
         setup: Settings of the child process.
-        place: Shared with other runs that are to go to the same worker.
+        same_worker: Shared with other runs that are to go to the same worker.
     """
 
-    __slots__ = ("_on_start", "_send_signal", "here", "pid", "place", "setup")
+    __slots__ = ("_on_start", "_send_signal", "here", "pid", "same_worker", "setup")
 
     def __init__(
-        self, on_start: Callable[[], None], setup: ChildSetup | None = None, place: Place | None = None
+        self, on_start: Callable[[], None], setup: ChildSetup | None = None, same_worker: SameWorker | None = None
     ) -> None:
         self.setup = setup
-        self.place = place
+        self.same_worker = same_worker
         self.pid: int | None = None
         """Process id of the program; `None` before its start."""
         self.here: frozenset[str] = frozenset()

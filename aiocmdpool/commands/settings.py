@@ -10,7 +10,7 @@ from aiocmdpool.commands import validate
 from aiocmdpool.commands.errors import ConfigError
 
 FORMER_NAME = "memory"
-"""What `ResourceLimits.address_space` was called; still taken, with a warning."""
+"""Former name of `ResourceLimits.address_space`; still accepted, with a warning."""
 
 
 class Stdio(enum.Enum):
@@ -32,7 +32,7 @@ class Stdio(enum.Enum):
 
 
 class OutputPolicy(enum.Enum):
-    """What to do with a captured stream that reaches `max_output`."""
+    """The treatment of a captured stream that reaches `max_output`."""
 
     FAIL = "fail"
     """End the command and raise `OutputLimitExceeded`; the error's result holds the head."""

@@ -44,7 +44,7 @@ class WholeRun(RunControl, abc.ABC):
 
 
 def inner_of(executor: object) -> CommandExecutor | None:
-    """What an executor stands in front of; `None` if it runs commands itself, or does not tell."""
+    """Return the executor behind `executor`; `None` if that runs commands itself, or does not tell."""
     try:
         inner = getattr(executor, "executor", None)
         return inner if isinstance(inner, CommandExecutor) else None

@@ -63,7 +63,7 @@ class OutputStream:
         return b"".join(parts)
 
     async def read_exactly(self, count: int) -> bytes:
-        """Return exactly `count` bytes.
+        """Wait for exactly `count` bytes and return them.
 
         Raises:
             EOFError: The stream ended before; the bytes up to there can still be read.

@@ -15,9 +15,9 @@ from typing import Any
 
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
-from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.outcome import result_or_error
 from aiocmdpool.commands.result import CommandResult, EndReason
-from aiocmdpool.commands.run_control import ChildSetup, Place, RunControl
+from aiocmdpool.commands.run_control import ChildSetup, RunControl, SameWorker
 from aiocmdpool.live.controlled import ControlledExecutor
 from aiocmdpool.system.fork import keep_from_forks
 
@@ -31,7 +31,7 @@ class OwnedRun:
         changes: Options to change in it, so that it runs on our descriptors.
         theirs: The program's ends of our pipes, owned from here on; closed when it runs, or cannot run.
         setup: Settings of the program's process.
-        place: Shared with runs that are to go to the same worker.
+        same_worker: Shared with runs that are to go to the same worker.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class OwnedRun:
         changes: dict[str, Any],
         theirs: list[int],
         setup: ChildSetup | None = None,
-        place: Place | None = None,
+        same_worker: SameWorker | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._command = command
         self._theirs = theirs
         keep_from_forks(self)
-        self._control = RunControl(self._on_start, setup, place)
+        self._control = RunControl(self._on_start, setup, same_worker)
         self._reason: EndReason | None = None
         self._result: CommandResult | None = None
         self._error: BaseException | None = None
@@ -125,7 +125,7 @@ class OwnedRun:
             self._reason = self._reason or reason
             self.task.cancel()
 
-    def settled(self) -> CommandResult:
+    def result_or_error(self) -> CommandResult:
         """Return the result of a run that is over, or raise its error.
 
         Raises:
@@ -137,7 +137,7 @@ class OwnedRun:
             reason = self._reason or EndReason.CANCELLED
             message = f"{self._command.display()}: {reason.value} before it started"
             raise TaskCancelled(message, command=self._command, end_reason=reason)
-        return settle(self._result)
+        return result_or_error(self._result)
 
 
 def close_all(descriptors: list[int]) -> None:

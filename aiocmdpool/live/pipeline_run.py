@@ -8,10 +8,10 @@ from time import monotonic
 
 from aiocmdpool.commands.command import CommandOptions
 from aiocmdpool.commands.errors import CommandTimeout, ExecuteError
-from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.outcome import result_or_error
 from aiocmdpool.commands.pipeline import Pipeline, PipelineResult
 from aiocmdpool.commands.result import CommandResult, EndReason
-from aiocmdpool.commands.run_control import Place
+from aiocmdpool.commands.run_control import SameWorker
 from aiocmdpool.live.controlled import ControlledExecutor, WholeRun, check_controlled, inner_of
 from aiocmdpool.live.owned_run import OwnedRun, close_all
 from aiocmdpool.loops.waiting import wait_through
@@ -38,9 +38,9 @@ async def run_pipeline(executor: ControlledExecutor, pipeline: Pipeline) -> Pipe
     whole = _WholePipeline(pipeline)
     if inner_of(executor) is None:
         await whole.run_on(executor)
-        return whole.settled()
+        return whole.result_or_error()
     last = await executor.execute(whole.command, control=whole)
-    result = whole.settled()
+    result = whole.result_or_error()
     if last.task_id is None:
         return result
     stages = tuple(stage.with_queued(last.queued, last.task_id) for stage in result.results)
@@ -74,7 +74,7 @@ class _WholePipeline(WholeRun):
         self._result = await _run(executor, self._pipeline)
         return self._result.results[-1]
 
-    def settled(self) -> PipelineResult:
+    def result_or_error(self) -> PipelineResult:
         """Return the result of the pipeline; raise `ExecuteError` if the executor has not run it."""
         if self._result is None:
             message = f"{self.command.display()}: the executor has returned without having run it"
@@ -88,7 +88,7 @@ async def _run(executor: ControlledExecutor, pipeline: Pipeline) -> PipelineResu
     run.close()
     if cancelled is not None:
         raise cancelled
-    return run.settled()
+    return run.result_or_error()
 
 
 class _PipelineRun:
@@ -101,14 +101,14 @@ class _PipelineRun:
         self._began_at: float | None = None
         pipes = self._make_pipes()
         self._runs = []
-        place = Place()
+        same_worker = SameWorker()
         for number, stage in enumerate(pipeline.stages):
             changes = {}
             if number > 0:
                 changes["stdin"] = pipes[number - 1][0]
             if number < len(pipes):
                 changes["stdout"] = pipes[number][1]
-            run = OwnedRun(executor, stage, changes, list(changes.values()), place=place)
+            run = OwnedRun(executor, stage, changes, list(changes.values()), same_worker=same_worker)
             run.begun.add_done_callback(lambda _: self._begins())
             run.task.add_done_callback(functools.partial(self._look, run))
             self._runs.append(run)
@@ -151,22 +151,22 @@ class _PipelineRun:
         if self._timer is not None:
             self._timer.cancel()
 
-    def settled(self) -> PipelineResult:
+    def result_or_error(self) -> PipelineResult:
         """Return the result of the pipeline, or raise the error that ended it."""
         pipeline = self._pipeline
         results = tuple(run.result for run in self._runs if run.result is not None)
         if self._first_failed is not None:
-            self._first_failed.settled()
+            self._first_failed.result_or_error()
         late = [result for result in results if result.end_reason is EndReason.TIMEOUT]
         if self._reason is EndReason.TIMEOUT and (late or len(results) < len(self._runs)):
             message = f"{pipeline.display()}: ran longer than its timeout of {pipeline.timeout:g} s"
             raise CommandTimeout(message, result=late[-1] if late else None, end_reason=EndReason.TIMEOUT)
         for run in self._runs:
             if run.result is None:
-                run.settled()
+                run.result_or_error()
         result = PipelineResult(pipeline, results, self._ended_at - (self._began_at or self._ended_at))
         for failure in result.failures:
             if pipeline.check or failure.command.check:
                 checked = failure.command.with_options(check=True)
-                settle(dataclasses.replace(failure, command=checked))
+                result_or_error(dataclasses.replace(failure, command=checked))
         return result

@@ -218,7 +218,7 @@ class LiveProcess:
         """
         await asyncio.wait((self._run.task,))
         self._seen = True
-        return self._run.settled()
+        return self._run.result_or_error()
 
     # -- for `open_process` -----------------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class LiveProcess:
             raise cancelled
         if self._run.pid is None:
             await self._leave(hurry=True)
-            self._run.settled()
+            self._run.result_or_error()
         if self.command.idle_timeout is not None and self._outputs:
             self._silence = SilenceWatch(
                 self.command.idle_timeout, self._outputs.values(), lambda: self._run.end(EndReason.IDLE_TIMEOUT)
@@ -275,7 +275,7 @@ class LiveProcess:
     def _raise_unseen(self) -> None:
         """Raise the error of the run if the caller has not seen it, unless the run was ended from here."""
         if not self._seen and not self._run.was_cancelled:
-            self._run.settled()
+            self._run.result_or_error()
 
     def __repr__(self) -> str:
         code = self.returncode

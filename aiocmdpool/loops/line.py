@@ -5,7 +5,7 @@ from collections import deque
 
 
 class WaitingLine:
-    """Waiting coroutines, first come first served.
+    """A line of coroutines that wait; they are woken in the order in which they came.
 
     Concurrency: belongs to one loop at a time.
     """

@@ -1,4 +1,4 @@
-"""Which thread runs an event loop, and whether the loop stands still for good because that thread is gone."""
+"""`LoopThread`: tells which thread runs a loop, and whether the loop stands still because that thread is gone."""
 
 import asyncio
 import atexit
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _Mark:
-    """Lives as long as its thread. A thread's number would not do: the next thread may get the same one."""
+    """An object that lives as long as its thread. An ident would not do: the next thread may get the same one."""
 
     __slots__ = ("__weakref__",)
 

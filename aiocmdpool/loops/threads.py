@@ -72,7 +72,7 @@ class _Job(Generic[Result]):
         self._loop.call_soon_threadsafe(self.over.set_result, None)
 
     def withdraw(self, task: "asyncio.Task[None]") -> None:
-        """Settle the call as cancelled or failed if the task that brings it to a thread ended before it began."""
+        """End the call as cancelled or failed if the task that brings it to a thread ended before it began."""
         if self._begin():
             self.error = asyncio.CancelledError() if task.cancelled() else task.exception()
             self.over.set_result(None)

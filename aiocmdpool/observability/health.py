@@ -21,7 +21,7 @@ class HealthState(enum.Enum):
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    """The pool works, but somebody should have a look."""
+    """The pool runs commands, but a reason to look at it is known; see `PoolHealth.reasons`."""
     UNHEALTHY = "unhealthy"
     """The pool runs no commands now."""
 
@@ -31,7 +31,7 @@ class HealthState(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PoolHealth:
-    """The health of a pool at one moment; true in a condition while the pool runs commands at all."""
+    """The health of a pool at one moment. In a condition it is true unless the pool is unhealthy."""
 
     state: HealthState
     reasons: tuple[str, ...]
@@ -61,9 +61,9 @@ class PoolFacts:
     now: float
     """Time of the facts, on the clock of `time.monotonic`."""
     loop_ended: bool = False
-    """Its event loop was closed, or all tasks of that were cancelled."""
+    """Whether its event loop was closed, or all tasks of that loop were cancelled."""
     stands_still: bool = False
-    """Its event loop was stopped and not closed, and the thread that ran it is gone."""
+    """Whether its event loop was stopped and not closed, and the thread that ran it is gone."""
     disturbed: str | None = None
     """Report on recent violations by executors or hooks; `None` if there are none."""
 
@@ -81,7 +81,7 @@ def worker_statistics(executor: CommandExecutor | None) -> ProcessPoolStatistics
     return innermost.statistics() if isinstance(innermost, ProcessPool) else None
 
 
-def judge(facts: PoolFacts, *, queue_use: float | None, long_running: float | None) -> PoolHealth:
+def assess(facts: PoolFacts, *, queue_use: float | None, long_running: float | None) -> PoolHealth:
     """Return the health of a pool, given facts about it and thresholds.
 
     Args:

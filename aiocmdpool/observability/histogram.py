@@ -30,7 +30,7 @@ class LatencyHistogram:
 
     @property
     def count(self) -> int:
-        """Return the number of durations."""
+        """Return the number of recorded durations."""
         return sum(self.counts)
 
     @property

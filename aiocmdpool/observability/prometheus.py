@@ -60,7 +60,7 @@ class PoolCollector(Collector):
         return list(PoolCollector({}).collect())
 
     def collect(self) -> Iterator[Metric]:
-        """The figures now."""
+        """Yield the metrics with the figures of this moment."""
         figures = self._figures()
         yield from _tasks(figures)
         yield from _workers(figures)
@@ -68,7 +68,7 @@ class PoolCollector(Collector):
         yield _health(figures)
 
     def _figures(self) -> "dict[str, _Figures]":
-        """Those of all pools that can be read, by name."""
+        """Return the figures of each pool that can be read, by the name of the pool."""
         figures = {}
         for name, pool in self._pools.items():
             try:
@@ -86,7 +86,7 @@ class PoolCollector(Collector):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Figures:
-    """Those of one pool at one time."""
+    """The figures of one pool at one moment."""
 
     tasks: "PoolStatistics"
     max_size: int | None

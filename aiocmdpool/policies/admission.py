@@ -24,17 +24,17 @@ from aiocmdpool.system.safe_log import SafeLog
 
 T = TypeVar("T")
 
-FRESH = 0.05  # seconds for which a check that found room serves other starts: it takes some 50 µs
+FRESH = 0.05  # seconds for which a check that found headroom serves other starts: it takes some 50 µs
 
 _log = SafeLog(__name__)
 
 
 class Admission(Wrapper):
-    """An executor that starts commands only while there is room, in the order of the calls. One may always run.
+    """An executor that starts commands in the order of the calls, and only while there is headroom. One may always run.
 
     Running commands are left alone. A program needs time to take its memory, so after commands were held back, starts
-    come an `interval` apart, or at the end of a command, until nobody waits any more. If there is room for all, nothing
-    is delayed; the number of commands at once is for the pool to limit.
+    come an `interval` apart, or at the end of a command, until nobody waits any more. If there is enough for all,
+    nothing is delayed; the number of commands at once is for the pool to limit.
 
     If figures cannot be read any more, though they could at the beginning, nothing is held back; that is logged once.
 
@@ -84,7 +84,7 @@ class Admission(Wrapper):
         self._paced = False  # commands were held back, and some have waited ever since
 
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
-        """Wait for room, run `command` and return its result; see `CommandExecutor.execute`."""
+        """Wait for headroom, run `command` and return its result; see `CommandExecutor.execute`."""
         await self._admit()
         try:
             return await execute_on(self._executor, command, control)
@@ -93,7 +93,7 @@ class Admission(Wrapper):
             self._tell()
 
     async def _admit(self) -> None:
-        """Wait for room, and count the command as running. Nothing is awaited after that."""
+        """Wait for headroom, and count the command as running. Nothing is awaited after that."""
         loop = asyncio.get_running_loop()
         self._waiting += 1
         try:
@@ -119,7 +119,7 @@ class Admission(Wrapper):
         return self._reason
 
     def _look(self) -> str | None:
-        """Return a text why nothing may start now; `None` if there is room."""
+        """Return a text why nothing may start now; `None` if there is headroom."""
         try:
             if self._memory is not None and self._min_memory is not None:
                 available = self._memory.available()

@@ -30,7 +30,7 @@ class CircuitState(enum.Enum):
 
 @dataclasses.dataclass(slots=True)
 class Circuit:
-    """The facts known about one key."""
+    """The state of the circuit of one key, and the facts that decide it."""
 
     heard: float
     """Time of its last failure, opening or closing."""

@@ -169,7 +169,7 @@ class CommandPool(PoolView):
         if isinstance(control, WholeRun) and self.config.defaults:
             control.take_defaults(self.config.defaults)
         handle = await self.push_task(command, priority=priority, queue_timeout=queue_timeout)
-        handle.control = control  # in time: no runner has had a turn since the push
+        handle.control = control  # early enough: no runner has run since the push
         waiting = handle.result_or_cancel()
         del handle  # see `TaskHandle.result`
         return await waiting

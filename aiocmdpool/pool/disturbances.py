@@ -6,7 +6,7 @@ RECENT = 600.0  # seconds for which the last one is reported; pretty arbitrary
 
 
 class Disturbances:
-    """Count of such events, and a description of the last one."""
+    """The number of breaches of contract by executors and hooks, and a description of the last one."""
 
     __slots__ = ("_at", "_last", "count")
 
@@ -16,7 +16,7 @@ class Disturbances:
         self._at = 0.0
 
     def note(self, what: str, failure: BaseException | None = None) -> None:
-        """Count one more event and remember it as the last.
+        """Count one more breach and remember it as the last.
 
         Args:
             what: Description of the event, for people.
@@ -31,7 +31,7 @@ class Disturbances:
         self._last, self._at = what, monotonic()
 
     def recent(self) -> str | None:
-        """Return a report of all events if the last one is recent; `None` otherwise."""
+        """Return a report of all breaches if the last one is at most `RECENT` seconds old; `None` otherwise."""
         if not self.count or monotonic() - self._at > RECENT:
             return None
         return f"executors or hooks have disturbed the pool {self.count} times; the last time, {self._last}"

@@ -51,7 +51,7 @@ class TaskLedger(abc.ABC):
         self._loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread: LoopThread | None = None
         """The thread that runs the loop; `None` until there is one."""
-        self.counters = PoolCounters(queue.unheard)
+        self.counters = PoolCounters(queue.uncounted)
         self.disturbances = Disturbances()
         self.defaults: CommandOptions | None = None
         """Options that every command gets if it does not set them; `None` if there are none."""
@@ -106,7 +106,7 @@ class TaskLedger(abc.ABC):
                 raise
         return handle
 
-    def adopt(self, handle: TaskHandle) -> None:
+    def first_seen(self, handle: TaskHandle) -> None:
         """Count a task that leaves a queue which threads fill, and notify the observer of it."""
         self._count_in(handle)
         try:

@@ -21,5 +21,5 @@ class QueuedRuns:
     async def execute(self, command: CommandConfig, *, control: RunControl | None = None) -> CommandResult:
         """Push `command` to the queue and await its result; see `CommandPool.execute`."""
         handle = await self._push(command)
-        handle.control = control  # in time: no runner has had a turn since the push
+        handle.control = control  # early enough: no runner has run since the push
         return await handle.result_or_cancel()

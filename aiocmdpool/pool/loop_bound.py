@@ -30,7 +30,7 @@ class LoopBound:
     _life: PoolLife
 
     def _belong_to_no_loop(self) -> None:
-        """Initialize without a loop, which comes later, or never."""
+        """Initialize the pool without a loop; the start binds it to one."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = False
         self._inherited = False
@@ -102,7 +102,7 @@ class LoopBound:
         listener()
 
     def check_served(self) -> None:
-        """Check that whoever waits for a task will be notified.
+        """Check that the waiters of a task will be notified.
 
         Raises:
             ExecuteError: The task belongs to the parent of this forked process.
@@ -126,7 +126,7 @@ class LoopBound:
             self._life.check_moving(handle.command)
 
     def awaited(self, waiter: "asyncio.Future[None]") -> None:
-        """Look after a coroutine that waits on another loop: when that of the pool dies, nobody would tell it."""
+        """Watch `waiter`, on which a coroutine of another loop waits, so that it fails if the loop of the pool ends."""
         if waiter.get_loop() is not self._loop:
             self._abroad.add(waiter)
 

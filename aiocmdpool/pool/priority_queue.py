@@ -23,7 +23,7 @@ class PoolQueue(Protocol):
 
     def __len__(self) -> int: ...
 
-    def unheard(self) -> int:
+    def uncounted(self) -> int:
         """Return the number of queued tasks that the pool has not counted yet."""
 
     def put(self, handle: TaskHandle, /) -> None:
@@ -162,8 +162,8 @@ class TaskQueue:
         self._places -= left
         return cleared, _wanted_of(self._entries.take_all())
 
-    def unheard(self) -> int:
-        """Return 0, because whoever puts a task into this queue has counted it."""
+    def uncounted(self) -> int:
+        """Return 0, because a task is counted before it is put into this queue."""
         return 0
 
     def withdrawn(self, handle: TaskHandle) -> None:

@@ -30,6 +30,8 @@ from aiocmdpool.tasks.thread_handle import ThreadTaskHandle
 class CommandPoolSeg(PoolView, LoopBound):
     """A pool that runs commands with bounded concurrency from a queue that any thread may push to.
 
+    Its name comes from the segmented queue of the design that this project carries on; here two deques do that.
+
     It may be made anywhere, and belongs to the loop that starts it. Tasks may be pushed before; they wait. They run in
     the order of their pushes: priorities and queue deadlines would need a sorted queue.
 
@@ -76,7 +78,7 @@ class CommandPoolSeg(PoolView, LoopBound):
         self._queue = SegQueue(validate.whole_number(1, optional=True)("max_size", max_size))
         self._observer = PoolObserver(hooks)
         self._tasks = PoolTasks(self._queue, permits, self.tracker, self._observer)
-        self._queue.adopt = self._tasks.adopt
+        self._queue.on_first_seen = self._tasks.first_seen
         self._defaults = self.config.defaults or None
         self._life = PoolLife(self.config, executor, self._queue, self._tasks, self._loop_ended)
         self._belong_to_no_loop()
@@ -107,7 +109,7 @@ class CommandPoolSeg(PoolView, LoopBound):
         if self._observer.has_hooks:
             self._observer.pushed(handle)
         queue.put(handle)
-        if queue.bell or queue.refusal is not None:  # both read after the append: see `SegQueue`, and `_tell`
+        if queue.wake_token or queue.refusal is not None:  # both read after the append: see `SegQueue`, and `_tell`
             self._tell()
         return handle
 
@@ -149,7 +151,7 @@ class CommandPoolSeg(PoolView, LoopBound):
     def _tell(self) -> None:
         """Make sure that the loop will look at what has been put into the queue."""
         queue = self._queue
-        if queue.takes_bell() and not self.call_on_loop(queue.rouse):
+        if queue.take_wake_token() and not self.call_on_loop(queue.wake_runners):
             self._loop_ended()
         # The end of the pool sets the refusal before it empties the queue: a push that reads it after its append either
         # sees the refusal, or its task is found there.

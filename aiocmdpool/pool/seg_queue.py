@@ -1,6 +1,6 @@
 """`SegQueue`: the queue of `CommandPoolSeg`, which any thread appends to without a lock and only the loop takes from.
 
-thread: append ── bell taken? ── call_soon_threadsafe(rouse)      loop: rouse ── wake runners ── popleft …
+thread: append ── wake token taken? ── call_soon_threadsafe(wake_runners)      loop: wake_runners ── get ── popleft …
 """
 
 import asyncio
@@ -17,9 +17,9 @@ class SegQueue:
     """A first come, first served queue. No operation waits for a lock, and a push never waits for the loop.
 
     Threads share two deques, whose `append`, `extend`, `popleft` and `pop` are atomic. `_entries` holds the tasks.
-    `bell` holds one token while the next push has to wake the loop: while a runner sleeps and nobody is about to wake
-    it. Whoever takes the token wakes the loop, so a burst of pushes wakes it once, and a push to a busy loop not at
-    all.
+    `wake_token` holds one token while the next push has to wake the loop: while a runner sleeps and nobody is about to
+    wake it. Whoever takes the token wakes the loop, so a burst of pushes wakes it once, and a push to a busy loop not
+    at all.
 
     Why no push is missed: a pusher first appends its entry, then looks for the token. A runner that goes to sleep first
     puts the token there, then looks at the entries again. Each writes before it reads what the other has written, and
@@ -33,19 +33,20 @@ class SegQueue:
 
     Attributes:
         refusal: Function that makes the error for a push; `None` as long as pushes are allowed.
-        adopt: Called with each task when the loop first sees it, to count it.
-        bell: See above; checking whether it is empty saves most pushers the call of `takes_bell`.
+        on_first_seen: Called with each task when the loop first sees it, to count it.
+        wake_token: See above; checking whether it is empty saves most pushers the call of
+            `take_wake_token`.
     """
 
     def __init__(self, max_size: int | None) -> None:
         self.max_size = max_size
         self.refusal: Callable[[], ExecuteError] | None = None
-        self.adopt: Callable[[TaskHandle], None] = lambda _: None
+        self.on_first_seen: Callable[[TaskHandle], None] = lambda _: None
         self._entries: deque[TaskHandle] = deque()
-        self.bell: deque[None] = deque()
+        self.wake_token: deque[None] = deque()
         # Everything below belongs to the loop.
         self._sleepers: deque[asyncio.Future[None]] = deque()
-        self._leaving: set[TaskHandle] = set()  # being passed to `adopt`; a hook may cancel one meanwhile
+        self._leaving: set[TaskHandle] = set()  # being passed to `on_first_seen`; a hook may cancel one meanwhile
         self._woken = 0  # runners that have been woken and have not run yet
         self._withdrawn = 0  # entries that are not wanted any more
         self._frozen: int | None = None  # the length, while entries are taken out and put back
@@ -53,7 +54,7 @@ class SegQueue:
     def __len__(self) -> int:
         return len(self._entries) - self._withdrawn if self._frozen is None else self._frozen
 
-    def unheard(self) -> int:
+    def uncounted(self) -> int:
         """Return the number of all queued tasks: the pool counts a task when it leaves the queue."""
         return len(self)
 
@@ -72,19 +73,19 @@ class SegQueue:
             )
 
     def put(self, handle: TaskHandle) -> None:
-        """Append the task of `handle`; the caller then has to check `takes_bell`."""
+        """Append the task of `handle`; the caller then has to call `take_wake_token`."""
         self._entries.append(handle)
 
     def put_all(self, handles: Sequence[TaskHandle]) -> None:
-        """Append the tasks of `handles` in order; the caller then has to check `takes_bell`."""
+        """Append the tasks of `handles` in order; the caller then has to call `take_wake_token`."""
         self._entries.extend(handles)
 
-    def takes_bell(self) -> bool:
-        """Take the token, if there is one; return whether the caller got it and must schedule `rouse` on the loop."""
-        if not self.bell:
+    def take_wake_token(self) -> bool:
+        """Take the token if there is one; return whether the caller got it and has to schedule `wake_runners`."""
+        if not self.wake_token:
             return False
         try:
-            self.bell.pop()
+            self.wake_token.pop()
         except IndexError:  # another thread was faster, and wakes the loop
             return False
         return True
@@ -95,11 +96,11 @@ class SegQueue:
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
-    def rouse(self) -> None:
+    def wake_runners(self) -> None:
         """Wake one sleeping runner per task; if there is no task, put the token there for the next push."""
         if not self._entries:
             if self._sleepers:
-                self._hang_bell()
+                self._put_wake_token()
             return
         while self._sleepers and len(self._entries) > self._woken:
             sleeper = self._sleepers.popleft()
@@ -107,12 +108,12 @@ class SegQueue:
                 self._woken += 1
                 sleeper.set_result(None)
 
-    def _hang_bell(self) -> None:
+    def _put_wake_token(self) -> None:
         """Put the token there before a runner sleeps, then check the entries: the order matters, see the class."""
-        if not self.bell:
-            self.bell.append(None)
-        if self._entries and self.takes_bell():
-            self.rouse()
+        if not self.wake_token:
+            self.wake_token.append(None)
+        if self._entries and self.take_wake_token():
+            self.wake_runners()
 
     async def get(self) -> TaskHandle:
         """Wait for the next wanted task, remove it and return it."""
@@ -120,17 +121,17 @@ class SegQueue:
             handle = self.get_nowait()
             if handle is not None:
                 if self._sleepers:
-                    self.rouse()  # for tasks that came meanwhile; without any, the sleepers need the token
+                    self.wake_runners()  # for tasks that came meanwhile; without any, the sleepers need the token
                 return handle
             sleeper = asyncio.get_running_loop().create_future()
             self._sleepers.append(sleeper)
-            self._hang_bell()
+            self._put_wake_token()
             try:
                 await sleeper
             except asyncio.CancelledError:
                 if not sleeper.cancelled():  # it was woken and will not look, so another runner has to
                     self._woken -= 1
-                    self.rouse()
+                    self.wake_runners()
                 elif sleeper in self._sleepers:
                     self._sleepers.remove(sleeper)
                 raise
@@ -163,7 +164,7 @@ class SegQueue:
 
     def _let_go(self, handle: TaskHandle) -> None:
         self._leaving.add(handle)
-        self.adopt(handle)
+        self.on_first_seen(handle)
         self._leaving.remove(handle)
 
     def _compact(self, leaving: TaskHandle) -> None:

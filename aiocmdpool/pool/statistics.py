@@ -28,13 +28,13 @@ class PoolCounters:
     """The counters behind `PoolStatistics`; the pool is their only writer.
 
     Args:
-        unheard: Function that returns the number of tasks that are not yet counted as submitted.
+        uncounted: Function that returns the number of tasks that are not yet counted as submitted.
     """
 
-    __slots__ = ("_unheard", "cancelled", "completed", "failed", "running", "submitted", "timed_out")
+    __slots__ = ("_uncounted", "cancelled", "completed", "failed", "running", "submitted", "timed_out")
 
-    def __init__(self, unheard: Callable[[], int] = int) -> None:
-        self._unheard = unheard
+    def __init__(self, uncounted: Callable[[], int] = int) -> None:
+        self._uncounted = uncounted
         self.submitted = self.running = self.completed = self.failed = self.cancelled = self.timed_out = 0
 
     def settled(self, status: TaskStatus, error: BaseException | Cancellation | None) -> None:
@@ -51,7 +51,7 @@ class PoolCounters:
     @property
     def unsettled(self) -> int:
         """Return the number of tasks that are accepted and have not ended."""
-        return self.submitted + self._unheard() - self.completed - self.failed - self.cancelled
+        return self.submitted + self._uncounted() - self.completed - self.failed - self.cancelled
 
     def snapshot(self) -> PoolStatistics:
         """Return a snapshot of the counters."""

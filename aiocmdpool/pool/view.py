@@ -90,7 +90,7 @@ class PoolView:
             disturbed=self._tasks.disturbances.recent(),
             now=monotonic(),
         )
-        return health.judge(facts, queue_use=queue_use, long_running=long_running)
+        return health.assess(facts, queue_use=queue_use, long_running=long_running)
 
     def _repr_html_(self) -> str:
         from aiocmdpool.commands.html import table  # imported late: only notebooks need it

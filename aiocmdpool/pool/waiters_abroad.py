@@ -1,4 +1,4 @@
-"""`WaitersAbroad`: coroutines on other loops that wait for tasks of a pool, and whom a loop that died tells nothing."""
+"""`WaitersAbroad`: notifies coroutines on other loops that wait for tasks of a pool when its loop has died."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class WaitersAbroad:
         self._waiters: dict[asyncio.AbstractEventLoop, set[asyncio.Future[None]]] = {}
 
     def add(self, waiter: "asyncio.Future[None]") -> None:
-        """Look after `waiter`, a future of the running loop, until it is done."""
+        """Check the pool at intervals until `waiter`, a future of the running loop, is done; a failure goes to it."""
         loop = waiter.get_loop()
         waiters = self._waiters.get(loop)
         if waiters is None:

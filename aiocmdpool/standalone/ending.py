@@ -14,7 +14,7 @@ and report; report that something cannot be killed."""
 
 DRAIN_TIMEOUT = 0.25  # seconds for data in the pipes after the exit, if another process holds them
 UNKILLABLE_AFTER = 5.0  # seconds after KILL; only a process of another user, or in uninterruptible sleep, stays longer
-HELD_AFTER = 0.5  # the same for a child that waits for a file system before its exec: it does not die
+HELD_AFTER = 0.5  # seconds after KILL for a child that waits for a file system before its exec, and so cannot die
 SWEEP_EVERY = 0.01  # seconds between checks on processes that have been killed
 
 _RUNNING, _ENDED, _ASKED, _KILLED, _EXITED, _LEFT_ASKED, _SWEEPING, _DRAINING, _OVER = range(9)

@@ -81,7 +81,7 @@ def tell_idle(notes: int) -> None:
 
 
 class Worker:
-    """The facts noted about one worker."""
+    """The facts about one worker, from its note in the pipe."""
 
     __slots__ = ("cookie", "group", "started")
 
@@ -92,7 +92,7 @@ class Worker:
 
 
 class Notes:
-    """All facts noted so far."""
+    """The facts from all notes that have come through the pipe so far."""
 
     def __init__(self) -> None:
         self.workers: dict[int, Worker] = {}
@@ -159,7 +159,7 @@ def start(notes: int, alive: int, host: int, others: "tuple[int, ...]" = ()) -> 
 
 
 def _let_go(others: "tuple[int, ...]") -> None:
-    """Keep nothing of this process, nor of its place in the world."""
+    """Drop what this process inherited: its directory, descriptors, signal handlers and name."""
     hear_only()
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
@@ -233,7 +233,7 @@ class Lives:
             for fd in (pipe, *self._pidfds.values()):
                 poll.register(fd, select.POLLIN)
             are_over = self._are_all_known and not self._pidfds
-            ready = [fd for fd, _ in poll.poll(0 if are_over else self._patience())]
+            ready = [fd for fd, _ in poll.poll(0 if are_over else self._poll_timeout())]
             if pipe in ready or are_over:
                 return pipe in ready
             for pid, fd in list(self._pidfds.items()):
@@ -241,7 +241,7 @@ class Lives:
                     os.close(fd)
                     del self._pidfds[pid]
 
-    def _patience(self) -> "float | None":
+    def _poll_timeout(self) -> "float | None":
         """Return the milliseconds to wait, `None` for no limit, after killing workers whose time is over."""
         if self._host in self._pidfds or self._has_killed or not self._are_all_known:
             return None

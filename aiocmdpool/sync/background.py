@@ -1,6 +1,6 @@
 """`Background`: a thread with an event loop that does the work of blocking callers, and everything open on that loop.
 
-    start ── anyio's blocking portal ── … ── shut_down ── pools closed, commands ended, calls settled ── thread gone
+    start ── anyio's blocking portal ── … ── shut_down ── pools closed, commands ended, calls answered ── thread gone
 
 `process_wide.py` decides when there is one, in each process.
 """
@@ -32,7 +32,7 @@ try:
 except ImportError:
     HAS_UVLOOP = False
 
-FORK_PATIENCE = 2.0  # seconds that a fork waits for the loop to pause
+FORK_TIMEOUT = 2.0  # seconds that a fork waits for the loop to pause
 
 Closer = Callable[[], Awaitable[object]]
 
@@ -41,7 +41,11 @@ class PendingCall(Protocol):
     """The interface of a call that the background thread uses; see `calls.Call`."""
 
     def abandon(self, why: BaseException | None) -> None:
-        """Settle the call because the loop is gone; `why` is the exception that ended it, `None` for an orderly end."""
+        """End the call with an error, because the loop is gone.
+
+        Args:
+            why: The exception that ended the loop; `None` for an orderly end.
+        """
 
     def cancel_now(self) -> "asyncio.Task[None] | None":
         """Cancel the call, on the loop; return its task if that still has to end."""
@@ -65,18 +69,18 @@ class Background:
 
     def __init__(self) -> None:
         self.ended = False
-        """Whether it takes no more calls."""
+        """Whether the background takes no more calls."""
         self.failure: BaseException | None = None
         """Exception that ended it; `None` if that was `shut_down`."""
         self.inherited = False
-        """Whether it belongs to the parent of this forked process."""
+        """Whether the background belongs to the parent of this forked process."""
         self.calls: set[PendingCall] = set()
-        """Calls that are not settled."""
+        """Calls that are not done."""
         self.open: dict[object, Closer] = {}
         """Objects to close at the end, each with the function that closes it."""
         self.following: dict[None, Background] = {}
         """The background that was made after this one had ended, under the key `None`."""
-        self._not_begun = [None]  # whoever pops the item starts the thread
+        self._not_begun = [None]  # the caller that pops the item starts the thread
         self._starter = 0  # the ident of the helper thread that does
         self._thread: threading.Thread | None = None
         self._closing: set[asyncio.Task[object]] = set()
@@ -182,7 +186,7 @@ class Background:
 
     def pause(self, go_on: Gate) -> None:
         """Pause the loop between two callbacks, for a fork, until the gate `go_on` is opened."""
-        self.ready.wait(FORK_PATIENCE)
+        self.ready.wait(FORK_TIMEOUT)
         if self.ended or self._thread is None or threading.get_ident() == self._thread.ident:
             return
         stands = Gate()
@@ -193,32 +197,32 @@ class Background:
 
         with contextlib.suppress(RuntimeError, AttributeError):  # the loop is closed, or does not exist yet
             self.loop.call_soon_threadsafe(stand)
-            stands.wait(FORK_PATIENCE)
+            stands.wait(FORK_TIMEOUT)
 
     def _stop_soon(self, portal: BlockingPortal) -> None:
         if self._stop is None:
             self._stop = self.loop.create_task(portal.stop())
 
-    def shut_down(self, patience: float | None = None) -> None:
+    def shut_down(self, timeout: float | None = None) -> None:
         """Close all open objects, end all calls, and return when the thread has ended.
 
         Args:
-            patience: Seconds after which a loop that does not answer, because an executor or a hook blocks it, is
+            timeout: Seconds after which a loop that does not answer, because an executor or a hook blocks it, is
                 abandoned. `None`: never.
 
         Raises:
             BaseException: An interruption of this call; raised after the shutdown is complete.
         """
-        wait_or_end(lambda: self._end(patience), lambda: self._end(patience))
+        wait_or_end(lambda: self._end(timeout), lambda: self._end(timeout))
 
-    def _end(self, patience: float | None) -> None:
+    def _end(self, timeout: float | None) -> None:
         self.ready.wait()
         if self._portal is not None:
             answers = Gate()
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self.loop.call_soon_threadsafe(self._stop_soon, self._portal)
                 self.loop.call_soon_threadsafe(answers.open)
-                if not answers.wait(patience) and not self.gone.is_open:
+                if not answers.wait(timeout) and not self.gone.is_open:
                     return
         self.gone.wait()
         if self._thread is not None and self._thread.ident is not None:  # the thread was started

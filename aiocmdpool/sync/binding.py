@@ -1,4 +1,4 @@
-"""`Link` and `Life`: the tie between an object of the facade, its pool of `aiocmdpool`, and the background thread.
+"""`Binding` and `Life`: the tie between an object of the facade, its pool of `aiocmdpool`, and the background thread.
 
 An object of the facade may be made at import and used in any process that is forked later (gunicorn's `--preload`,
 multiprocessing, Celery): it has one life in each process, which begins with the first use there.
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from aiocmdpool.commands.errors import ExecuteError, PoolClosed
 from aiocmdpool.sync import process_wide
 from aiocmdpool.sync.background import Background
-from aiocmdpool.sync.calls import Call, Question
+from aiocmdpool.sync.calls import Call, PlainCall
 from aiocmdpool.sync.no_loop import check_no_loop
 from aiocmdpool.tasks.thread_handle import running_loop
 
@@ -70,12 +70,12 @@ class Life(Generic[P]):
         background = self.background
         if background is None:
             # Threads that race get the same one, unless it ends just then; the last assignment counts.
-            self.background = background = process_wide.current()
+            self.background = background = process_wide.background()
             background.open[self] = functools.partial(close, self.pool)
         return background
 
 
-class Link(Generic[P]):
+class Binding(Generic[P]):
     """The lives of one facade object, one for each process that uses it.
 
     Args:
@@ -92,7 +92,7 @@ class Link(Generic[P]):
         self._lives: dict[int, Life[P]] = {}
         self._closed = False
         self.life()
-        weakref.finalize(owner, self._forgotten).atexit = False  # at exit, the background thread closes it
+        weakref.finalize(owner, self._owner_collected).atexit = False  # at exit, the background thread closes it
 
     def life(self) -> Life[P]:
         """Return the life in this process. An object that was closed in the parent stays closed."""
@@ -120,26 +120,26 @@ class Link(Generic[P]):
             raise PoolClosed(f"this {self.name} is stopped; make a new one")
         return life.bind(self._close)
 
-    def call(self, work: Callable[[], Awaitable[T]], undo: Callable[[T], object] | None = None) -> T:
+    def await_(self, work: Callable[[], Awaitable[T]], undo: Callable[[T], object] | None = None) -> T:
         """Await `work()` on the loop, block until it is done, and return its value."""
         check_no_loop(self.name)
         return Call(self.background(), work, undo).finish()
 
-    def ask(self, work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
+    def call(self, work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
         """Call `work()` on the loop, block until it is done, and return its value."""
         check_no_loop(self.name)
-        return Question(self.background(), work, undo).finish()
+        return PlainCall(self.background(), work, undo).finish()
 
-    def look(self, work: Callable[[], T]) -> T:
-        """Call `work`, which only reads, on the loop like `ask`; in this thread if no loop runs the pool."""
+    def peek(self, work: Callable[[], T]) -> T:
+        """Call `work` like `call`; in this thread if no loop runs the pool, which it could disturb."""
         life = self.life()
         if life.background is None or life.is_over:
             return work()
-        return self.ask(work)
+        return self.call(work)
 
     def read(self, work: Callable[[], T]) -> T:
-        """Call `work`, which only reads, like `look`; in this thread if it runs a loop, which must not be blocked."""
-        return work() if running_loop() is not None else self.look(work)
+        """Call `work`, which only reads, like `peek`; in this thread if it runs a loop, which must not be blocked."""
+        return work() if running_loop() is not None else self.peek(work)
 
     @property
     def is_ended(self) -> bool:
@@ -154,7 +154,7 @@ class Link(Generic[P]):
             if life.background is not None and not life.is_inherited:
                 life.background.open.pop(life, None)
 
-    def _forgotten(self) -> None:
+    def _owner_collected(self) -> None:
         life = self._lives.get(process_wide.generation)
         if life is not None and life.background is not None and not self._closed and not life.is_over:
             life.background.close_soon(life)

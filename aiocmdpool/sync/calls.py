@@ -30,14 +30,14 @@ class Call(Generic[T]):
         background: The background whose loop runs it.
         work: Function that makes the awaitable; called on the loop.
         undo: Function to call on the loop with the value of a call that was interrupted too late to cancel it.
-        on_settled: Called with the call, on the loop, once it is settled.
+        on_done: Called with the call, on the loop, once it is done.
     """
 
     __slots__ = (
         "_background",
         "_begun",
         "_error",
-        "_on_settled",
+        "_on_done",
         "_task",
         "_traceback",
         "_undo",
@@ -51,13 +51,13 @@ class Call(Generic[T]):
         background: Background,
         work: Callable[[], Awaitable[T]],
         undo: Callable[[T], object] | None = None,
-        on_settled: Callable[["Call[T]"], object] | None = None,
+        on_done: Callable[["Call[T]"], object] | None = None,
     ) -> None:
         self.gate = Gate()
         self._background = background
         self._work: Callable[[], Any] = work
         self._undo = undo
-        self._on_settled = on_settled
+        self._on_done = on_done
         self._task: asyncio.Task[None] | None = None
         self._begun = False
         self._value: T | None = None
@@ -89,7 +89,7 @@ class Call(Generic[T]):
         self._tell(self.cancel_now)
 
     def end(self) -> None:
-        """Cancel the call, and wait until it is settled. Harmless when repeated."""
+        """Cancel the call, and wait until it is done. Harmless when repeated."""
         self.cancel()
         self.gate.wait()
         if self._undo is not None and self._value is not None:
@@ -97,7 +97,7 @@ class Call(Generic[T]):
         stay_if_exiting()
 
     def outcome(self) -> T:
-        """Return the value of a settled call, or raise its error."""
+        """Return the value of a call that is done, or raise its error."""
         stay_if_exiting()
         try:
             if self._error is not None:
@@ -133,13 +133,13 @@ class Call(Generic[T]):
         try:
             value = await self._work()
         except asyncio.CancelledError:
-            self._settle(error=TaskCancelled(SHUT_DOWN, end_reason=EndReason.CLOSED))
+            self._resolve(error=TaskCancelled(SHUT_DOWN, end_reason=EndReason.CLOSED))
         except BaseException as error:
-            self._settle(error=error)
+            self._resolve(error=error)
             if not isinstance(error, Exception):
                 raise  # KeyboardInterrupt and SystemExit end the loop in asyncio
         else:
-            self._settle(value)
+            self._resolve(value)
 
     def cancel_now(self) -> asyncio.Task[None] | None:
         """Cancel the call, on the loop; return its task if that still has to end."""
@@ -150,32 +150,36 @@ class Call(Generic[T]):
             if self._begun:
                 return self._task
         # A task that is cancelled before its first step never runs `_run`.
-        self._settle(error=TaskCancelled(SHUT_DOWN, end_reason=EndReason.CLOSED))
+        self._resolve(error=TaskCancelled(SHUT_DOWN, end_reason=EndReason.CLOSED))
         return None
 
     def abandon(self, why: BaseException | None) -> None:
-        """The loop is gone, for a reason or in good order, or is that of the parent of this forked process."""
+        """End the call with an error, because its loop has ended or belongs to the parent of this forked process.
+
+        Args:
+            why: The error that ended the loop; `None` if it was shut down in good order.
+        """
         if self.gate.is_open:
             return
         if self._background.inherited:
             message = "this call of aiocmdpool.sync belongs to the parent of this forked process; make a new one here"
-            self._settle(error=ExecuteError(message))
+            self._resolve(error=ExecuteError(message))
         else:
             error = PoolClosed(SHUT_DOWN if why is None else f"the loop of aiocmdpool.sync was ended by {why!r}")
             error.__cause__ = why
-            self._settle(error=error)
+            self._resolve(error=error)
 
-    def _settle(self, value: T | None = None, error: BaseException | None = None) -> None:
+    def _resolve(self, value: T | None = None, error: BaseException | None = None) -> None:
         self._value = value
         self._error = error
         self._traceback = error.__traceback__ if error is not None else None
         self._background.calls.discard(self)
         self.gate.open()
-        if self._on_settled is not None:
-            self._on_settled(self)
+        if self._on_done is not None:
+            self._on_done(self)
 
 
-class Question(Call[T]):
+class PlainCall(Call[T]):
     """A plain function to call on the loop: done in the iteration in which it arrives, without a task."""
 
     __slots__ = ()
@@ -189,9 +193,9 @@ class Question(Call[T]):
         try:
             value = self._work()
         except Exception as error:
-            self._settle(error=error)
+            self._resolve(error=error)
         else:
-            self._settle(value)
+            self._resolve(value)
 
 
 def raise_again(error: BaseException, traceback: TracebackType | None) -> NoReturn:

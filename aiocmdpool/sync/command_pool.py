@@ -19,7 +19,7 @@ from aiocmdpool.observability.events import EventHook
 from aiocmdpool.observability.observer import PoolLatencies
 from aiocmdpool.pool.statistics import PoolStatistics
 from aiocmdpool.sync import on_loop
-from aiocmdpool.sync.binding import Life, Link
+from aiocmdpool.sync.binding import Binding, Life
 from aiocmdpool.sync.calls import Call
 from aiocmdpool.sync.mapping import map_commands
 from aiocmdpool.sync.task_owner import PoolTaskOwner
@@ -50,13 +50,13 @@ class CommandPool:
             history=history,
             hooks=tuple(hooks),
         )
-        self._link = Link(self, make, lambda pool: pool.stop(drain=False))
+        self._binding = Binding(self, make, lambda pool: pool.stop(drain=False))
         self.config = self._pool.config
-        self.tracker = TaskStatusTracker(self._link)
+        self.tracker = TaskStatusTracker(self._binding)
 
     @property
     def _pool(self) -> on_loop.CommandPool:
-        return self._link.pool
+        return self._binding.pool
 
     # -- pushing ----------------------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class CommandPool:
             pool = self._pushable()
             return _ours(await pool.push_task(command, priority=priority, queue_timeout=queue_timeout))
 
-        return self._link.call(push, ThreadTaskHandle.cancel)
+        return self._binding.await_(push, ThreadTaskHandle.cancel)
 
     def try_push_task(
         self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
@@ -83,7 +83,7 @@ class CommandPool:
             pool = self._pushable()
             return _ours(pool.try_push_task(command, priority=priority, queue_timeout=queue_timeout))
 
-        return self._link.ask(push, ThreadTaskHandle.cancel)
+        return self._binding.call(push, ThreadTaskHandle.cancel)
 
     def push_tasks(
         self, commands: Iterable[CommandConfig], *, priority: int = 0, queue_timeout: float | None = None
@@ -101,13 +101,13 @@ class CommandPool:
             pool = self._pushable()
             return list(map(_ours, pool.try_push_tasks(batch, priority=priority, queue_timeout=queue_timeout)))
 
-        return self._link.ask(push)
+        return self._binding.call(push)
 
     def execute(
         self, command: CommandConfig, *, priority: int = 0, queue_timeout: float | None = None
     ) -> CommandResult:
         """Push `command` to the queue and wait for its result; see `aiocmdpool.CommandPool.execute`."""
-        return self._link.call(lambda: self._execute(command, priority, queue_timeout))
+        return self._binding.await_(lambda: self._execute(command, priority, queue_timeout))
 
     async def _execute(self, command: CommandConfig, priority: int, queue_timeout: float | None) -> CommandResult:
         pool = self._pushable()
@@ -117,10 +117,10 @@ class CommandPool:
 
     def _pushable(self) -> on_loop.CommandPool:
         """Return the pool of this process, set up to start by itself and to make thread handles. Called on the loop."""
-        life = self._link.life()
+        life = self._binding.life()
         pool = life.pool
         if pool.listeners is None:
-            pool.make_handles(functools.partial(_make_handle, weakref.ref(self), self._link, life))
+            pool.make_handles(functools.partial(_make_handle, weakref.ref(self), self._binding, life))
         pool.start_soon()
         return pool
 
@@ -167,12 +167,12 @@ class CommandPool:
             loop closes it if nothing else refers to the iterator; `contextlib.closing` makes that explicit.
         """
         limit = validate.whole_number(1, optional=True)("in_flight", in_flight) or 2 * self.config.concurrency
-        background = self._link.background()
+        background = self._binding.background()
 
         def launch(
-            command: CommandConfig, on_settled: Callable[[Call[CommandResult]], object] | None
+            command: CommandConfig, on_done: Callable[[Call[CommandResult]], object] | None
         ) -> Call[CommandResult]:
-            return Call(background, lambda: self._execute(command, 0, None), on_settled=on_settled)
+            return Call(background, lambda: self._execute(command, 0, None), on_done=on_done)
 
         return map_commands(launch, commands, ordered=ordered, in_flight=limit, return_errors=return_errors)
 
@@ -180,11 +180,11 @@ class CommandPool:
 
     def pop_task(self) -> CommandConfig | None:
         """Take the next command off the queue, to run it elsewhere, and return it; `None` if the queue is empty."""
-        return self._link.look(self._pool.pop_task)
+        return self._binding.peek(self._pool.pop_task)
 
     def clear(self) -> int:
         """Cancel every task in the queue, and return how many there were."""
-        return self._link.look(self._pool.clear)
+        return self._binding.peek(self._pool.clear)
 
     def __len__(self) -> int:
         return len(self._pool)
@@ -203,16 +203,16 @@ class CommandPool:
         return self._pool.executor
 
     def statistics(self) -> PoolStatistics:
-        """A snapshot of the counters."""
-        return self._link.read(self._pool.statistics)
+        """Return a snapshot of the counters."""
+        return self._binding.read(self._pool.statistics)
 
     def latencies(self) -> PoolLatencies:
-        """A snapshot of the histograms: how long tasks were queued, took to start, and ran."""
-        return self._link.read(self._pool.latencies)
+        """Return a snapshot of the histograms of the seconds that tasks were queued, took to start, and ran."""
+        return self._binding.read(self._pool.latencies)
 
     def worker_statistics(self) -> ProcessPoolStatistics | None:
-        """The counters of the workers; `None` without a backend that has any, or before the start."""
-        return self._link.read(self._pool.worker_statistics)
+        """Return the counters of the workers; `None` if the backend has none, or before the start."""
+        return self._binding.read(self._pool.worker_statistics)
 
     def health(
         self,
@@ -220,14 +220,14 @@ class CommandPool:
         queue_use: float | None = health.DEFAULT_QUEUE_USE,
         long_running: float | None = health.DEFAULT_LONG_RUNNING,
     ) -> health.PoolHealth:
-        """Whether the pool can do its work, and what speaks against it; see `aiocmdpool.CommandPool.health`."""
-        return self._link.read(lambda: self._pool.health(queue_use=queue_use, long_running=long_running))
+        """Return whether the pool can run commands, and why not; see `aiocmdpool.CommandPool.health`."""
+        return self._binding.read(lambda: self._pool.health(queue_use=queue_use, long_running=long_running))
 
     # -- lifecycle --------------------------------------------------------------------------------------------------
 
     def start_executor(self, workers: int | None = None) -> None:
         """Start to run the tasks in the queue. Harmless when repeated; see `aiocmdpool.CommandPool.start_executor`."""
-        self._link.call(lambda: self._pool.start_executor(workers))
+        self._binding.await_(lambda: self._pool.start_executor(workers))
 
     def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:
         """Accept no more tasks, and return when every task is settled and no process of the pool is left.
@@ -238,12 +238,12 @@ class CommandPool:
 
         Interruption: everything is ended at once, and the exception is raised when that is done.
         """
-        if not self._link.is_ended:
+        if not self._binding.is_ended:
             try:
-                self._link.call(lambda: self._pool.stop(drain=drain, timeout=timeout))
+                self._binding.await_(lambda: self._pool.stop(drain=drain, timeout=timeout))
             finally:
                 if self._pool.is_stopped():  # also after an interruption, which is raised when all is ended
-                    self._link.closed()
+                    self._binding.closed()
 
     def is_stopped(self) -> bool:
         """Return whether the pool accepts no more tasks."""
@@ -267,7 +267,7 @@ class CommandPool:
         self.stop(drain=kind is None)
 
     def _repr_html_(self) -> str:
-        return self._link.read(self._pool._repr_html_)
+        return self._binding.read(self._pool._repr_html_)
 
     def __repr__(self) -> str:
         return repr(self._pool)
@@ -275,12 +275,12 @@ class CommandPool:
 
 def _make_handle(
     facade: "weakref.ref[CommandPool]",
-    link: Link[on_loop.CommandPool],
+    binding: Binding[on_loop.CommandPool],
     life: Life[on_loop.CommandPool],
     command: CommandConfig,
     priority: int,
 ) -> ThreadTaskHandle:
-    return ThreadTaskHandle(command, PoolTaskOwner(facade(), link, life), priority)
+    return ThreadTaskHandle(command, PoolTaskOwner(facade(), binding, life), priority)
 
 
 def _ours(handle: TaskHandle) -> ThreadTaskHandle:

@@ -26,11 +26,11 @@ def map_commands(
     """Run many commands and iterate over their results, as described for `CommandPool.map`.
 
     Args:
-        launch: Makes the call that runs a command; its second argument is called when that is settled.
+        launch: Makes the call that runs a command; its second argument is called when that is done.
     """
     flight = _Flight(launch, iter(commands), ordered, in_flight)
     try:
-        while (call := flight.next_settled()) is not None:
+        while (call := flight.next_done()) is not None:
             try:
                 outcome: CommandResult | ExecuteError = call.outcome()
             except PoolClosed:
@@ -54,13 +54,11 @@ class _Flight:
         self._exhausted = False
         self._calls: deque[Call[CommandResult]] = deque()
         self._ordered = ordered
-        self._arrivals: deque[Call[CommandResult]] = (
-            deque()
-        )  # settled and not yet yielded, if the order does not matter
+        self._arrivals: deque[Call[CommandResult]] = deque()  # done and not yet yielded, if the order does not matter
         self._news = Gate()
 
-    def next_settled(self) -> Call[CommandResult] | None:
-        """Wait for the next settled call to yield, and return it; `None` when there are no more.
+    def next_done(self) -> Call[CommandResult] | None:
+        """Wait for the next call that is done and is to be yielded, and return it; `None` when there are no more.
 
         As long as there are results, one command is taken from the source for each, so that a slow source does not hold
         them back, and a slow consumer does not let the pool run dry.
@@ -73,7 +71,7 @@ class _Flight:
             if not self._calls:
                 if self._exhausted:
                     return None
-            elif full or self._any_settled():
+            elif full or self._any_done():
                 return self._take()
 
     def _launch_next(self) -> None:
@@ -90,7 +88,7 @@ class _Flight:
         self._arrivals.append(call)
         self._news.open()
 
-    def _any_settled(self) -> bool:
+    def _any_done(self) -> bool:
         return self._calls[0].gate.is_open if self._ordered else bool(self._arrivals)
 
     def _take(self) -> Call[CommandResult]:
@@ -105,7 +103,7 @@ class _Flight:
         return call
 
     def abandon(self) -> None:
-        """Cancel the calls in flight and wait until they are settled; without waiting if a loop runs in this thread."""
+        """Cancel the calls in flight and wait until they are done; without waiting if a loop runs in this thread."""
         if asyncio._get_running_loop() is None:
             wait_or_end(self._end_all, self._end_all)
         else:

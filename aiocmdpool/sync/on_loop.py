@@ -55,7 +55,7 @@ class _StartsByItself:
 
     async def _start_for_nobody(self) -> None:
         try:
-            with suppress(PoolClosed):  # stopped meanwhile
+            with suppress(PoolClosed):  # the pool was stopped meanwhile
                 await self.start_executor()
         except Exception:
             self.start_is_due = False
@@ -114,7 +114,7 @@ class CommandPoolSeg(_StartsByItself, seg_pool.CommandPoolSeg):
         return _KeepingHandle(command, self, self.facade())
 
     def tell(self, listener: Listener) -> None:
-        """Call a listener, in the next turn of the loop: by then the runner has let the handle go, and so the pool."""
+        """Call `listener`, on the loop in its next iteration: by then the runner refers to the handle no more."""
         if self._loop is not None and running_loop() is self._loop:
             self._loop.call_soon(listener)
         else:
@@ -126,13 +126,13 @@ class CommandPoolSeg(_StartsByItself, seg_pool.CommandPoolSeg):
         self.before_wait()
 
     def look(self, handle: TaskHandle) -> None:
-        """Leave, or stay for good, where the interpreter exits."""
+        """Check the pool like the base class; if the interpreter exits, block for good or raise `PoolClosed`."""
         super().look(handle)
         self.while_waiting()
 
 
 class _KeepingHandle(ThreadTaskHandle):
-    """A handle that keeps the pool of the facade: that is closed when it is forgotten, and somebody may yet wait."""
+    """A handle that keeps the pool of the facade alive: a collected pool is closed, and a thread may still wait."""
 
     __slots__ = ("_facade",)
 

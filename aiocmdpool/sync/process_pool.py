@@ -9,7 +9,7 @@ from aiocmdpool.backends.workers.process_pool import ProcessPoolStatistics
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, StrOrBytesPath
 from aiocmdpool.commands.result import CommandResult
-from aiocmdpool.sync.binding import Link
+from aiocmdpool.sync.binding import Binding
 
 
 class ProcessPool:
@@ -43,11 +43,11 @@ class ProcessPool:
             max_output_total=max_output_total,
             python=python,
         )
-        self._link = Link(self, make, process_pool.ProcessPool.aclose)
+        self._binding = Binding(self, make, process_pool.ProcessPool.aclose)
 
     @property
     def _pool(self) -> process_pool.ProcessPool:
-        return self._link.pool
+        return self._binding.pool
 
     @property
     def size(self) -> int:
@@ -56,7 +56,7 @@ class ProcessPool:
 
     def start(self) -> None:
         """Start the workers now rather than on first use."""
-        self._link.call(lambda: self._pool.start())
+        self._binding.await_(lambda: self._pool.start())
 
     def execute(self, command: CommandConfig) -> CommandResult:
         """Run `command` in the least loaded worker and return its result; see `aiocmdpool.ProcessPool.execute`.
@@ -64,11 +64,11 @@ class ProcessPool:
         Interruption: an exception that a signal handler raises here (KeyboardInterrupt, SystemExit, …) is raised when
             the command is dead and reaped.
         """
-        return self._link.call(lambda: self._pool.execute(command))
+        return self._binding.await_(lambda: self._pool.execute(command))
 
     def statistics(self) -> ProcessPoolStatistics:
-        """A snapshot of the counters."""
-        return self._link.read(self._pool.statistics)
+        """Return a snapshot of the counters."""
+        return self._binding.read(self._pool.statistics)
 
     def close(self, *, drain: bool = False) -> None:
         """End the workers, and return when they are gone. Harmless when repeated.
@@ -76,9 +76,9 @@ class ProcessPool:
         Args:
             drain: Whether to let running commands end by themselves; else their callers get `TaskCancelled`.
         """
-        if not self._link.is_ended:
-            self._link.call(lambda: self._pool.aclose(drain=drain))
-            self._link.closed()
+        if not self._binding.is_ended:
+            self._binding.await_(lambda: self._pool.aclose(drain=drain))
+            self._binding.closed()
 
     def __enter__(self) -> Self:
         self.start()
@@ -90,7 +90,7 @@ class ProcessPool:
         self.close()
 
     def _repr_html_(self) -> str:
-        return self._link.read(self._pool._repr_html_)
+        return self._binding.read(self._pool._repr_html_)
 
     def __repr__(self) -> str:
         return repr(self._pool)

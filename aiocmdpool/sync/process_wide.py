@@ -23,23 +23,23 @@ from aiocmdpool.sync.real_threads import check_real_threads
 from aiocmdpool.system.safe_log import SafeLog
 
 EXITS = "the interpreter exits: aiocmdpool.sync takes no more commands"
-EXIT_PATIENCE = 5.0  # seconds after which an exiting interpreter abandons a loop that does not answer
+EXIT_TIMEOUT = 5.0  # seconds after which an exiting interpreter abandons a loop that does not answer
 
 # No lock: a signal handler or a destructor that uses the facade may run in the middle of all of this.
 _first: dict[None, Background] = {}
-_current: Background | None = None  # the latest background that anybody has seen
+_current: Background | None = None  # the latest background that a caller has got
 _exiting_in = 0  # ident of the thread that ends the interpreter
 _leaving: frozenset[int] = frozenset()  # idents of the threads that have to leave before that
-_told = False  # whether that has been logged
+_told = False  # whether it was logged that these threads leave
 _log = SafeLog("aiocmdpool")
 
 
-def current() -> Background:
+def background() -> Background:
     """Return the background of this process, started if there was none."""
-    background = _current
-    if background is None or background.ended or _exiting_in or not background.ready.is_open:
-        background = _new()
-    return background
+    latest = _current
+    if latest is None or latest.ended or _exiting_in or not latest.ready.is_open:
+        latest = _new()
+    return latest
 
 
 def _new() -> Background:
@@ -129,7 +129,7 @@ def _at_exit() -> None:
     for background in tuple(living):
         # An interruption is raised after all has been ended, and nobody is left to handle it.
         with contextlib.suppress(BaseException):
-            background.shut_down(EXIT_PATIENCE)
+            background.shut_down(EXIT_TIMEOUT)
 
 
 # -- fork --------------------------------------------------------------------------------------------------------------

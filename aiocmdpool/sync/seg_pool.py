@@ -17,7 +17,7 @@ from aiocmdpool.observability.events import EventHook
 from aiocmdpool.observability.observer import PoolLatencies
 from aiocmdpool.pool.statistics import PoolStatistics
 from aiocmdpool.sync import on_loop
-from aiocmdpool.sync.binding import Link
+from aiocmdpool.sync.binding import Binding
 from aiocmdpool.sync.process_wide import stay_or_leave_at_exit
 from aiocmdpool.sync.task_owner import start
 from aiocmdpool.sync.tracker import TaskStatusTracker
@@ -52,18 +52,18 @@ class CommandPoolSeg:
 
         def make() -> on_loop.CommandPoolSeg:
             pool = new()
-            pool.before_wait = lambda: start(link)
+            pool.before_wait = lambda: start(binding)
             pool.while_waiting = stay_or_leave_at_exit
             pool.facade = facade
             return pool
 
-        self._link = link = Link(self, make, lambda pool: pool.stop(drain=False))
+        self._binding = binding = Binding(self, make, lambda pool: pool.stop(drain=False))
         self.config = self._pool.config
-        self.tracker = TaskStatusTracker(link)
+        self.tracker = TaskStatusTracker(binding)
 
     @property
     def _pool(self) -> on_loop.CommandPoolSeg:
-        return self._link.pool
+        return self._binding.pool
 
     def push_task(self, command: CommandConfig) -> ThreadTaskHandle:
         """Add `command` to the queue; see `aiocmdpool.CommandPoolSeg.push_task`."""
@@ -85,7 +85,7 @@ class CommandPoolSeg:
         """Schedule a start, once, so that pushed tasks run even if nobody waits for them."""
         pool.start_is_due = True
         try:
-            self._link.background().loop.call_soon_threadsafe(pool.start_soon)
+            self._binding.background().loop.call_soon_threadsafe(pool.start_soon)
         except (ExecuteError, RuntimeError):  # stopped, or no thread can be started: a waiting thread gets that error
             pool.start_is_due = False
 
@@ -94,20 +94,20 @@ class CommandPoolSeg:
 
         Interruption: an exception of a signal handler is raised when the command is withdrawn, or dead and reaped.
         """
-        start(self._link)
-        return self._link.call(lambda: self._pool.execute(command))
+        start(self._binding)
+        return self._binding.await_(lambda: self._pool.execute(command))
 
     def pop_task(self) -> CommandConfig | None:
         """Take the next command off the queue, to run it elsewhere, and return it; `None` if the queue is empty."""
-        return self._link.look(self._pool.pop_task)
+        return self._binding.peek(self._pool.pop_task)
 
     def clear(self) -> int:
         """Cancel every task in the queue, and return how many there were."""
-        return self._link.look(self._pool.clear)
+        return self._binding.peek(self._pool.clear)
 
     def start_executor(self, workers: int | None = None) -> None:
         """Start to run the tasks in the queue. Harmless when repeated."""
-        self._link.call(lambda: self._pool.start_executor(workers))
+        self._binding.await_(lambda: self._pool.start_executor(workers))
 
     def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:
         """Accept no more tasks, and return when every task is settled and no process of the pool is left.
@@ -116,9 +116,9 @@ class CommandPoolSeg:
             drain: Whether to run all tasks to their end; `False` cancels queued and running ones.
             timeout: Seconds the draining may take; tasks left after that are cancelled. `None`: no limit.
         """
-        if not self._link.is_ended:
-            self._link.call(lambda: self._pool.stop(drain=drain, timeout=timeout))
-            self._link.closed()
+        if not self._binding.is_ended:
+            self._binding.await_(lambda: self._pool.stop(drain=drain, timeout=timeout))
+            self._binding.closed()
 
     def is_stopped(self) -> bool:
         """Return whether the pool accepts no more tasks."""
@@ -138,20 +138,20 @@ class CommandPoolSeg:
 
     @property
     def max_size(self) -> int | None:
-        """Bound of the queue; `None` without one."""
+        """Return the most tasks that the queue may hold; `None` for no limit."""
         return self._pool.max_size
 
     @property
     def executor(self) -> CommandExecutor | None:
-        """What runs the commands, on the loop in the background; `None` before the start, if it is made only then."""
+        """Return the executor of the commands, on the background loop; `None` before it is made at the start."""
         return self._pool.executor
 
     def latencies(self) -> PoolLatencies:
-        """A snapshot of the histograms: how long tasks were queued, took to start, and ran."""
+        """Return a snapshot of the histograms of the seconds that tasks were queued, took to start, and ran."""
         return self._pool.latencies()
 
     def worker_statistics(self) -> ProcessPoolStatistics | None:
-        """The counters of the workers; `None` without a backend that has any, or before the start."""
+        """Return the counters of the workers; `None` if the backend has none, or before the start."""
         return self._pool.worker_statistics()
 
     def health(
@@ -160,7 +160,7 @@ class CommandPoolSeg:
         queue_use: float | None = health.DEFAULT_QUEUE_USE,
         long_running: float | None = health.DEFAULT_LONG_RUNNING,
     ) -> health.PoolHealth:
-        """Whether the pool can do its work, and what speaks against it; see `aiocmdpool.CommandPoolSeg.health`."""
+        """Return whether the pool can run commands, and why not; see `aiocmdpool.CommandPoolSeg.health`."""
         return self._pool.health(queue_use=queue_use, long_running=long_running)
 
     def __len__(self) -> int:
@@ -179,7 +179,7 @@ class CommandPoolSeg:
         self.stop(drain=kind is None)
 
     def _repr_html_(self) -> str:
-        return self._link.read(self._pool._repr_html_)
+        return self._binding.read(self._pool._repr_html_)
 
     def __repr__(self) -> str:
         return repr(self._pool)

@@ -6,9 +6,9 @@ from aiocmdpool.backends.config import ExecutionMode
 from aiocmdpool.commands.command import CommandConfig, CommandOptions, StrOrBytesPath
 from aiocmdpool.commands.pipeline import check_command
 from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.sync import process_wide
 from aiocmdpool.sync.calls import Call
 from aiocmdpool.sync.no_loop import check_no_loop
-from aiocmdpool.sync.process_wide import current
 
 
 def execute(command: CommandConfig, *, mode: ExecutionMode = ExecutionMode.PROCESS_POOL) -> CommandResult:
@@ -53,5 +53,5 @@ def run(
 
 
 def _execute(command: CommandConfig, mode: ExecutionMode) -> CommandResult:
-    background = current()
+    background = process_wide.background()
     return Call(background, lambda: background.backend.in_mode(mode).execute(command)).finish()

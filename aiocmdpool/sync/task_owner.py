@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiocmdpool.commands.errors import PoolClosed
-from aiocmdpool.sync.binding import Life, Link
+from aiocmdpool.sync.binding import Binding, Life
 from aiocmdpool.sync.on_loop import CommandPool, CommandPoolSeg
 from aiocmdpool.sync.process_wide import stay_or_leave_at_exit
 from aiocmdpool.tasks.handle import TaskHandle
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import asyncio
 
 
-def start(link: "Link[CommandPool] | Link[CommandPoolSeg]") -> None:
-    """Start the pool of `link`, for whose tasks a thread waits, unless it was started."""
-    pool = link.pool
+def start(binding: "Binding[CommandPool] | Binding[CommandPoolSeg]") -> None:
+    """Start the pool of `binding`, for whose tasks a thread waits, unless it was started."""
+    pool = binding.pool
     if not pool.is_started():
         with suppress(PoolClosed):  # stopped just now, so its tasks are settled
-            link.call(pool.start_executor)
+            binding.await_(pool.start_executor)
 
 
 class PoolTaskOwner:
@@ -29,15 +29,15 @@ class PoolTaskOwner:
 
     Args:
         facade: The pool of the facade; a reference keeps it open while somebody may wait for its tasks.
-        link: The link of that pool.
+        binding: The binding of that pool.
         life: The life in which the handle was made.
     """
 
-    __slots__ = ("_facade", "_life", "_link")
+    __slots__ = ("_binding", "_facade", "_life")
 
-    def __init__(self, facade: object, link: Link[CommandPool], life: Life[CommandPool]) -> None:
+    def __init__(self, facade: object, binding: Binding[CommandPool], life: Life[CommandPool]) -> None:
         self._facade = facade
-        self._link = link
+        self._binding = binding
         self._life = life
 
     @property
@@ -69,7 +69,7 @@ class PoolTaskOwner:
             listener()
 
     def check_served(self) -> None:
-        """Check that whoever waits for a task will be told.
+        """Check that the waiters of a task will be notified.
 
         Raises:
             ExecuteError: The task belongs to the parent of this forked process.
@@ -80,7 +80,7 @@ class PoolTaskOwner:
     def begin_wait(self, handle: TaskHandle) -> None:
         """Start the pool, unless somebody has; see `check_served`."""
         self.check_served()
-        start(self._link)
+        start(self._binding)
 
     def look(self, handle: TaskHandle) -> None:
         """Leave, or stay for good, where the interpreter exits; leave in a child that was forked in this wait."""
@@ -109,4 +109,4 @@ class PoolTaskOwner:
         elif here is not None:
             self.cancel_soon(handle)
         else:
-            self._link.ask(lambda: self._life.pool.cancel_task(handle))
+            self._binding.call(lambda: self._life.pool.cancel_task(handle))

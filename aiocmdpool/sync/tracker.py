@@ -1,6 +1,6 @@
 """`TaskStatusTracker` of the facade, for any thread."""
 
-from aiocmdpool.sync.binding import Link
+from aiocmdpool.sync.binding import Binding
 from aiocmdpool.sync.on_loop import CommandPool, CommandPoolSeg
 from aiocmdpool.tasks import status as task_status
 from aiocmdpool.tasks.status import TaskStatus
@@ -9,12 +9,12 @@ from aiocmdpool.tasks.status import TaskStatus
 class TaskStatusTracker:
     """The `tracker` of the facade's `CommandPool`: that of its pool, read on the loop that writes to it."""
 
-    def __init__(self, link: Link[CommandPool] | Link[CommandPoolSeg]) -> None:
-        self._link = link
+    def __init__(self, binding: Binding[CommandPool] | Binding[CommandPoolSeg]) -> None:
+        self._binding = binding
 
     @property
     def _tracker(self) -> task_status.TaskStatusTracker:
-        return self._link.pool.tracker
+        return self._binding.pool.tracker
 
     def get(self, task_id: int) -> TaskStatus | None:
         """Return the status of the task `task_id`; `None` if it is unknown or forgotten."""
@@ -22,19 +22,19 @@ class TaskStatusTracker:
 
     def remove(self, task_id: int) -> TaskStatus | None:
         """Forget the task `task_id` and return its last status; `None` if it was unknown."""
-        return self._link.look(lambda: self._tracker.remove(task_id))
+        return self._binding.peek(lambda: self._tracker.remove(task_id))
 
     def all(self) -> dict[int, TaskStatus]:
-        """A copy of everything remembered."""
-        return self._link.read(self._tracker.all)
+        """Return the statuses of all remembered tasks by task id, as a copy."""
+        return self._binding.read(self._tracker.all)
 
     def counts(self) -> dict[TaskStatus, int]:
-        """How many remembered tasks there are in each status."""
-        return self._link.read(self._tracker.counts)
+        """Return the number of remembered tasks in each status."""
+        return self._binding.read(self._tracker.counts)
 
     def clear(self) -> None:
         """Forget all finished tasks; unfinished ones stay."""
-        self._link.look(self._tracker.clear)
+        self._binding.peek(self._tracker.clear)
 
     def __len__(self) -> int:
         return len(self._tracker)

@@ -8,7 +8,7 @@ from aiocmdpool.standalone.kernel.processes import COOKIE
 
 
 def current_environment() -> Mapping[bytes, bytes]:
-    """The environment of this process, as bytes; not to be changed.
+    """Return the environment of this process as bytes; the caller must not change it.
 
     A variable without a name (`=x`), which this process may have been given, can be handed to no program.
     """

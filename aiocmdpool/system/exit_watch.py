@@ -24,12 +24,12 @@ from aiocmdpool.loops.loop import Loop, Timer
 from aiocmdpool.system.fork import keep_from_forks
 from aiocmdpool.system.reaping import is_reapable
 
-TRACER_PATIENCE = 0.5  # seconds for a tracer to let go of a dead child
+TRACER_TIMEOUT = 0.5  # seconds for a tracer to let go of a dead child
 FIRST_LOOK = 0.001  # seconds before the first check; doubles each time
 
 
 class ExitWatch(Protocol):
-    """A pending notification about an exit.
+    """A notification about the exit of one process, pending until it is made or closed.
 
     Attributes:
         descriptor: The descriptor that it watches; -1 if it needs none.
@@ -92,11 +92,11 @@ class _DescriptorWatch:
         loop.add_reader(fd, self._exited)
 
     def held(self) -> Iterable[int]:
-        """For `keep_from_forks`."""
+        """Return the descriptor that a forked child must not share, for `keep_from_forks`."""
         return (self.descriptor,)
 
     def _exited(self) -> None:
-        if self._delay < TRACER_PATIENCE and not is_reapable(self._pid):
+        if self._delay < TRACER_TIMEOUT and not is_reapable(self._pid):
             self._loop.remove_reader(self.descriptor)  # it stays readable
             self._timer = self._loop.call_later(self._delay, self._exited)
             self._delay *= 2

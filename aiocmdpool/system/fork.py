@@ -13,7 +13,7 @@ from typing import Protocol
 
 
 class Holder(Protocol):
-    """An object that owns such descriptors."""
+    """An object that owns descriptors which forked children must close."""
 
     def held(self) -> Iterable[int]:
         """Return the descriptors that are open now; a negative number is none."""
@@ -23,7 +23,7 @@ class Holder(Protocol):
 _holders: "weakref.WeakSet[Holder]" = weakref.WeakSet()
 
 keep_from_forks = _holders.add
-"""Replace, in each forked child from now on, the descriptors that this object returns at that time."""
+"""Replace, in each forked child from now on, the descriptors that the added `Holder` returns at that time."""
 
 
 def _let_go() -> None:

@@ -8,12 +8,12 @@ from aiocmdpool.commands.result import LeakedProcess
 from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.standalone.kernel.roundup import Roundup
 
-_PATIENCE = 2.0  # seconds after which a process that survives repeated kills is left to the kernel
+_KILL_TIMEOUT = 2.0  # seconds after which a process that survives repeated kills is left to the kernel
 _ROUNDUP_PAUSE = 0.002  # seconds between checks on dying processes
 _FRUITLESS_LOOKS = 50  # rounds without result, where others keep starting processes
 _QUICK_LOOK = 0.0002  # seconds; shorter than the life of a process that forks and exits
-_QUICK_LOOKS = 3  # in a row
-_EXEC_PATIENCE = 0.1  # seconds for processes in the middle of an `exec`
+_QUICK_LOOKS = 3  # looks in a row, each quicker than that, that end the search
+_EXEC_TIMEOUT = 0.1  # seconds for processes in the middle of an `exec`
 
 
 def pipe_holders(inode: int) -> tuple[LeakedProcess, ...]:
@@ -29,7 +29,7 @@ def round_up(
     Args:
         belongs, spares: See `Roundup`.
     """
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _KILL_TIMEOUT
     roundup = Roundup(belongs, spares)
     while roundup.step() and time.monotonic() < deadline:
         time.sleep(_ROUNDUP_PAUSE)
@@ -60,7 +60,7 @@ def look_for(is_wanted: Callable[[procs.Process], bool | None], since: int) -> l
     before, newest = since, procs.newest_pid()
     fruitless = quick = 0
     unclear: list[int] = []
-    give_up_at = time.monotonic() + _EXEC_PATIENCE
+    give_up_at = time.monotonic() + _EXEC_TIMEOUT
     while not found and ((before != newest and fruitless < _FRUITLESS_LOOKS and quick < _QUICK_LOOKS) or unclear):
         started_at = time.monotonic()
         again, unclear = unclear, []

@@ -6,13 +6,13 @@ later, its commands must not run with what it has given up.
 Checking has a price, so it is done at three depths, measured on a 2-core machine:
 
 - before each command (0.3 µs): the effective user and group;
-- before the first command of a turn of the loop (5 µs): the umask, all user and group ids and the groups, CPUs,
+- before the first command of an iteration of the loop (5 µs): the umask, all user and group ids and the groups, CPUs,
   niceness, scheduling policy, capabilities, no_new_privs, root directory;
 - before a command that finds all workers idle, else every `WHOLE_EVERY` seconds (20 µs): resource limits, namespaces,
   I/O class, and the privileges that only a file shows.
 
-So whoever changes itself while none of its commands run is followed at once in everything. What cannot be looked at
-(no descriptors left, no /proc after a chroot) counts as unchanged.
+So a process that changes its identity while no command runs is followed at once in everything. What cannot be read (no
+descriptors left, no /proc after a chroot) counts as unchanged.
 """
 
 import os
@@ -48,11 +48,11 @@ class Identity:
         self._whole_due = time.monotonic() + WHOLE_EVERY
 
     def has_changed(self, quick_look: bool = False, whole_look: bool = False) -> bool:
-        """Whether programs started now would not be what those were that were started then.
+        """Return whether a program started now would inherit another identity than one started back then.
 
         Args:
-            quick_look: Look at the effective user and group only.
-            whole_look: Look at everything, however short ago that was done.
+            quick_look: Whether to compare the effective user and group only.
+            whole_look: Whether to compare everything, even if that was done a moment ago.
         """
         if geteuid() != self._user or getegid() != self._group:
             return True
@@ -61,9 +61,9 @@ class Identity:
         return self._umask_has_changed(whole_look) or self._look() != self._traits or self._rest_has_changed(whole_look)
 
     def _umask_has_changed(self, whole_look: bool) -> bool:
-        """Set the umask to what it is, which tells; where there are other threads, read it in a file, less often.
+        """Return whether the umask has changed: set it, which returns the old one; with threads read /proc, less often.
 
-        Another thread may just have made it stricter, for a file of its own, and must not find it loosened.
+        Another thread may just have made it stricter for a file of its own, and must not find it loosened.
         """
         # Not `_thread._count`: after a fork it counts the threads of the parent, and never those that C has started.
         if count_threads() == 1:
@@ -94,7 +94,7 @@ class Identity:
 
 
 def current_umask() -> int:
-    """The umask of this process."""
+    """Return the umask of this process."""
     _, found, rest = (_status() or b"").partition(b"\nUmask:")
     if found:  # Linux 4.7
         return int(rest.split(None, 1)[0], 8)
@@ -143,14 +143,14 @@ def _namespaces() -> list[str] | None:
 
 
 def _file_of_privileges() -> bytes | None:
-    """What `Privileges` does not tell: bounding and ambient capabilities, seccomp, speculation."""
+    """Return the lines of /proc on what `Privileges` leaves out: other capability sets, seccomp, speculation."""
     status = _status() or b""
     start, end = map(status.find, _PRIVILEGES)
     return status[start:end] if 0 <= start < end else None
 
 
 def _status() -> bytes | None:
-    """What the kernel says of the calling thread; `None` where there is no /proc, as after a chroot."""
+    """Return the status file of the calling thread; `None` where there is no /proc, as after a chroot."""
     try:
         fd = os.open("/proc/thread-self/status", os.O_RDONLY)  # a third of what the builtin `open` takes
     except OSError:

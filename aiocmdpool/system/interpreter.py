@@ -152,7 +152,7 @@ def find_soon(python: str | None, tried: Callable[[], None]) -> bool:
     """Try the interpreter in a thread, which then calls `tried`; return `False` if there is no thread for it."""
 
     def try_it() -> None:
-        with contextlib.suppress(NoPython, OSError):  # whoever needs it meets the error again
+        with contextlib.suppress(NoPython, OSError):  # the caller that needs the interpreter gets the error again
             find(python)
         tried()
 
@@ -232,7 +232,7 @@ def _probed(paths: list[str], what: str) -> Interpreter | NoPython:
 
 
 def _what_is_wrong_with(path: str) -> str:
-    """Run a small program with it, and return why it is no interpreter; empty if it is one. Leaves nothing running.
+    """Return why the program `path` is no interpreter, after a try; empty if it is one. Leaves nothing running.
 
     Raises:
         OSError: It could not be started.

@@ -24,10 +24,10 @@ LAUNCHER = str(pathlib.Path(aiocmdpool.standalone.__path__[0], "kernel", "launch
 
 
 class Report(NamedTuple):
-    """What the launcher has reported about the start and, as a supervisor, about the exit."""
+    """The report of the launcher about the start of the program and, as a supervisor, about its exit."""
 
     is_silent: bool = False
-    """Whether it reported nothing although it had to, so that the program has not run."""
+    """Whether the launcher reported nothing although it had to, so that the program has not run."""
     error_stage: str | None = None
     error_number: int = 0
     pid: int | None = None

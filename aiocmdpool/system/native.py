@@ -1,6 +1,6 @@
-"""What the kernel tells of threads and processes by calls that Python does not offer everywhere.
+"""Reads facts about threads and processes by system calls that Python does not offer everywhere.
 
-All answers are `None` where there is no such call, or no ctypes.
+Each function returns `None` where the call or ctypes is missing.
 """
 
 import functools
@@ -16,7 +16,7 @@ _OF_PROCESS, _CLASS_SHIFT, _IDLE = 1, 13, 3  # of ioprio_get(2)
 
 
 class Privileges:
-    """Looks at the privileges of the calling thread: in 1 µs, a tenth of what its file in /proc takes."""
+    """Reads the privileges of the calling thread: in 1 µs, a tenth of what its file in /proc takes."""
 
     def __init__(self) -> None:
         self._libc = _libc()
@@ -27,7 +27,7 @@ class Privileges:
             self._header = ctypes.byref((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0))
 
     def look(self) -> tuple[int, bytes] | None:
-        """Its no_new_privs, and its effective, permitted and inheritable capabilities."""
+        """Return the thread's no_new_privs, and its effective, permitted and inheritable capabilities."""
         if self._libc is None:
             return None
         self._libc.capget(self._header, self._sets)
@@ -43,7 +43,7 @@ def scheduling_policy(pid: int = 0) -> int | None:
 
 
 def has_idle_io(pid: int = 0) -> bool | None:
-    """Whether a process, 0 for the calling thread, gets at a disk only when nobody else wants to (ionice(1), -c 3)."""
+    """Return whether the disk I/O of process `pid`, 0 for this thread, waits for that of all others (ionice -c 3)."""
     libc, call = _libc(), _IOPRIO_GET.get(platform.machine())
     if libc is None or call is None or sys.maxsize < 2**32:
         return None

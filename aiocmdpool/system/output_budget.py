@@ -22,9 +22,9 @@ class OutputBudget:
         self._lock = threading.Lock()  # protects the limit and `held`
         self.held = 0
         self.line = WaitingLine()
-        """Commands that wait until there is room for output."""
+        """Commands that wait until some of the budget is left."""
 
-    def has_room(self) -> bool:
+    def has_headroom(self) -> bool:
         """Return whether any of the budget is left, or nothing is held."""
         return not self.held or self._limit is None or self._limit == "auto" or self.held < self._limit
 
@@ -42,14 +42,14 @@ class OutputBudget:
         with self._lock:
             self.held -= size
 
-    async def room(self) -> None:
-        """Wait, first come first served, until there is room."""
-        if self.line.waiters or not self.has_room():
+    async def wait_for_headroom(self) -> None:
+        """Wait, first come first served, until some of the budget is left."""
+        if self.line.waiters or not self.has_headroom():
             await self.line.wait()
 
     def wake(self) -> None:
-        """Wake the waiting commands if there is room."""
-        if self.line.waiters and self.has_room():
+        """Wake the waiting commands if some of the budget is left."""
+        if self.line.waiters and self.has_headroom():
             self.line.wake()
 
 

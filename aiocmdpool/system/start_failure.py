@@ -42,7 +42,7 @@ def stream_failure(command: CommandConfig, error: OSError) -> IoError:
 
 
 def directory_of(command: CommandConfig) -> str:
-    """Say where a command was to run."""
+    """Return a text for messages that names the directory in which `command` was to run."""
     return "the working directory of this process" if command.cwd is None else f"its cwd {command.cwd!r}"
 
 

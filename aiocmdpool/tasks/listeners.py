@@ -14,7 +14,7 @@ class Listeners:
     loop would wait for that lock. All shared state is a dict with integer keys, and lists whose members are compared by
     identity (their own, or that of the object they are bound to): `setdefault`, `append`, `remove` and `pop` of these
     are atomic. No listener is missed: a listener first adds itself and then checks whether the task is settled;
-    settling does the two in the opposite order. Whoever takes a listener off its list calls it, so each is called once.
+    settling does the two in the opposite order. A listener is called by the thread that removes it, so once.
 
     The lists live in the pool and not in the handles: there may be a million handles that nobody waits for.
     """

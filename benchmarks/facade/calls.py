@@ -8,7 +8,7 @@ from anyio.from_thread import start_blocking_portal
 
 from aiocmdpool import CommandConfig, sync
 from aiocmdpool.sync.calls import Call
-from aiocmdpool.sync.process_wide import current
+from aiocmdpool.sync.process_wide import background
 from benchmarks.quantiles import Spread
 
 TRUE = CommandConfig("true")
@@ -38,7 +38,7 @@ def latencies(turns: int) -> dict[str, float]:
             "sync.execute": lambda: sync.execute(TRUE),
             "sync.ProcessPool.execute": lambda: process_pool.execute(TRUE),
             "sync.CommandPool.execute": lambda: pool.execute(TRUE),
-            "an empty call": lambda: Call(current(), _nothing).finish(),
+            "an empty call": lambda: Call(background(), _nothing).finish(),
             "an empty portal.call": lambda: portal.call(_nothing),
         }
         return _medians(calls, turns)

@@ -8,7 +8,7 @@ from aiocmdpool.cli.messages import message
 from aiocmdpool.cli.resume import Resume
 from aiocmdpool.cli.stop import Stop, StopLevel, StopReason, exit_status
 from aiocmdpool.cli.summary import Tally, duration, summary
-from aiocmdpool.cli.verdict import Outcome, Verdict, judge
+from aiocmdpool.cli.verdict import AttemptOutcome, Verdict, verdict_of
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError, TaskCancelled
 from aiocmdpool.commands.result import CommandResult, EndReason
@@ -88,25 +88,25 @@ def test_exit_status(reason: StopReason | None, failed: int, undone: bool, statu
 
 def test_outcomes_are_judged() -> None:
     cancelled = TaskCancelled("gone", result=result(-15, EndReason.CANCELLED))
-    assert judge(result(), None, stopping=False).verdict is Verdict.SUCCEEDED
-    assert judge(result(3), None, stopping=False).verdict is Verdict.FAILED
-    assert judge(None, IoError("no such program"), stopping=False).verdict is Verdict.FAILED
-    assert judge(None, cancelled, stopping=True).verdict is Verdict.KILLED
-    assert judge(None, TaskCancelled("never ran"), stopping=True).verdict is Verdict.UNDONE
-    assert judge(None, cancelled, stopping=False).verdict is Verdict.FAILED
+    assert verdict_of(result(), None, stopping=False).verdict is Verdict.SUCCEEDED
+    assert verdict_of(result(3), None, stopping=False).verdict is Verdict.FAILED
+    assert verdict_of(None, IoError("no such program"), stopping=False).verdict is Verdict.FAILED
+    assert verdict_of(None, cancelled, stopping=True).verdict is Verdict.KILLED
+    assert verdict_of(None, TaskCancelled("never ran"), stopping=True).verdict is Verdict.UNDONE
+    assert verdict_of(None, cancelled, stopping=False).verdict is Verdict.FAILED
 
 
 def test_a_defect_is_not_an_outcome() -> None:
     with pytest.raises(ZeroDivisionError):
-        judge(None, ZeroDivisionError(), stopping=False)
+        verdict_of(None, ZeroDivisionError(), stopping=False)
 
 
 def test_the_summary_counts_and_names_failures_once() -> None:
     tally = Tally(skipped=2)
-    tally.count(Outcome(Verdict.SUCCEEDED, result()), 1, ["true"])
-    tally.count(Outcome(Verdict.FAILED, None, IoError("told before")), 2, ["nosuch"])
+    tally.count(AttemptOutcome(Verdict.SUCCEEDED, result()), 1, ["true"])
+    tally.count(AttemptOutcome(Verdict.FAILED, None, IoError("told before")), 2, ["nosuch"])
     for number in range(3, 8):
-        tally.count(Outcome(Verdict.FAILED, result(1)), number, ["false", "a b"])
+        tally.count(AttemptOutcome(Verdict.FAILED, result(1)), number, ["false", "a b"])
     lines = summary(tally, 3.5).splitlines()
     assert lines[0] == "aiocmdpool: 7 commands in 3.5 s (2.0/s), 6 failed, 2 skipped"
     assert lines[1] == "  failed: input 3: false 'a b': exit status 1"

@@ -61,7 +61,7 @@ async def held(backend, size: int) -> None:
 async def used_up(backend) -> None:
     """Wait until nothing is left: what the holder has written is read beside this."""
     budget = backend.pool._ledger if isinstance(backend, ProcessPoolBackend) else backend._output
-    while budget.has_room():
+    while budget.has_headroom():
         await asyncio.sleep(0.001)
 
 

@@ -13,7 +13,7 @@ from process_pool.support import until
 
 from aiocmdpool import CommandConfig, CommandPool, ConfigError, ExecutionConfig, ProcessPool, ProcessPoolBackend
 from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics
-from aiocmdpool.observability.health import HealthState, PoolFacts, judge
+from aiocmdpool.observability.health import HealthState, PoolFacts, assess
 from aiocmdpool.observability.prometheus import PoolCollector
 from aiocmdpool.policies import KeyLimit, Retry
 
@@ -39,7 +39,7 @@ def facts(**known):
 
 
 def verdict(queue_use=0.9, long_running=600.0, **known):
-    health = judge(facts(**known), queue_use=queue_use, long_running=long_running)
+    health = assess(facts(**known), queue_use=queue_use, long_running=long_running)
     assert bool(health.reasons) == (health.state is not HealthState.HEALTHY)
     assert bool(health) == (health.state is not HealthState.UNHEALTHY)
     return health.state, "; ".join(health.reasons)

@@ -16,18 +16,18 @@ from .support import Thread, threads
 both_loops = pytest.mark.one_loop("asyncio", "uvloop")
 
 
-def count_rings(pool) -> list[int]:
+def count_wakes(pool) -> list[int]:
     """How often the loop is woken from now on."""
-    rings: list[int] = []
+    wakes: list[int] = []
     call = type(pool).call_on_loop.__get__(pool)
 
     def counting(callback):
-        if callback == pool._queue.rouse:
-            rings.append(1)
+        if callback == pool._queue.wake_runners:
+            wakes.append(1)
         return call(callback)
 
     pool.call_on_loop = counting
-    return rings
+    return wakes
 
 
 async def test_a_task_pushed_by_a_thread_is_run(running_pool):
@@ -118,50 +118,50 @@ async def test_a_wake_up_is_never_missed_by_the_last_of_a_burst(running_pool, ha
     assert (counts.queued, counts.running) == (0, 0)
 
 
-async def test_a_burst_rings_once(running_pool):
+async def test_a_burst_wakes_the_loop_once(running_pool):
     executor = InstantExecutor()
     pool = await running_pool(executor, limit=4)
     await quiet()  # all of its runners sleep
-    rings = count_rings(pool)
+    wakes = count_wakes(pool)
     for handle in [pool.push_task(named(number)) for number in range(1000)]:  # the loop does not get a turn in there
         assert not handle.done()
     await pool.stop()
-    assert (len(executor.started), len(rings)) == (1000, 1)
+    assert (len(executor.started), len(wakes)) == (1000, 1)
     assert executor.most == 4
 
 
-async def test_a_burst_from_many_threads_rings_once(running_pool, hasty):
+async def test_a_burst_from_many_threads_wakes_the_loop_once(running_pool, hasty):
     """The loop is kept from coming round to it: the token must be enough for one of them only."""
     pool = await running_pool(InstantExecutor(), limit=2)
     await quiet()
     for _ in range(50):
-        rings = count_rings(pool)
+        wakes = count_wakes(pool)
         pushing = [threading.Thread(target=pool.push_tasks, args=([named("a")] * 3,)) for _ in range(8)]
         for thread in pushing:
             thread.start()
         for thread in pushing:
             thread.join()
-        assert len(rings) == 1
+        assert len(wakes) == 1
         await quiet()
     await pool.stop()
     assert pool.statistics().completed == 50 * 8 * 3
 
 
-async def test_nobody_rings_while_every_runner_is_busy(running_pool, held):
+async def test_nobody_wakes_the_loop_while_every_runner_is_busy(running_pool, held):
     pool = await running_pool(held, limit=2)
     first = pool.push_tasks([named("a"), named("b")])
     await held.holds("a", "b")
-    rings = count_rings(pool)
+    wakes = count_wakes(pool)
     handles = await Thread(pool.push_tasks, [named(number) for number in range(3)])
     handles.append(await Thread(pool.push_task, named(3)))
     await quiet()
-    assert rings == []
+    assert wakes == []
     held.release("a", "b")
     for number in range(4):
         await held.holds(number)
         held.release(number)
     await settled([*first, *handles])
-    assert rings == []
+    assert wakes == []
 
 
 async def test_an_idle_runner_is_woken_while_others_are_busy(running_pool, held):
@@ -176,17 +176,17 @@ async def test_an_idle_runner_is_woken_while_others_are_busy(running_pool, held)
 async def test_an_idle_pool_does_nothing(running_pool):
     pool = await running_pool(InstantExecutor(), limit=2)
     await quiet()
-    rings = count_rings(pool)
+    wakes = count_wakes(pool)
     queue = pool._queue
     looked = []
     look = queue.get_nowait
     queue.get_nowait = lambda: looked.append(1) or look()
     await quiet()
-    assert (rings, looked) == ([], [])
+    assert (wakes, looked) == ([], [])
 
 
 class Interleaved(deque):
-    """A bell at which something happens just before, or just after, the token is put there."""
+    """A wake token at which something happens just before, or just after, the token is put there."""
 
     def __init__(self, before=lambda: None, after=lambda: None) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ class Interleaved(deque):
         self.after()
 
 
-@pytest.mark.parametrize("moment", ["before", "after", "after, and the ring comes late"])
+@pytest.mark.parametrize("moment", ["before", "after", "after, and the wake-up comes late"])
 async def test_a_push_at_the_very_moment_a_runner_goes_to_sleep(moment, new_pool):
     """Between its last look and its sleep: the orders that a race comes down to, each made to happen."""
     pool = new_pool(InstantExecutor())
@@ -207,18 +207,18 @@ async def test_a_push_at_the_very_moment_a_runner_goes_to_sleep(moment, new_pool
     late = []
 
     def push() -> None:
-        queue.bell = bell  # the token, once it is there, is not put there again
+        queue.wake_token = wake_token  # the token, once it is there, is not put there again
         queue.put(handle)
-        if queue.takes_bell():
-            late.append(1) if "late" in moment else loop.call_soon(queue.rouse)
+        if queue.take_wake_token():
+            late.append(1) if "late" in moment else loop.call_soon(queue.wake_runners)
 
-    bell = queue.bell = Interleaved(**{moment.split(",", maxsplit=1)[0]: push})
+    wake_token = queue.wake_token = Interleaved(**{moment.split(",", maxsplit=1)[0]: push})
     runner = asyncio.ensure_future(queue.get())
     await quiet()
     if late:
         assert not runner.done()
-        queue.rouse()
-    bell.before = bell.after = lambda: None
+        queue.wake_runners()
+    wake_token.before = wake_token.after = lambda: None
     async with asyncio.timeout(5):
         assert await runner is handle
 
@@ -229,13 +229,13 @@ async def test_a_runner_that_is_cancelled_as_it_is_woken_wakes_another(new_pool)
     await asyncio.sleep(0)
     handles = pool.push_tasks([named("a"), named("b")])
     queue.put_all(handles)
-    assert queue.takes_bell()
-    queue.rouse()
+    assert queue.take_wake_token()
+    queue.wake_runners()
     runners[0].cancel()
     async with asyncio.timeout(5):
         assert await asyncio.gather(*runners[1:]) == handles
     assert runners[0].cancelled()
-    assert not queue.takes_bell()  # nobody sleeps
+    assert not queue.take_wake_token()  # nobody sleeps
 
 
 async def test_a_sleeping_runner_that_is_cancelled_is_not_woken(new_pool):
@@ -245,8 +245,8 @@ async def test_a_sleeping_runner_that_is_cancelled_is_not_woken(new_pool):
     gone.cancel()
     handle = pool.push_task(named("a"))
     queue.put(handle)
-    assert queue.takes_bell()
-    queue.rouse()  # before the cancelled one has taken itself off the list
+    assert queue.take_wake_token()
+    queue.wake_runners()  # before the cancelled one has taken itself off the list
     async with asyncio.timeout(5):
         assert await other is handle
     assert gone.cancelled()

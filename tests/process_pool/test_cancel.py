@@ -46,13 +46,13 @@ async def test_a_storm_of_cancellations_leaves_neither_tasks_nor_processes(new_p
 
 async def test_cancelled_in_the_turn_in_which_the_reply_arrives(new_pool, monkeypatch):
     pool = new_pool(1)
-    settle = worker_module.Pending.settle
+    resolve = worker_module.Pending.resolve
 
-    def settle_and_cancel(entry: worker_module.Pending, answer: object) -> None:
-        settle(entry, answer)
+    def resolve_and_cancel(entry: worker_module.Pending, answer: object) -> None:
+        resolve(entry, answer)
         task.cancel()
 
-    monkeypatch.setattr(worker_module.Pending, "settle", settle_and_cancel)
+    monkeypatch.setattr(worker_module.Pending, "resolve", resolve_and_cancel)
     for script in ("echo out", "head -c 300000 /dev/zero", "head -c 3000000 /dev/zero", "exit 3"):
         task = asyncio.ensure_future(pool.execute(sh(script, check=True)))
         with pytest.raises(asyncio.CancelledError) as caught:

@@ -260,13 +260,13 @@ async def test_a_command_that_ends_while_the_pool_is_closed_starts_no_worker(new
     """Its worker is due for replacement in that moment."""
     pool = new_pool(1, recycle_after=1)
     closing: list[asyncio.Future[None]] = []
-    settle = worker_module.Pending.settle
+    resolve = worker_module.Pending.resolve
 
-    def close_and_settle(entry: worker_module.Pending, answer: object) -> None:
+    def close_and_resolve(entry: worker_module.Pending, answer: object) -> None:
         closing.append(asyncio.ensure_future(pool.aclose(drain=drain)))  # runs before the command hears of its end
-        settle(entry, answer)
+        resolve(entry, answer)
 
-    monkeypatch.setattr(worker_module.Pending, "settle", close_and_settle)
+    monkeypatch.setattr(worker_module.Pending, "resolve", close_and_resolve)
     end = await outcome(pool.execute(CommandConfig("true")))
     assert end.returncode == 0
     await asyncio.gather(*closing)

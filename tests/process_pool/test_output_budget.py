@@ -150,9 +150,9 @@ def test_a_page_is_taken_over_with_its_count():
     second = ledger.page()
     ledger.words[word] += 1000
     assert ledger.held() == 1000
-    assert not ledger.has_room()
+    assert not ledger.has_headroom()
     second.give_back(1000)
-    assert ledger.has_room()
+    assert ledger.has_headroom()
     second.close()
     assert ledger.held() == 0
     ledger.close()
@@ -167,13 +167,13 @@ def test_a_look_of_the_pool_between_two_steps_of_a_worker_does_not_hide_that_all
     monkeypatch.setattr(budget, "own_word", int(str(page).partition(":")[2]))
     monkeypatch.setattr(budget, "_mapped", None)
     count = budget.left(200_000)
-    assert ledger.has_room()  # nothing has been put in yet
+    assert ledger.has_headroom()  # nothing has been put in yet
     budget.add(count)
     assert ledger.words[USED_UP]
-    assert not ledger.has_room()
+    assert not ledger.has_headroom()
     assert ledger.words[USED_UP]
     page.close()
-    assert ledger.has_room()
+    assert ledger.has_headroom()
     assert not ledger.words[USED_UP]
     ledger.close()
 

@@ -86,8 +86,8 @@ async def test_what_outlives_its_loop_is_not_waited_for_longer_than_it_takes_to_
     ours, theirs = socket.socketpair()
     theirs.close()
     tracer = trace(child.pid)
-    remains = leftovers.Remains(child.pid, "a-cookie-that-nobody-has", "", [], ours)
-    await asyncio.wait_for(asyncio.to_thread(remains.end), PATIENCE)
+    handles = leftovers.WorkerHandles(child.pid, "a-cookie-that-nobody-has", "", [], ours)
+    await asyncio.wait_for(asyncio.to_thread(handles.end), PATIENCE)
     await let_go(tracer, child.pid)
 
 

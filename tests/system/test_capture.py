@@ -82,11 +82,11 @@ def test_the_default_is_asked_for_when_there_is_something_to_hold(monkeypatch):
     asked = []
     monkeypatch.setattr(output_budget, "default_output_budget", lambda: asked.append(1) or 100)
     budget = OutputBudget("auto")
-    assert budget.has_room()
+    assert budget.has_headroom()
     assert not asked
     assert budget.take(150) == 100
     assert budget.take(1) == 0
-    assert not budget.has_room()
+    assert not budget.has_headroom()
     budget.give_back(100)
-    assert budget.has_room()
+    assert budget.has_headroom()
     assert len(asked) == 1

@@ -24,7 +24,7 @@ from aiocmdpool.loops.loop import Loop, Timer
 from aiocmdpool.standalone import ending
 from aiocmdpool.standalone.ending import Ending
 from aiocmdpool.standalone.kernel.processes import Process
-from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.standalone.kernel.transient import StartRetry
 from aiocmdpool.system.capture import Capture
 from aiocmdpool.system.exit_watch import ExitWatch, watch_exit
 from aiocmdpool.system.leftovers_log import warn_of_leftovers
@@ -38,7 +38,7 @@ LOOK_EVERY = 0.01  # seconds between checks where the kernel does not report the
 
 
 class Wait(NamedTuple):
-    """A condition that a run waits for."""
+    """A condition that a run waits for, yielded by `steps` to the driver of the run."""
 
     over: Callable[[], bool]
     seconds: float | None = None
@@ -97,7 +97,7 @@ class CommandRun:
             ChildError: The program cannot be killed, or its exit status is lost.
         """
         try:
-            yield from self._start_patiently()
+            yield from self._start_with_retry()
             yield Wait(self._ends)
             yield from self._end()
             self._finish()
@@ -121,14 +121,14 @@ class CommandRun:
 
     # -- start ------------------------------------------------------------------------------------------------------
 
-    def _start_patiently(self) -> Steps:
+    def _start_with_retry(self) -> Steps:
         """Start the program; try again for a while if the failure may pass by itself."""
-        patience = Patience()
+        retry = StartRetry()
         while True:
             try:
                 return self._start()  # no wait in there, so no cancellation before the exit is watched
             except IoError as error:
-                delay = patience.delay(error.errno)
+                delay = retry.delay(error.errno)
                 if delay < 0:
                     raise
                 yield Wait(self._ends, delay)

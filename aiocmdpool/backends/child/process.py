@@ -71,7 +71,7 @@ class ProcessBackend:
         if self._closed:
             raise PoolClosed("this backend is closed; make a new one", command=command)
         if Stdio.CAPTURE in (command.stdout, command.stderr):
-            await self._output.room()
+            await self._output.wait_for_headroom()
             if self._closed:
                 raise not_started(command, EndReason.CLOSED)
         if (command.needs_preparing or control is not None) and interpreter.known(self._python) is None:
@@ -113,7 +113,7 @@ class ProcessBackend:
             run.end(EndReason.CLOSED)
         cancelled = None
         for run in tuple(self._runs):
-            cancelled = await wait_through(run.settled) or cancelled
+            cancelled = await wait_through(run.finished) or cancelled
         if cancelled is not None:
             raise cancelled
 

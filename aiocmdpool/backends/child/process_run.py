@@ -6,7 +6,7 @@ import contextlib
 from aiocmdpool.backends.child.command_run import CommandRun, Wait
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
-from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.outcome import result_or_error
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.waiting import wait_through
@@ -30,7 +30,7 @@ class ProcessRun:
         self._waiting: Wait | None = None
         self._news: asyncio.Future[None] = loop.create_future()
         self._cancelled: asyncio.CancelledError | None = None
-        self.settled: asyncio.Future[None] = loop.create_future()
+        self.finished: asyncio.Future[None] = loop.create_future()
 
     async def to_the_end(self) -> CommandResult:
         """Run the command and return its result; the contract is that of `CommandExecutor.execute`."""
@@ -43,11 +43,11 @@ class ProcessRun:
                 raise self._cancelled from error
             raise
         finally:
-            self.settled.set_result(None)
+            self.finished.set_result(None)
         result = self._run.take_result()
         if self._cancelled is not None:  # the cause carries the result to the caller that cancelled
             raise self._cancelled from TaskCancelled(f"{self._command.display()}: cancelled", result=result)
-        return settle(result)
+        return result_or_error(result)
 
     def end(self, reason: EndReason) -> None:
         """Record `reason` as the reason why the run ends, unless there is one already."""

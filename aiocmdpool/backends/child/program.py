@@ -33,7 +33,7 @@ os.register_at_fork(after_in_child=_living.clear)
 
 
 class Exit(NamedTuple):
-    """Facts known about an exit."""
+    """The facts known about the exit of a program."""
 
     pid: int
     returncode: int

@@ -20,7 +20,7 @@ from aiocmdpool.backends.child.thread_run import ThreadRun
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, Stdio, StrOrBytesPath
 from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled
-from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.outcome import result_or_error
 from aiocmdpool.commands.pipeline import check_command
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
@@ -28,7 +28,7 @@ from aiocmdpool.live.process import LiveProcess, open_process
 from aiocmdpool.live.terminal import WindowSize
 from aiocmdpool.live.wiring import ALL
 from aiocmdpool.loops.waiting import wait_through
-from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.standalone.kernel.transient import StartRetry
 from aiocmdpool.system.output_budget import Allowance, OutputBudget
 from aiocmdpool.system.start_failure import start_failure
 
@@ -87,7 +87,7 @@ class ThreadBackend:
         if self._closed:
             raise PoolClosed("this backend is closed; make a new one", command=command)
         if Stdio.CAPTURE in (command.stdout, command.stderr):
-            await self._output.room()
+            await self._output.wait_for_headroom()
             if self._closed:
                 raise not_started(command, EndReason.CLOSED)
         with Allowance(self._output) as allowance:
@@ -110,7 +110,7 @@ class ThreadBackend:
             raise
         if cancelled is not None:  # the cause carries the result to the caller that cancelled
             raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
-        return settle(result)
+        return result_or_error(result)
 
     def _begin(self, command: CommandConfig, control: RunControl | None, allowance: Allowance) -> ThreadRun:
         """Schedule a run in a thread, as soon as there is one."""
@@ -122,10 +122,10 @@ class ThreadBackend:
         loop = asyncio.get_running_loop()
         run = ThreadRun(command, loop, control, allowance, self._python)
         limiter = self._limiter
-        if control is not None and control.place is not None:
-            if control.place.chosen is self:  # a stage that waited for a thread would block the stages that have one
+        if control is not None and control.same_worker is not None:
+            if control.same_worker.chosen is self:  # waiting here would block the stages that have a thread
                 limiter = anyio.CapacityLimiter(1)
-            control.place.chosen = self
+            control.same_worker.chosen = self
         task = loop.create_task(self._in_a_thread(run, limiter), name=f"aiocmdpool-thread-{command.program}")
         task.add_done_callback(lambda done: run.withdraw(_no_thread(command, done)))
         self._runs[run] = task
@@ -133,13 +133,13 @@ class ThreadBackend:
 
     async def _in_a_thread(self, run: ThreadRun, limiter: anyio.CapacityLimiter) -> None:
         """Run `run` in a thread; if none can be started, try again for a while."""
-        patience = Patience()
+        retry = StartRetry()
         while True:
             try:
                 await anyio.to_thread.run_sync(run.to_the_end, limiter=limiter)
                 return
             except RuntimeError:  # "can't start new thread" only: `to_the_end` raises nothing
-                delay = patience.delay(errno.EAGAIN)
+                delay = retry.delay(errno.EAGAIN)
                 if delay < 0:
                     raise
             await asyncio.sleep(delay)

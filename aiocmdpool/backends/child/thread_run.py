@@ -16,7 +16,7 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.blocking_loop import BlockingLoop
-from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.standalone.kernel.transient import StartRetry
 from aiocmdpool.system.output_budget import Allowance
 from aiocmdpool.system.start_failure import start_failure
 
@@ -36,7 +36,7 @@ def _stop(thread: threading.Thread) -> None:
     """Let one of anyio's threads end after its present call; its loop, which should do so, may not run any more."""
     stop = getattr(thread, "stop", None)
     if stop is not None:
-        with contextlib.suppress(queue.Full):  # it has been told already
+        with contextlib.suppress(queue.Full):  # the thread was asked to stop before
             stop()
 
 
@@ -98,10 +98,10 @@ class ThreadRun:
             return not self._begun
 
     def withdraw(self, error: BaseException | None = None) -> None:
-        """Settle a run that no thread will run any more; do nothing if its thread has begun.
+        """Fail a run that no thread will run any more; do nothing if its thread has begun.
 
         Args:
-            error: The error to settle it with; `None` for the one of `end`.
+            error: The error of the run; `None` for the one of `end`.
         """
         if self.end(EndReason.CLOSED) and not self.over.done():
             self._error = error or not_started(self._command, self._reason or EndReason.CLOSED)
@@ -146,12 +146,12 @@ class ThreadRun:
 
     def _open_loop(self) -> BlockingLoop:
         """Return a new loop for this thread; if there are no descriptors for its wake-up, try again for a while."""
-        patience = Patience()
+        retry = StartRetry()
         while True:
             try:
                 return BlockingLoop()
             except OSError as error:
-                delay = patience.delay(error.errno)
+                delay = retry.delay(error.errno)
                 if delay < 0:
                     raise start_failure(self._command, error) from None
                 time.sleep(delay)  # not interruptible: there is no wake-up descriptor yet

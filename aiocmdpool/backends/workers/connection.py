@@ -24,7 +24,7 @@ CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Connection:
-    """Frames to and from one worker.
+    """The connection to one worker: sends and receives frames, and passes descriptors beside them.
 
     Args:
         loop: The event loop of the connection.

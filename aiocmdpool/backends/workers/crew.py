@@ -14,11 +14,11 @@ import os
 
 from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.ledger import Ledger
-from aiocmdpool.backends.workers.leftovers import Unclosed
+from aiocmdpool.backends.workers.leftovers import UnclosedPools
 from aiocmdpool.backends.workers.worker import Worker
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import WorkerLost
-from aiocmdpool.commands.run_control import Place
+from aiocmdpool.commands.run_control import SameWorker
 from aiocmdpool.system import interpreter
 from aiocmdpool.system.identity import Identity
 from aiocmdpool.system.safe_log import SafeLog
@@ -73,7 +73,7 @@ class Crew:
         self.failures = self.lost = self.recycled = 0
         self.recycles = recycle_after is not None or max_worker_memory is not None
         """Whether `maybe_recycle` has to be called after each command."""
-        self.unclosed = Unclosed(self, "" if idle_for else "ProcessPool")
+        self.unclosed = UnclosedPools(self, "" if idle_for else "ProcessPool")
         self._idle_for = idle_for
         self._python = WorkerPython(python)
         self._tries_python = False  # a thread is trying it
@@ -89,16 +89,16 @@ class Crew:
         self._max_worker_memory = max_worker_memory
         self._hang_after = hang_after
         self._ledger = ledger
-        self._waiters: list[asyncio.Future[None]] = []  # of commands without a worker
+        self._waiters: list[asyncio.Future[None]] = []  # futures of commands that wait for a worker
         self._respawn: asyncio.TimerHandle | None = None
         self._closers: set[asyncio.Task[object]] = set()
         self._last_failure = ""
         self._closed = False
 
-    def choose(self, place: Place | None = None) -> Worker | None:
-        """Return the least loaded worker, or the one that `place` is bound to; `None` if there is none now."""
-        if place is not None and isinstance(place.chosen, Worker) and place.chosen.usable:
-            return place.chosen
+    def choose(self, same_worker: SameWorker | None = None) -> Worker | None:
+        """Return the least loaded worker, or the one that `same_worker` is bound to; `None` if there is none now."""
+        if same_worker is not None and isinstance(same_worker.chosen, Worker) and same_worker.chosen.usable:
+            return same_worker.chosen
         if len(self.workers) < self.size and self._respawn is None and not self._tries_python:
             self._fill_up()
         best = self._least_loaded()
@@ -109,8 +109,8 @@ class Crew:
             if self._respawn is None and not self._tries_python:
                 self._fill_up()
             best = self._least_loaded()
-        if place is not None:
-            place.chosen = best
+        if same_worker is not None:
+            same_worker.chosen = best
         return best
 
     @property
@@ -161,7 +161,7 @@ class Crew:
     @property
     def has_dead(self) -> bool:
         """Return whether a worker has exited or died without the loop having noticed."""
-        return any(worker.remains.is_dead() for worker in self.workers)
+        return any(worker.handles.is_dead() for worker in self.workers)
 
     def move(self, loop: asyncio.AbstractEventLoop) -> None:
         """Move the idle crew to another loop; its own is closed or stands still, and nobody waits for a worker."""
@@ -169,17 +169,17 @@ class Crew:
             if timer is not None:
                 timer.cancel()
         self._respawn = self._new_guardian = None
-        self._waiters.clear()  # of cancelled callers
+        self._waiters.clear()  # all that are left are of cancelled callers
         self._guardian.move(loop)
         for worker in self.workers:
             worker.move(loop)
 
     def close_in_fork(self) -> None:
-        """Hold nothing of the parent of this forked process, nor disturb it."""
+        """Give the workers up in this forked child, without disturbing the parent, to which they belong."""
         for worker in (*self.workers, *self.leaving):
             worker.close_in_fork()
-        for remains in self.unclosed.workers:
-            remains.close_in_fork()
+        for handles in self.unclosed.workers:
+            handles.close_in_fork()
         for guardian in {self._guardian, *(worker.guardian for worker in (*self.workers, *self.leaving))}:
             guardian.close_in_fork()
         self._python.close()
@@ -213,7 +213,7 @@ class Crew:
 
         def start_workers() -> None:
             self._tries_python = False
-            self._fill_up(tried=True)  # with any result
+            self._fill_up(tried=True)  # whether an interpreter was found or not
 
         def tried() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -249,12 +249,12 @@ class Crew:
             self._python,
         )
         self.workers.append(worker)
-        self.unclosed.workers.add(worker.remains)
+        self.unclosed.workers.add(worker.handles)
 
     def _on_gone(self, worker: Worker) -> None:
-        """Replace a worker that is dead and whose commands are settled."""
+        """Replace a worker that is dead and whose requests are all answered."""
         worker.guardian.gone(worker.pid)
-        self.unclosed.workers.discard(worker.remains)
+        self.unclosed.workers.discard(worker.handles)
         self.leaving.discard(worker)
         if worker not in self.workers:
             return

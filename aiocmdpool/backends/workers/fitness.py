@@ -1,4 +1,4 @@
-"""What a worker has to work with, which programs of its user can take away: limits, CPUs, its place with the scheduler.
+"""Resources of a worker that programs of its user can take away: limits, CPUs, and its share from the scheduler.
 
 prlimit(2), sched_setaffinity(2), renice(1), chrt(1) and ionice(1) ask for the same user, no more. What a worker has
 lost its commands lose, too: they inherit it.
@@ -23,14 +23,14 @@ NICEST = 19  # setpriority(2)
 
 
 class Fitness(NamedTuple):
-    """What a process has.
+    """The resources that one process may use, as read at one moment.
 
     Attributes:
-        limits: By name, soft and hard.
-        cpus: It may use.
-        niceness: Of its main thread, as for the rest.
-        policy: See `scheduling_policy`.
-        idle_io: See `has_idle_io`.
+        limits: Soft and hard limit of each resource, by the name of the resource.
+        cpus: Numbers of the CPUs that the process may use.
+        niceness: Niceness of its main thread; policy and I/O class are also those of that thread.
+        policy: Its scheduling policy; see `scheduling_policy`.
+        idle_io: Whether its I/O waits for that of all others; see `has_idle_io`.
     """
 
     limits: dict[str, tuple[float, float]]
@@ -41,11 +41,13 @@ class Fitness(NamedTuple):
 
 
 def fitness_of(pid: int = 0, niceness: int = 0) -> Fitness | None:
-    """What a process has; `None` if that is not to be seen. prlimit(2) would not tell everybody.
+    """Return the resources that process `pid` may use; `None` if they cannot be read.
+
+    They are read from /proc, because prlimit(2) refuses to tell those of another user's process.
 
     Args:
-        pid: 0 for this one.
-        niceness: What it will add to its own; below 0, that may be refused.
+        pid: Id of the process; 0 for this one.
+        niceness: Number that the process will add to its niceness; below 0 it does not count, as it may be refused.
     """
     try:
         with open(f"/proc/{pid or 'self'}/limits", "rb", buffering=0) as file:
@@ -81,5 +83,8 @@ def what_was_taken(given: Fitness, left: Fitness) -> str:
 
 
 def _rank(policy: int) -> int:
-    """How much the scheduler gives: next to nothing, less, or the usual; real time is not inherited by everybody."""
+    """Return 0, 1 or 2 for a policy that gives next to no CPU time, less than usual, or the usual and more.
+
+    Real-time policies count as usual, because not every process inherits them.
+    """
     return {os.SCHED_IDLE: 0, os.SCHED_BATCH: 1}.get(policy & ~os.SCHED_RESET_ON_FORK, 2)

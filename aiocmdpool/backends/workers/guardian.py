@@ -94,9 +94,9 @@ class Guardian:
         self._left[pid, started] = guardian.note_left(pid, started)
 
     def look(self) -> None:
-        """See that it runs: one that is stopped sees nobody die. It is continued; if that did not help, it is killed.
+        """Check that the guardian runs: continue a stopped one, which notices no death; kill it if that did not help.
 
-        Its death is heard of, as any other.
+        The death of a killed guardian is noticed like any other.
         """
         now = time.monotonic()
         if not self.pid or now < self._next_look:
@@ -170,7 +170,7 @@ class Guardian:
         self._lost()
 
     def _lost(self) -> None:
-        """It is dead, or as good as that: have another one."""
+        """Forget the guardian, which is dead or must count as dead, and request another one."""
         self._unwatch()
         os.close(self._handles.alive)
         self._handles.alive = -1
@@ -182,7 +182,7 @@ class Guardian:
             self._died()
 
     def _listen(self, seconds: float) -> None:
-        """Read its pid, waiting at most `seconds` for that."""
+        """Read the pid that the guardian reports, waiting for it for at most `seconds`."""
         if self._handles.alive >= 0:
             poll = select.poll()
             poll.register(self._handles.alive, select.POLLIN)

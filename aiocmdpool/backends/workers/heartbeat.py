@@ -69,8 +69,8 @@ class Heartbeat:
         self._send, self._lose, self._retire, self._beside = send, lose, retire, beside
         self.greeted = self.heard = False
         self.timer: asyncio.TimerHandle | None = None
-        self.silent_beats = 0  # since an unanswered PING
-        self._starved = False  # silent, and waiting for CPU time
+        self.silent_beats = 0  # beats since the PING that is not answered
+        self._starved = False  # whether the worker is silent because it waits for CPU time
         self._cpu_before = 0.0  # CPU seconds that it had used at its last sign of life
         self._pings = 0
         self._asked: frozenset[int] = frozenset()  # the requests without an answer when the last PING was sent
@@ -142,7 +142,7 @@ class Heartbeat:
         self._send(frames.encode(frames.PING, self._pings))
 
     def answered(self, ping: int, payload: bytes) -> None:
-        """Settle as lost every request that the answer to a PING does not name. Earlier answers came before it."""
+        """Answer as lost every request that the answer to a PING does not name. Earlier answers came before it."""
         held = messages.unpack_held(payload)
         if ping != self._pings:  # a later PING has been sent, and its answer will do
             return
@@ -151,7 +151,7 @@ class Heartbeat:
             entry = self._pending.get(number)
             if entry is not None and entry.answer is None:
                 lost = True
-                entry.settle(_lost_reply(entry, self._pid))
+                entry.resolve(_lost_reply(entry, self._pid))
         if lost:
             self._retire("replies of it were lost: somebody else reads its pipes")
 

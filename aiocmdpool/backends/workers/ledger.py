@@ -36,7 +36,7 @@ class Ledger:
         self.limit = min(limit, MOST) if isinstance(limit, int) else limit
         self._chosen_here = False  # and not by the user of the pool
         self.line = WaitingLine()
-        """Commands that wait until there is room for output."""
+        """Commands that wait until some of the budget is left."""
         self.descriptor = -1
         keep_private(self)
         self.words: memoryview[int] | list[int] = [0] * WORKERS
@@ -48,7 +48,7 @@ class Ledger:
         """Return the descriptor of the file, for `keep_private`."""
         return (self.descriptor,)
 
-    def has_room(self) -> bool:
+    def has_headroom(self) -> bool:
         """Return whether any of the budget is left, and set the USED_UP word to match."""
         self.words[USED_UP] = 0  # first, because a worker that takes the last of it meanwhile sets the word afterwards
         if self._map is not None and self.words[LIMIT] <= self._put_in() and self.held() > 0:

@@ -22,7 +22,7 @@ LEAVE_TIMEOUT = 2.0  # seconds for a worker to exit after its pipes are closed; 
 KILL_TIMEOUT = 2.0  # seconds for a killed worker to die; after that, the kernel or a tracer holds it
 
 
-class Remains:
+class WorkerHandles:
     """The process and descriptors of one started worker, which outlive the objects that use them.
 
     Args:
@@ -69,7 +69,7 @@ class Remains:
         except ChildProcessError:
             return True
 
-    def hush(self) -> None:
+    def detach_socket(self) -> None:
         """Detach the socket while this process exits, so that it adds no ResourceWarning of its own."""
         self._passing.detach()
 
@@ -132,7 +132,7 @@ class Remains:
         return tier
 
 
-class Unclosed:
+class UnclosedPools:
     """The workers of one pool that have not been closed; ends them when the pool is garbage collected.
 
     This never happens before its loop is closed: as long as the loop reads from a worker, it keeps the pool alive. When
@@ -144,30 +144,30 @@ class Unclosed:
     """
 
     def __init__(self, owner: object, name: str) -> None:
-        self.workers: set[Remains] = set()
+        self.workers: set[WorkerHandles] = set()
         self._name = name
         self._host = os.getpid()
-        self._complained = False
+        self._warned = False
         _all_unclosed.add(self)
-        weakref.finalize(owner, self.forgotten).atexit = False
+        weakref.finalize(owner, self._owner_collected).atexit = False
 
-    def forgotten(self) -> None:
+    def _owner_collected(self) -> None:
         """End the workers in a thread, and warn about the unclosed pool, because it was garbage collected."""
-        complaint = self.complaint()
-        if complaint is not None:
+        text = self.warning()
+        if text is not None:
             thread = threading.Thread(target=self.end, name="aiocmdpool-unclosed-workers", daemon=True)
             with contextlib.suppress(RuntimeError):  # no new threads, because this process exits
                 thread.start()
-            warnings.warn(complaint, ResourceWarning, stacklevel=2)  # may raise
+            warnings.warn(text, ResourceWarning, stacklevel=2)  # may raise
 
-    def complaint(self) -> str | None:
+    def warning(self) -> str | None:
         """Return the text of a warning about unclosed workers, once; `None` if there is nothing to warn of.
 
         In a forked child there is not: the workers are the parent's.
         """
-        if not self.workers or not self._name or self._complained or os.getpid() != self._host:
+        if not self.workers or not self._name or self._warned or os.getpid() != self._host:
             return None
-        self._complained = True
+        self._warned = True
         count = len(self.workers)
         return f"a {self._name} with {count} running workers was not closed; use `async with`, or await its aclose()"
 
@@ -177,16 +177,16 @@ class Unclosed:
             self.workers.pop().end()
 
 
-_all_unclosed: weakref.WeakSet[Unclosed] = weakref.WeakSet()
+_all_unclosed: weakref.WeakSet[UnclosedPools] = weakref.WeakSet()
 
 
 @atexit.register
-def _complain_at_exit() -> None:
-    complaints = []
+def _warn_at_exit() -> None:
+    texts = []
     for each in list(_all_unclosed):
-        complaints.append(each.complaint())
-        for remains in list(each.workers):
-            remains.hush()
+        texts.append(each.warning())
+        for handles in list(each.workers):
+            handles.detach_socket()
     with contextlib.ExitStack() as warned:  # each warning may raise, and the others are still to be given
-        for complaint in filter(None, reversed(complaints)):
-            warned.callback(warnings.warn, complaint, ResourceWarning, stacklevel=2)
+        for text in filter(None, reversed(texts)):
+            warned.callback(warnings.warn, text, ResourceWarning, stacklevel=2)

@@ -57,7 +57,7 @@ class LentPool(ProcessPool):
 
     @property
     def is_at_rest(self) -> bool:
-        """Return whether nobody waits for anything of the pool; its worker may have exited."""
+        """Return whether no call of the pool is under way; its worker may have exited."""
         return self._calls == 0 and self._crew.is_at_rest
 
     @property
@@ -67,7 +67,10 @@ class LentPool(ProcessPool):
 
     @property
     def is_free(self) -> bool:
-        """Whether its loop is closed, or stands still: the thread that ran it runs another one now, or is gone."""
+        """Return whether the loop of the pool is closed or stands still.
+
+        It stands still if the thread that ran it runs another one now, or is gone.
+        """
         loop, thread = self._loop, self._loop_thread
         if loop is None or thread is None or loop.is_closed():
             return True

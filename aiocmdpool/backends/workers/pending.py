@@ -15,7 +15,7 @@ OVERDUE_AFTER = 5.0  # seconds past a deadline that the worker itself should hav
 OVERDUE_BEATS = 2  # beats at which it has to be overdue: between two, the loop has read all that has arrived
 
 Answer = tuple[messages.Exit, list[int]] | Exception
-"""How a run ended, with the descriptors of its large output; or the error for a run that did not take place."""
+"""The end of a run and the descriptors of its large output; or the error for a run that did not take place."""
 
 
 class RequestNotSent(Exception):
@@ -61,7 +61,7 @@ class Pending:
         self.started_at = 0.0
 
     def overdue(self, now: float, beat: float) -> bool:
-        """Return whether the worker has missed a deadline of the command by so much that it counts as broken.
+        """Return whether the worker has missed a deadline of the command by more than a healthy one would.
 
         Args:
             now: The time of the loop, in seconds.
@@ -73,10 +73,10 @@ class Pending:
         if self.answer is None and now > self.started_at + timeout:
             self.overdue_beats += 1
         command = self.command
-        patience = command.grace + command.leftover_grace + 2 * UNKILLABLE_AFTER + OVERDUE_AFTER
-        return self.overdue_beats > OVERDUE_BEATS + patience / beat
+        allowance = command.grace + command.leftover_grace + 2 * UNKILLABLE_AFTER + OVERDUE_AFTER
+        return self.overdue_beats > OVERDUE_BEATS + allowance / beat
 
-    def settle(self, answer: Answer) -> None:
+    def resolve(self, answer: Answer) -> None:
         self.answer = answer
         if self.control is not None:
             self.control.ended()

@@ -13,7 +13,7 @@ from aiocmdpool.standalone.kernel.files import leads_to_process
 
 
 class Owner(Protocol):
-    """An object that owns such descriptors."""
+    """An object that owns descriptors which no program may get."""
 
     def private(self) -> Iterable[int]:
         """Return the descriptors that are open now; a negative number is none."""
@@ -23,7 +23,7 @@ class Owner(Protocol):
 _owners: "weakref.WeakSet[Owner]" = weakref.WeakSet()
 
 keep_private = _owners.add
-"""Refuse, from now on, the descriptors that this object returns at the time of the check."""
+"""Refuse, from now on, the descriptors that the added `Owner` returns at the time of the check."""
 
 
 class Servant(Protocol):
@@ -36,17 +36,17 @@ class Servant(Protocol):
 _servants: "weakref.WeakSet[Servant]" = weakref.WeakSet()
 
 keep_out_of = _servants.add
-"""Refuse, from now on, all descriptors of the process that this object stands for at the time of the check."""
+"""Refuse, from now on, all descriptors of the process that the added `Servant` stands for at the time of the check."""
 
 
 def is_in_servant(path: bytes) -> bool:
-    """Return whether an absolute path, with its links resolved, leads into one of these processes."""
+    """Return whether an absolute path, with its links resolved, leads into a process of `keep_out_of`."""
     number = os.path.basename(leads_to_process(path))
     return number.isdigit() and int(number) in {servant.pid for servant in list(_servants)}
 
 
 def is_private(fd: int) -> bool:
-    """Return whether `fd` is open on the same file, pipe or socket as one of these descriptors."""
+    """Return whether `fd` is open on the same file, pipe or socket as a descriptor of `keep_private`."""
     asked = os.fstat(fd)
     if not stat.S_IFMT(asked.st_mode):
         return False  # an epoll or a pidfd: all of these share one inode, and are no streams

@@ -15,7 +15,7 @@ from aiocmdpool.backends.workers.connection import Connection
 from aiocmdpool.backends.workers.fitness import fitness_of
 from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.ledger import Ledger, Page
-from aiocmdpool.backends.workers.leftovers import Remains
+from aiocmdpool.backends.workers.leftovers import WorkerHandles
 from aiocmdpool.backends.workers.request import current_directory
 from aiocmdpool.commands.command import OutputPolicy
 from aiocmdpool.commands.errors import WorkerLost
@@ -108,14 +108,16 @@ class WorkerProgram:
         self.page = page
         self.pid = popen.pid
         guardian.started(self.pid, os.fsencode(self.cookie), self.group)
-        popen.returncode = 0  # it is reaped below; `Popen` is not to wait for it, nor to complain that nobody has
+        popen.returncode = 0  # it is reaped below; `Popen` must not wait for it, nor warn that nobody has
         self._is_inherited = False
         self._pidfd = -1
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):  # not in this kernel or sandbox, or no free descriptors
                 self._pidfd = os.pidfd_open(self.pid)
-        self.remains = Remains(self.pid, self.cookie, self.group, [requests, replies, errors, self._pidfd], passing)
-        self.connection = Connection(loop, replies, requests, passing, received, lost, self.remains.close)
+        self.handles = WorkerHandles(
+            self.pid, self.cookie, self.group, [requests, replies, errors, self._pidfd], passing
+        )
+        self.connection = Connection(loop, replies, requests, passing, received, lost, self.handles.close)
         os.set_blocking(errors, False)
         self._stderr = Capture(STDERR_TAIL, OutputPolicy.KEEP_TAIL)
         self._reader = PipeReader(
@@ -125,10 +127,10 @@ class WorkerProgram:
             on_data=lambda: None,
             on_limit=lambda: None,
             on_end=lambda: None,
-            close=self.remains.close,
+            close=self.handles.close,
         )
-        self._watch = watch_exit(loop, self.pid, self._on_exit, self.remains.close)
-        self.remains.add(self._watch.descriptor)
+        self._watch = watch_exit(loop, self.pid, self._on_exit, self.handles.close)
+        self.handles.add(self._watch.descriptor)
 
     def _argv(self, socket_fd: int, niceness: int, watched_by: list[int], page: Page) -> list[str]:
         numbers = [
@@ -144,7 +146,7 @@ class WorkerProgram:
         return [str(PROTOCOL_VERSION), *numbers]
 
     def close_in_fork(self) -> None:
-        """Leave it alone: it is that of the parent of this forked process."""
+        """Give the worker up in this forked child, because it belongs to the parent."""
         self._is_inherited = self.connection.closed = True
 
     def kill(self) -> None:
@@ -170,7 +172,7 @@ class WorkerProgram:
             if (reaped := try_reap(self.pid)) is not None:
                 self.returncode = os.waitstatus_to_exitcode(reaped[0])
             else:  # a tracer holds the zombie
-                self.remains.outlived()
+                self.handles.outlived()
         self._reader.read_rest()
         self._exited()
 
@@ -179,8 +181,8 @@ class WorkerProgram:
         self.connection.move(loop)
         self._reader.move(loop)
         self._watch.close()
-        self._watch = watch_exit(loop, self.pid, self._on_exit, self.remains.close)
-        self.remains.add(self._watch.descriptor)
+        self._watch = watch_exit(loop, self.pid, self._on_exit, self.handles.close)
+        self.handles.add(self._watch.descriptor)
 
     @property
     def has_left_idle(self) -> bool:
@@ -212,7 +214,7 @@ class WorkerProgram:
         self._reader.close()
         self._watch.close()
         if self._pidfd >= 0:
-            self.remains.close(self._pidfd)
+            self.handles.close(self._pidfd)
             self._pidfd = -1
 
 

@@ -24,7 +24,7 @@ from aiocmdpool.backends.workers.statistics import ProcessPoolStatistics as Proc
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, Stdio, StrOrBytesPath
 from aiocmdpool.commands.errors import ExecuteError, PoolClosed, TaskCancelled, WorkerLost
-from aiocmdpool.commands.outcome import settle
+from aiocmdpool.commands.outcome import result_or_error
 from aiocmdpool.commands.pipeline import check_command
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
@@ -38,7 +38,7 @@ from aiocmdpool.standalone.worker.budget import USED_UP
 from aiocmdpool.system.cpus import cpu_count
 
 DEFAULT_HANG_AFTER = 5.0  # seconds
-LOST_WITH_ONE_COMMAND = 3  # workers; an idempotent command that has lost so many is likely to be the cause
+LOST_WITH_ONE_COMMAND = 3  # workers; an idempotent command with which that many were lost is likely to be the cause
 
 
 class ProcessPool(AsyncioSubprocesses):
@@ -125,12 +125,12 @@ class ProcessPool(AsyncioSubprocesses):
         self._check(command)
         attempts, failures, unfit_before = 0, self._crew.failures, False
         if self._ledger.words[USED_UP] or self._waiting_for_output:  # inline, because every command passes here
-            await self._room_for_output(command)
+            await self._wait_for_output_headroom(command)
         while True:
             if self._closed:
                 message = f"{command.display()}: the process pool was closed before it started"
                 raise TaskCancelled(message, command=command, end_reason=EndReason.CLOSED)
-            worker = self._crew.choose(None if control is None else control.place)
+            worker = self._crew.choose(None if control is None else control.same_worker)
             if worker is None:
                 await self._crew.worker_started(command, failures)
                 continue
@@ -161,7 +161,7 @@ class ProcessPool(AsyncioSubprocesses):
                     self._wake_for_output()
                 if self._crew.recycles:
                     self._crew.maybe_recycle(worker)
-            return settle(result)
+            return result_or_error(result)
 
     def open(
         self, command: CommandConfig, *, streams: Collection[str] = ALL, pty: bool | WindowSize = False
@@ -184,7 +184,7 @@ class ProcessPool(AsyncioSubprocesses):
 
     # -- output held ------------------------------------------------------------------------------------------------
 
-    async def _room_for_output(self, command: CommandConfig) -> None:
+    async def _wait_for_output_headroom(self, command: CommandConfig) -> None:
         """Wait, first come first served, until output may be held; the end of each command checks that again."""
         captures = Stdio.CAPTURE in (command.stdout, command.stderr)
         if captures and (self._waiting_for_output or not self._may_hold_output()):
@@ -195,8 +195,8 @@ class ProcessPool(AsyncioSubprocesses):
             self._ledger.line.wake()
 
     def _may_hold_output(self) -> bool:
-        """Return whether there is room for output, or nothing runs that could release any."""
-        return self._ledger.has_room() or not any(worker.in_flight for worker in (*self._workers, *self._leaving))
+        """Return whether some of the budget for output is left, or nothing runs that could release any."""
+        return self._ledger.has_headroom() or not any(worker.in_flight for worker in (*self._workers, *self._leaving))
 
     # -- lifecycle --------------------------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class ProcessPool(AsyncioSubprocesses):
             worker.end_all(messages.CLOSED)
 
     def _close_in_fork(self) -> None:
-        """Hold nothing of it: it is that of the parent of this forked process."""
+        """Give the pool up in this forked child, because it belongs to the parent."""
         self._closed = True
         self._crew.close_in_fork()
         self._ledger.close()

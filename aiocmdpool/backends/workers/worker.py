@@ -1,4 +1,4 @@
-"""`Worker`: one resident worker that runs commands, is closed, and settles its commands when it dies.
+"""`Worker`: one resident worker that runs commands, is closed, and fails its commands when it dies.
 
 execute ── START ──▶ worker program ──▶ EXIT or FAILED ── result or error
               │
@@ -36,7 +36,7 @@ from aiocmdpool.loops.threads import in_thread
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel import processes as procs
-from aiocmdpool.standalone.kernel.transient import Patience
+from aiocmdpool.standalone.kernel.transient import StartRetry
 from aiocmdpool.standalone.wire import frames, messages
 from aiocmdpool.system.leftovers_log import warn_of_leftovers
 from aiocmdpool.system.start_failure import shortage, stream_failure
@@ -56,7 +56,7 @@ class Worker:
         niceness: Number to add to the niceness of this process, for the worker and its commands.
         ledger: The pool's budget for output.
         hang_after: Seconds without any sign of life, while it has work, after which it counts as hung and is killed.
-        gone: Called with this worker, once, when it is dead and everything it ran is settled.
+        gone: Called with this worker, once, when it is dead and every request to it is answered.
         guardian: Notified of the worker when it starts; forked by it if it is missing.
         unfit: Called with this worker and a reason when another one should replace it; returns whether one does.
         python: The Python that runs it; by default, that of this process.
@@ -82,9 +82,9 @@ class Worker:
         self.guardian = guardian
         self._pending: dict[int, Pending] = {}
         self._last_number = 0
-        self._failed_starts = 0  # in a row, for lack of a resource
+        self._failed_starts = 0  # starts in a row that failed for lack of a resource
         self._retired = False
-        self._last_wait: asyncio.TimerHandle | None = None  # of the wait for its death
+        self._last_wait: asyncio.TimerHandle | None = None  # ends the wait for the death of the killed worker
         self.lost_because: str | None = None
         self._idle: asyncio.Future[None] | None = None
         self._started_at = self._loop.time()
@@ -107,7 +107,7 @@ class Worker:
         )
         self.pid = self._program.pid
         self._page = self._program.page
-        self.remains = self._program.remains
+        self.handles = self._program.handles
         self._heartbeat = Heartbeat(
             self._loop,
             self.pid,
@@ -122,7 +122,7 @@ class Worker:
 
     @property
     def in_flight(self) -> int:
-        """Return the number of commands that it was given and has not answered."""
+        """Return the number of commands that the worker was given and has not answered."""
         return len(self._pending)
 
     @property
@@ -165,7 +165,7 @@ class Worker:
 
     @property
     def has_left_idle(self) -> bool:
-        """Return whether the worker has exited because nobody asked anything of it."""
+        """Return whether the worker has exited because it got no request for a while."""
         return self._program.has_left_idle
 
     # -- one command ------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class Worker:
         try:
             number, entry, request = self._submit(command, control)
         except IoError as error:
-            number, entry, request = await self._submit_patiently(command, control, error)
+            number, entry, request = await self._submit_with_retry(command, control, error)
         cancelled: asyncio.CancelledError | None = None
         try:
             await entry.future
@@ -213,12 +213,12 @@ class Worker:
             raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
         return result
 
-    async def _submit_patiently(
+    async def _submit_with_retry(
         self, command: CommandConfig, control: RunControl | None, error: IoError
     ) -> tuple[int, Pending, Request]:
         """Submit a request again whose first try failed with `error`; for a while, if the reason may pass by itself."""
-        patience = Patience()
-        while (delay := patience.delay(error.errno)) >= 0:
+        retry = StartRetry()
+        while (delay := retry.delay(error.errno)) >= 0:
             await asyncio.sleep(delay)
             if not self.usable:
                 raise RequestNotSent
@@ -257,7 +257,7 @@ class Worker:
                 request.frame,
                 request.descriptors,
                 request.sent,
-                lambda error: entry.settle(stream_failure(command, error)),
+                lambda error: entry.resolve(stream_failure(command, error)),
             )
 
     async def _end(self, number: int, entry: Pending) -> None:
@@ -271,7 +271,7 @@ class Worker:
         """Have the command with this request number ended; its answer will say how."""
         connection = self._program.connection
         if connection.withdraw(number):
-            self._pending[number].settle(RequestNotSent())
+            self._pending[number].resolve(RequestNotSent())
         elif not connection.closed:
             connection.send(0, frames.encode(frames.CANCEL, number, bytes([reason])))
 
@@ -310,7 +310,7 @@ class Worker:
             entry = self._pending[number]
             if entry.answer is not None:
                 raise frames.ProtocolError(f"a second answer to request {number}")
-            entry.settle(self._answer(kind, number, payload))
+            entry.resolve(self._answer(kind, number, payload))
         elif kind == frames.STARTED:
             entry = self._pending[number]
             entry.started_pid = messages.unpack_pid(payload)
@@ -333,7 +333,7 @@ class Worker:
         answer = messages.unpack_exit(payload)
         if answer.flags & messages.LEFT_ALONE:
             for pid, _ in answer.leaked:
-                started = self.remains.leave_alone(pid)
+                started = self.handles.leave_alone(pid)
                 if started is not None:
                     self.guardian.left(pid, started)
             answer.leaked = []
@@ -388,7 +388,7 @@ class Worker:
             self._last_wait = self._loop.call_later(KILL_TIMEOUT, self._write_off)
 
     def _write_off(self, looks: int = STARVED_LOOKS) -> None:
-        """Settle the commands of a killed worker that does not die. It is given time while it waits for the CPU."""
+        """Fail the commands of a killed worker that does not die. It is given time while it waits for the CPU."""
         if looks and self._program.is_runnable():
             self._last_wait = self._loop.call_later(KILL_TIMEOUT, self._write_off, looks - 1)
             return
@@ -405,7 +405,7 @@ class Worker:
         self._burying = self._loop.create_task(self._bury(), name=f"aiocmdpool-bury-{self.pid}")
 
     async def _bury(self) -> None:
-        """Kill what the dead worker has left behind, then settle its requests."""
+        """Kill what the dead worker has left behind, then answer its requests with errors."""
         tier = None
         try:
             if (self._pending and not self.has_left_idle) or not cgroup.remove(self._program.group):
@@ -417,9 +417,9 @@ class Worker:
             cause = self.cause_of_death()
             for number, entry in self._pending.items():
                 if number in self._unsent or not self.ready or self.has_left_idle:
-                    entry.settle(RequestNotSent())
+                    entry.resolve(RequestNotSent())
                 elif entry.answer is None:
-                    entry.settle(
+                    entry.resolve(
                         WorkerLost(
                             f"{entry.command.display()}: its worker (pid {self.pid}) was lost: {cause}; the command "
                             "may have run, and what was left of it has been killed",
@@ -431,11 +431,11 @@ class Worker:
             self._gone(self)
 
     async def _sweep(self, leaders: list[int]) -> KillTier | None:
-        """Kill what the worker has left, in a thread; not one of anyio's, all of which may be held by callers."""
+        """Kill what the worker has left, in a thread of our own, because callers may hold all threads of anyio."""
         try:
-            return await in_thread(functools.partial(self.remains.sweep, leaders))
+            return await in_thread(functools.partial(self.handles.sweep, leaders))
         except RuntimeError:  # no more threads in this process: blocking the loop is better than leaving processes
-            return self.remains.sweep(leaders)
+            return self.handles.sweep(leaders)
 
     def cause_of_death(self) -> str:
         """Return a text about why the worker was lost, with the end of its stderr."""
@@ -450,7 +450,7 @@ class Worker:
             self.end(number, reason)
 
     def close_in_fork(self) -> None:
-        """Neither ask nor end anything any more: it is a worker of the parent of this forked process."""
+        """Give the worker up in this forked child, without asking or ending anything: it belongs to the parent."""
         self._program.close_in_fork()
         for entry in self._pending.values():
             if entry.answer is None:  # so that a coroutine which the child cancels does not wait for one

@@ -8,7 +8,7 @@ MIN_FAILURES_FOR_PERCENT = 3  # below that a percentage says little; GNU paralle
 
 
 class HaltAction(enum.Enum):
-    """What to do once enough commands have failed."""
+    """The action that follows once enough commands have failed."""
 
     NEVER = "never"
     """Run all commands, however many fail."""

@@ -55,7 +55,7 @@ SUBSTITUTES: dict[str, Substitute] = {
 
 
 class Template:
-    """A command line with placeholders.
+    """A command line with placeholders, which makes the command line of each input.
 
     Args:
         words: Program and arguments; without any placeholder the input becomes one more argument.

@@ -35,7 +35,7 @@ class Tagger:
 
 
 class Shape(Protocol):
-    """The interface of a shape of output."""
+    """The interface of what cuts output into the pieces that are written."""
 
     def feed(self, data: bytes) -> list[Spool]:
         """Take a piece of output; return the output that may be written now.

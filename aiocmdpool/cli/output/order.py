@@ -1,4 +1,4 @@
-"""`OutputOrder`: whose output may be written now: one after the other (`--keep-order`), or all as it comes."""
+"""`OutputOrder`: decides whose output may be written: one after the other (`--keep-order`), or all as it comes."""
 
 from collections import deque
 from collections.abc import Callable
@@ -58,7 +58,7 @@ class Slot:
         else:
             self._on_turn.append(callback)
 
-    def take_turn(self) -> None:
+    def release(self) -> None:
         """Write the held output, and from now on write at once."""
         self.is_turn = True
         held, self._held = self._held, []
@@ -104,7 +104,7 @@ class OutputOrder:
         while self._waiting and self._waiting[0].finished:
             self._waiting.popleft()
             if self._waiting:
-                self._waiting[0].take_turn()
+                self._waiting[0].release()
         self._on_room()
 
     @property

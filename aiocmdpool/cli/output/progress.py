@@ -21,7 +21,7 @@ BAR_WIDTH = 30  # columns
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of progress at one moment."""
+    """The numbers that the progress bar shows, at one moment."""
 
     finished: int
     failed: int

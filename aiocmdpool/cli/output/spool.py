@@ -24,13 +24,13 @@ class Spool:
     def __init__(self, data: bytes = b"") -> None:
         self.size = 0
         self.ends_line = False
-        """Whether the last byte is a newline."""
+        """Whether the last appended byte is a newline."""
         self._memory = bytearray()
         self._file = -1
         self.append(data)
 
     def append(self, data: bytes) -> None:
-        """Add bytes at the end.
+        """Append the bytes `data`.
 
         Raises:
             OSError: The bytes cannot be kept; earlier ones still are.

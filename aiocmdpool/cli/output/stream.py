@@ -135,15 +135,15 @@ class OutputStream:
     def _take(self, data: bytes) -> None:
         if self._is_faulty:
             return
-        room = len(data) if self._limit is None else self._limit - self.size
+        left = len(data) if self._limit is None else self._limit - self.size
         try:
-            for piece in self._shape.feed(data[:room]):
+            for piece in self._shape.feed(data[:left]):
                 self._emit(piece)
         except OSError as error:
             self._fail(error)
             return
-        self.size += min(room, len(data))
-        if len(data) > room:
+        self.size += min(left, len(data))
+        if len(data) > left:
             self._fail(TooMuchOutput())
 
     def _close(self) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiocmdpool.cli.output.spool import Spool
-from aiocmdpool.cli.readiness import Readiness, settle
+from aiocmdpool.cli.readiness import Readiness, resolve
 
 if TYPE_CHECKING:
     from aiocmdpool.cli.output.last_line import LastLine
@@ -100,7 +100,7 @@ class Output:
         """Wait until everything is written, or dropped after an error."""
         if self._queue:
             empty = asyncio.get_running_loop().create_future()
-            self._when_empty.append(functools.partial(settle, empty))
+            self._when_empty.append(functools.partial(resolve, empty))
             await empty
 
     def close(self) -> None:

@@ -100,6 +100,6 @@ def remove(directory: str) -> bool:
         os.rmdir(directory)
     except FileNotFoundError:
         return True
-    except OSError:  # EBUSY
+    except OSError:  # EBUSY: it still has processes
         return False
     return True

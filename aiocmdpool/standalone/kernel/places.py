@@ -31,20 +31,20 @@ class Places:
         """Whether this system provides a mount table; without one, every place counts as local."""
 
     def are_local(self, key: object) -> bool:
-        """Return whether the places of a start have been found to be local a moment ago."""
+        """Return whether the places of the start `key` were found to be local in the last `REMEMBERED_FOR` s."""
         return not self.knows or self._local.get(key, 0.0) > time.monotonic()
 
     def note_local(self, key: object) -> None:
-        """Remember for `REMEMBERED_FOR` seconds that these places are local."""
+        """Remember for `REMEMBERED_FOR` seconds that the places of the start `key` are local."""
         if len(self._local) >= REMEMBERED:
             self._local.clear()
         self._local[key] = time.monotonic() + REMEMBERED_FOR
 
 
 def all_local(directories: "list[bytes]", program: bytes) -> bool:
-    """Return whether these directories, a program and its interpreter are all on local file systems.
+    """Return whether `directories`, `program` and its interpreter are all on local file systems.
 
-    It accesses them, and blocks if one does not answer.
+    Accesses them, and blocks if one does not answer.
     """
     try:
         mounts = local_mounts()
@@ -61,7 +61,7 @@ def all_local(directories: "list[bytes]", program: bytes) -> bool:
 
 
 def is_here_local() -> bool:
-    """Whether the working directory is on a local file system. It does not ask that: the kernel knows the path."""
+    """Return whether the working directory is on a local file system, without an access to that file system."""
     if not os.path.exists(MOUNTS):
         return True
     try:

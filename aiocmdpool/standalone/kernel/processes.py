@@ -223,7 +223,7 @@ def vfork_child_of(pid: int) -> "Process | None":
         for child in _children_of(pid):
             if _memory_of(child) == memory:
                 return look_at(child)
-    except OSError:  # one of them is gone
+    except OSError:  # the parent or a child is gone
         return None
     return None
 

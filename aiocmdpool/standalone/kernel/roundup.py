@@ -44,11 +44,11 @@ class Roundup:
         self._belongs = belongs
         self._spares = spares
         self._strangers: dict[int, tuple[int, int, int]] = {}  # by pid: start, group, session when `belongs` said no
-        self._members: dict[int, procs.Process] = {}  # all ever found, the last of each pid
+        self._members: dict[int, procs.Process] = {}  # all found so far; of several with one pid, the last
         self._seen: dict[int, procs.Process] = {}  # in the present search
         self._spared: set[int] = set()  # in the present search
         self._looks = 0
-        self._unsettled = False
+        self._incomplete = False
         self.found = 0
         self.left: list[procs.Process] = []
         self.untouchable: set[int] = set()
@@ -61,13 +61,13 @@ class Roundup:
     def step(self) -> bool:
         """Search once; stop what runs, or kill all if nothing does. Return whether another step is needed."""
         self._looks += 1
-        self._unsettled = False
+        self._incomplete = False
         self._look()
         self.left = list(self._seen.values())
-        if not self._unsettled or self._looks >= MAX_LOOKS:
+        if not self._incomplete or self._looks >= MAX_LOOKS:
             for process in self.left:
                 process.kill()
-        return self._unsettled or any(process.pid not in self.untouchable for process in self.left)
+        return self._incomplete or any(process.pid not in self.untouchable for process in self.left)
 
     def _look(self) -> None:
         """Find the members, oldest pid first, and stop each as soon as it is found."""
@@ -123,7 +123,7 @@ class Roundup:
             return False
         belongs = self._belongs(process)
         if belongs is None:
-            self._unsettled = True
+            self._incomplete = True
         elif not belongs:
             self._strangers[pid] = asked
         return bool(belongs)
@@ -144,4 +144,4 @@ class Roundup:
         except PermissionError:
             self.untouchable.add(pid)
         else:
-            self._unsettled = True
+            self._incomplete = True

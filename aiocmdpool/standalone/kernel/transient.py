@@ -3,7 +3,7 @@
 import errno
 import time
 
-PATIENCE = 1.0  # seconds in total
+RETRY_FOR = 1.0  # seconds in total
 FIRST_DELAY = 0.005  # seconds; doubles each time
 LONGEST_DELAY = 0.1
 
@@ -18,13 +18,13 @@ PASSING = frozenset(
 )
 
 
-class Patience:
-    """The time that is left for repeating one start."""
+class StartRetry:
+    """The time left for trying one failed start again, and the pause before the next attempt."""
 
     __slots__ = ("_delay", "_until")
 
     def __init__(self) -> None:
-        self._until = time.monotonic() + PATIENCE
+        self._until = time.monotonic() + RETRY_FOR
         self._delay = FIRST_DELAY
 
     def delay(self, number: "int | None") -> float:

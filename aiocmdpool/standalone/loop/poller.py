@@ -7,7 +7,7 @@ WRITE = select.POLLOUT
 
 
 class Poller:
-    """Handlers of events, by descriptor.
+    """Calls the handlers of descriptors when events happen on those.
 
     Args:
         failed: Called with (owner, exception) when a handler that has an owner raises; the other handlers of the batch

@@ -29,7 +29,7 @@ NEARLY_USED_UP = 1024 * 1024 * 1024  # bytes: more than all workers can put in b
 ledger = -1  # descriptor of the file; -1 without a limit
 own_word = 0  # index of this worker's word
 _mapped: "memoryview[int] | None" = None  # the file, as far as it went when it was mapped
-_room = 0  # bytes that were left at the last look
+_headroom = 0  # bytes that were left at the last look
 
 
 def join(page: str) -> None:
@@ -45,15 +45,15 @@ def left(wanted: int) -> int:
     """Return how many of the `wanted` bytes may be put into a memory file now."""
     if ledger < 0 or wanted <= 0:
         return wanted
-    global _room
+    global _headroom
     words = _mapped if _mapped is not None and _mapped[COUNT] == len(_mapped) else _words()
-    _room = words[LIMIT] - sum(words[WORKERS:])
-    if _room >= wanted:
+    _headroom = words[LIMIT] - sum(words[WORKERS:])
+    if _headroom >= wanted:
         return wanted
-    if _room <= 0:
+    if _headroom <= 0:
         words[USED_UP] = 1
         return 0
-    return _room
+    return _headroom
 
 
 def add(size: int) -> None:
@@ -64,7 +64,7 @@ def add(size: int) -> None:
     if ledger >= 0 and size:
         words = _mapped or _words()
         words[own_word] += size
-        if size > 0 and _room < NEARLY_USED_UP:
+        if size > 0 and _headroom < NEARLY_USED_UP:
             # After the count: the pool clears this word and then reads the counts, so at least one of the two sees the
             # other.
             words = _words()

@@ -21,7 +21,7 @@ CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Channel:
-    """Frames from and to the parent.
+    """The connection to the parent: sends and receives frames, and passes descriptors beside them.
 
     Args:
         poller: The poller that watches the pipes.

@@ -30,7 +30,7 @@ def give_way(niceness: int) -> None:
         with open("/proc/self/autogroup", "w") as group:
             group.write(str(max(-20, min(19, niceness))))
     except OSError:
-        return  # there are no such groups here
+        return  # this kernel has no scheduling groups by session
 
 
 def meet_guardian(pipes: "list[int]", host: int, socket_fd: int) -> int:

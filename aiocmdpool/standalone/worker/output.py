@@ -80,7 +80,7 @@ class Output:
         if self.spool >= 0 and not drain and SPLICE:
             try:
                 count = self._takes(LARGE_PIPE)
-            except OSError as failure:  # of the budget, not of the pipe
+            except OSError as failure:  # from the look at the budget, not from the pipe
                 self.error = failure.errno or errno.EIO
                 self.ended = True  # what is not read would keep the loop awake
                 return False
@@ -112,10 +112,10 @@ class Output:
             self._keep_head(data)
 
     def _keep_head(self, data: bytes) -> None:
-        room = self._limit - self._size
-        if len(data) > room:
+        left = self._limit - self._size
+        if len(data) > left:
             self._cut()
-            data = data[:room]
+            data = data[:left]
         if data:
             self._chunks.append(data)
             self._size += len(data)
@@ -220,7 +220,7 @@ class Output:
         """Return the captured bytes, or the description of the spool with size and start."""
         if not self.is_large:
             return self._joined() if self._chunks else b""
-        in_place = bool(self._memory) or not self._size  # nothing, if the first write failed
+        in_place = bool(self._memory) or not self._size  # there is nothing to move if the first write failed
         return pack_spool(self._size, 0 if in_place else self._place % self._size)
 
     def pour(self, poller, over) -> "Pour | None":  # type: ignore[no-untyped-def]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .pour import Pour
 
 MAXRSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1  # getrusage(2) counts kilobytes on Linux, bytes on macOS
-START_PATIENCE = 0.5  # seconds that a deadline waits for a child before its exec
+EXEC_TIMEOUT = 0.5  # seconds that a deadline waits for a child before its exec
 MANY = 10_000  # descendants at most
 NAMED = 20  # processes named in a message
 
@@ -131,7 +131,7 @@ class Run:
         self.is_reaped = False
         """Whether the group leader has been reaped, so that its pid may belong to another process."""
         self.has_grown = False
-        """Whether the run has lasted so long that the parent is told of its start."""
+        """Whether the run has lasted long enough for the parent to be told of its start."""
         limit, policy = request.max_output, request.policy
         self.stdout = Output(spawned.stdout, limit, policy) if spawned.stdout >= 0 else None
         self.stderr = Output(spawned.stderr, limit, policy) if spawned.stderr >= 0 else None
@@ -148,7 +148,7 @@ class Run:
         self._watched = False
         self._leaked: dict[int, bytes] = {}
         self._left: list[procs.Process] = []
-        self._claimed: list[procs.Process] = []  # strays that die with this run, though they may be of another
+        self._claimed: list[procs.Process] = []  # strays to kill with this run, although they may be of another
         self._untouchable: set[int] = set()  # pids of those that may not be signalled
         self._roundup: Roundup | None = None
         self._more_may_come = False
@@ -204,7 +204,7 @@ class Run:
 
     def _timed_out(self) -> None:
         """End the run at its deadline; a child before its exec has a moment more to become the program or to report."""
-        left = self.started_at + START_PATIENCE - monotonic()
+        left = self.started_at + EXEC_TIMEOUT - monotonic()
         if left > 0 and not self.note_exec():
             self._is_overdue = True
             self._deadline = self._timers.add(left, self._timed_out, self)
@@ -213,7 +213,7 @@ class Run:
 
     def _check_idle(self) -> None:
         now = monotonic()
-        if not self.note_exec() and now < self.started_at + START_PATIENCE:
+        if not self.note_exec() and now < self.started_at + EXEC_TIMEOUT:
             self._last_output = now  # there is no program yet that could write
         silent = now - self._last_output
         if silent >= self.request.idle_timeout:
@@ -315,7 +315,7 @@ class Run:
             self.watch()
 
     def _step_again(self) -> None:
-        """Take the next step, after letting the worker find what is left, which calls `settle_down`."""
+        """Take the next step, after letting the worker find what is left, which calls `end_leftovers`."""
         self._step_timer = None
         if self._ending.exited_at >= 0 and (self._left or self._claimed or self._more_may_come):
             self._look()
@@ -384,7 +384,7 @@ class Run:
             status: Wait status as from wait(2).
             usage: A `struct_rusage`.
             strays: Known living processes of this run that have left its group.
-            more_may_come: Whether there may be more: see `settle_down`.
+            more_may_come: Whether there may be more: see `end_leftovers`.
         """
         self._ending.exited(monotonic())
         self._status, self._usage = status, usage
@@ -400,9 +400,9 @@ class Run:
                 self._reason = messages.OUTPUT_LIMIT
         if self._reason < 0:
             self._reason = messages.EXITED
-        self.settle_down(strays, more_may_come)
+        self.end_leftovers(strays, more_may_come)
 
-    def settle_down(self, strays: "list[procs.Process]", more_may_come: bool = False) -> None:
+    def end_leftovers(self, strays: "list[procs.Process]", more_may_come: bool = False) -> None:
         """Take the next steps, given the strays that are left of the run.
 
         While a child is dying, more may come: its children are handed over during its death (exit_notify in the
@@ -520,7 +520,7 @@ class Run:
         usage, flags = self._usage, messages.HELD.get(self._held, 0) | messages.LEFT_ALONE * detaches
         leaked: list[tuple[int, bytes]] = []
         if detaches:
-            leaked = [(pid, b"") for pid in self.left_alone]  # these may stay
+            leaked = [(pid, b"") for pid in self.left_alone]  # a detached command may leave these running
         elif self._leaked and self._reason == messages.EXITED:
             leaked = list(self._leaked.items())
         out = self.stdout.result() if self.stdout is not None else b""

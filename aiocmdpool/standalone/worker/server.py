@@ -14,7 +14,7 @@ from _collections import deque  # type: ignore[import-not-found]  # see channel.
 
 from ..kernel import cgroup
 from ..kernel.signals import hear_only
-from ..kernel.transient import Patience
+from ..kernel.transient import StartRetry
 from ..loop.poller import Poller
 from ..loop.timers import Timer, Timers
 from ..wire import frames, messages
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 WATCH_AFTER = 0.005  # seconds; a program that ends before needs neither reads of its pipes until then nor a STARTED
 LOOK_AGAIN_AFTER = 0.005  # seconds; in the middle of an `exec`, a stray cannot be told from others
 FLUSH_EVERY = 4  # iterations while requests wait: fewer wake-ups of the parent, for slightly later replies
-LOUD_PROGRAMS = 1000  # most program names remembered
+LARGE_OUTPUT_PROGRAMS = 1000  # most program names remembered
 ORPHANED_GRACE = 0.4  # seconds between TERM and KILL after the parent is gone
 monotonic = time.monotonic
 
@@ -39,13 +39,13 @@ monotonic = time.monotonic
 class Waiting:
     """A request that has not been started yet."""
 
-    __slots__ = ("descriptors", "number", "patience", "start")
+    __slots__ = ("descriptors", "number", "retry", "start")
 
     def __init__(self, number: int, start: Start, descriptors: "list[int]") -> None:
         self.number = number
         self.start = start
         self.descriptors = descriptors
-        self.patience: Patience | None = None
+        self.retry: StartRetry | None = None
 
     def close(self) -> None:
         """Close the descriptors that came with the request."""
@@ -86,19 +86,19 @@ class Server:
         self._leaders: dict[int, Run] = {}  # by pid, until reaped
         self._strays = Strays(cookie, self._leaders, notes)
         self._settling: set[Run] = set()  # reaped, but not replied to
-        self._young: deque[tuple[float, Run]] = deque()  # not watched yet, oldest first
+        self._unwatched: deque[tuple[float, Run]] = deque()  # not watched yet, oldest first
         self._group = group
         self._closing = self._orphaned = False
         self._second_look: Timer | None = None
         self._turns_unflushed = 0
         self._pours: set[Pour] = set()  # large output on its way to the parent
-        self._loud: set[bytes] = set()  # programs with large output at their last run
+        self._large_output_programs: set[bytes] = set()  # programs with large output at their last run
         self._parent_fd = -1
         self._floor = own_peak()
         self._idle_for = idle_for
         self._idle_since = monotonic()
         self.left_idle = False
-        """Whether it exits because it is idle. Requests that are still in its pipe have not begun."""
+        """Whether the worker exits because it is idle. Requests that are still in its pipe have not begun."""
         if idle_for > 0:
             self._timers.add(idle_for, self._leave_if_idle)
         self._watch_parent(parent)
@@ -109,7 +109,7 @@ class Server:
         try:
             while not self._turn():
                 pass
-        finally:  # on any error, too, nothing stays; and no step prevents the next
+        finally:  # after an error, too, nothing is left running; a step that fails prevents no later one
             try:
                 self._kill_all()
             finally:
@@ -127,9 +127,9 @@ class Server:
             self._turns_unflushed = 0
         if self._closing and self._has_nothing_to_do() and (self._orphaned or self._channel.idle):
             return True
-        self._poller.dispatch(self._patience())
+        self._poller.dispatch(self._poll_timeout())
         self._timers.fire()
-        self._watch_the_grown()
+        self._watch_survivors()
         if self._requests and not self._channel.congested:
             self._start(self._requests.popleft())
         return False
@@ -147,14 +147,14 @@ class Server:
         elif not self._closing:
             self.left_idle = self._closing = True
 
-    def _patience(self) -> float:
+    def _poll_timeout(self) -> float:
         """Return the seconds to wait for events; -1 for no limit."""
         if self._requests and not self._channel.congested:
             return 0
         wait = self._timers.wait()
-        if self._young:
-            grown = max(0.0, self._young[0][0] - monotonic())
-            wait = grown if wait < 0 else min(wait, grown)
+        if self._unwatched:
+            due = max(0.0, self._unwatched[0][0] - monotonic())
+            wait = due if wait < 0 else min(wait, due)
         return wait
 
     # -- requests ---------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ class Server:
             return
         except Exception as error:  # an unexpected request must not end the others
             request.close()
-            self._refuse(number, 0, f"worker: {_complain(error)}")
+            self._refuse(number, 0, f"worker: {_warn(error)}")
             return
         request.close()
         self._runs[number] = self._leaders[run.pid] = run
@@ -211,14 +211,14 @@ class Server:
             self._poller.watch(run.report, lambda _: self._note_exec(run), owner=run)
         elif start.flags & messages.ANNOUNCE:
             self._announce(run)
-        if start.argv[0] in self._loud:  # it would fill its pipe and wait
+        if start.argv[0] in self._large_output_programs:  # it would fill its pipe and wait
             run.watch()
-        self._young.append((run.started_at + WATCH_AFTER, run))
+        self._unwatched.append((run.started_at + WATCH_AFTER, run))
 
     def _could_not_start(self, request: Waiting, failure: StartFailure) -> None:
         """Start a request again soon if the failure may pass by itself; report the failure otherwise."""
-        request.patience = request.patience or Patience()
-        delay = request.patience.delay(failure.number)
+        request.retry = request.retry or StartRetry()
+        delay = request.retry.delay(failure.number)
         if delay >= 0:
             self._postponed[request] = self._timers.add(delay, lambda: self._try_again(request))
         else:
@@ -252,16 +252,16 @@ class Server:
         else:
             timer.cancel()
 
-    def _watch_the_grown(self) -> None:
+    def _watch_survivors(self) -> None:
         """Watch programs that did not end at once: read their output as it comes, and announce their pids."""
-        young = self._young
+        unwatched = self._unwatched
         now = monotonic()
-        while young and (young[0][1].done or young[0][0] <= now):
-            run = young.popleft()[1]
+        while unwatched and (unwatched[0][1].done or unwatched[0][0] <= now):
+            run = unwatched.popleft()[1]
             if not run.done:
-                self._guard(run, lambda run=run: self._note_growth(run))
+                self._guard(run, lambda run=run: self._note_survival(run))
 
-    def _note_growth(self, run: Run) -> None:
+    def _note_survival(self, run: Run) -> None:
         run.watch()
         self._strays.remember_tree(run)
         run.has_grown = True
@@ -303,7 +303,7 @@ class Server:
             strays, dying = self._strays.by_run(self._runs, exited)
         for run in list(self._settling):
             try:
-                run.settle_down(strays.get(run, []), self._strays.more_may_come(run))
+                run.end_leftovers(strays.get(run, []), self._strays.more_may_come(run))
             except Exception as error:
                 self._broken(run, error)
         for run, status, usage in exits:
@@ -314,7 +314,7 @@ class Server:
                 if run.has_shim:  # the shim has reported the program's exit before, unless it was killed
                     self._note_exec(run)
                     if run.has_exited:
-                        run.settle_down(strays.get(run, []), self._strays.more_may_come(run))
+                        run.end_leftovers(strays.get(run, []), self._strays.more_may_come(run))
                         continue
                     if run.failure is None:
                         run.failure = 0, "worker: its shim has died before the program was known to have ended"
@@ -337,7 +337,7 @@ class Server:
 
     def _broken(self, run: Run, error: Exception) -> None:
         """End a run for which something has raised, with an error that says so."""
-        why = _complain(error)
+        why = _warn(error)
         if run.done:
             return
         if run.failure is None:
@@ -345,7 +345,7 @@ class Server:
                 run.break_off(why)
                 return
             except Exception as another:
-                _complain(another)
+                _warn(another)
         run.failure = (0, f"worker: {why}")
         run.done = True
         run.signal_group(signal.SIGKILL)  # not reaped yet, or it would be done
@@ -384,8 +384,8 @@ class Server:
             self._strays.kill()
         try:
             self._answer(run)
-        except Exception as error:  # an answer in any case
-            self._refuse(run.number, 0, f"worker: {_complain(error)}")
+        except Exception as error:  # the parent must get an answer in any case
+            self._refuse(run.number, 0, f"worker: {_warn(error)}")
 
     def _answer(self, run: Run) -> None:
         """Send the EXIT or FAILED frame of a run."""
@@ -395,9 +395,9 @@ class Server:
         run.close()
         failure = run.failure
         outcome = run.outcome(self._floor) if failure is None else None
-        is_loud = outcome is not None and outcome.flags & messages.HANDED_OVER != 0
-        self._note_loudness(run.request.argv[0], is_loud)
-        if is_loud:
+        has_large_output = outcome is not None and outcome.flags & messages.HANDED_OVER != 0
+        self._note_large_output(run.request.argv[0], has_large_output)
+        if has_large_output:
             self._pours.update(run.pour(self._pours.discard))
         error = run.output_error()
         if outcome is None or error:
@@ -405,16 +405,16 @@ class Server:
             self._refuse(run.number, *(failure or (error, "output")))
             return
         frame = frames.encode(frames.EXIT, run.number, messages.pack_exit(outcome))
-        if is_loud:
+        if has_large_output:
             self._channel.send_with_descriptors(run.number, run.spools(), frame)
         else:
             self._channel.send(frame)
 
-    def _note_loudness(self, program: bytes, loud: bool) -> None:
-        if not loud:
-            self._loud.discard(program)
-        elif len(self._loud) < LOUD_PROGRAMS:
-            self._loud.add(program)
+    def _note_large_output(self, program: bytes, has_large_output: bool) -> None:
+        if not has_large_output:
+            self._large_output_programs.discard(program)
+        elif len(self._large_output_programs) < LARGE_OUTPUT_PROGRAMS:
+            self._large_output_programs.add(program)
 
     # -- signals and the parent -------------------------------------------------------------------------------------
 
@@ -433,7 +433,7 @@ class Server:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the parent ignores it (nohup)
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # for what is forked
         hear_only(signal.SIGCHLD)
-        return [signal.SIGPIPE, signal.SIGXFSZ]  # which CPython ignores
+        return [signal.SIGPIPE, signal.SIGXFSZ]  # CPython ignores these, so programs would inherit that
 
     def _watch_parent(self, parent: int) -> None:
         """Watch for the death of the parent, even if another process holds the other end of the pipe open."""
@@ -466,7 +466,7 @@ class Server:
             self._guard(run, run.kill)
 
 
-def _complain(error: Exception) -> str:
+def _warn(error: Exception) -> str:
     """Write the traceback of an error to stderr, whose end the parent keeps; return the error as one line."""
     sys.excepthook(type(error), error, error.__traceback__)
     return f"{type(error).__name__}: {error}"

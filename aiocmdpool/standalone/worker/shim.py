@@ -52,7 +52,7 @@ def supervise(worker: int, status: int, start: "Callable[[int], None]") -> None:
 
 
 class Shim:
-    """The parent process of one program.
+    """The process between the worker and one program, whose parent and subreaper it is.
 
     Args:
         worker: Pid of the worker, the parent.

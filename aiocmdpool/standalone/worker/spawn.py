@@ -116,7 +116,7 @@ class Spawner:
         return self._fork(request, environment, handed_over, key, _directories(request, environment))
 
     def note_local(self, key: object) -> None:
-        """Remember that a child has found the places of a start to be local: see `Spawned.key`."""
+        """Remember that a child has found the places of the start `key` to be local; see `Spawned.key`."""
         self._places.note_local(key)
 
     def environment_of(self, request: Start, number: int) -> "dict[bytes, bytes]":
@@ -154,7 +154,10 @@ class Spawner:
         return Spawned(pid, streams)
 
     def _come_back(self) -> None:
-        """Go home, so that no directory of a command is held (umount(8)). The program runs, whatever comes of it."""
+        """Return to the worker's directory, so that none of a command is kept in use (umount(8)).
+
+        A failure is left to the next start that has to be there: this program runs already.
+        """
         try:
             os.fchdir(self._home)
             self._is_away = False
@@ -162,10 +165,10 @@ class Spawner:
             self._is_away = True
 
     def _go_home(self) -> None:
-        """Go home before a start that has to be there.
+        """Return to the worker's directory, which the next start needs.
 
         Raises:
-            StartFailure: There is no way.
+            StartFailure: The directory cannot be entered any more.
         """
         try:
             os.fchdir(self._home)
@@ -208,7 +211,7 @@ class Spawner:
         key: object,
         asked: "list[bytes] | None",
     ) -> Spawned:
-        """Fork a child that prepares itself and becomes the program; what goes wrong in there comes over a pipe.
+        """Fork a child that prepares itself and becomes the program; it reports failures through a pipe.
 
         This worker blocks all signals that it does not need (`hear_only`), so those to the child wait until it is the
         program, or the shim that hears them.

@@ -57,7 +57,7 @@ class Strays:
         """Whether the kernel lists children, and so strays."""
         self._left_alone: set[int] = set()  # pids of processes that a detached run may leave
         self._descendants: dict[tuple[int, int], Run] = {}  # by pid and start: seen below a program while it lived
-        self._trees: dict[Run, list[tuple[int, int]]] = {}  # the same, by run
+        self._trees: dict[Run, list[tuple[int, int]]] = {}  # the keys of `_descendants`, by run
         self._doubtful: dict[int, _Doubtful] = {}  # by pid
         self._last_over = 0.0  # time of the last reply: an older process may be of that run
         self._owned: dict[int, tuple[int, Run]] = {}  # by pid: start, and the run that it certainly belongs to
@@ -112,7 +112,7 @@ class Strays:
         if number == UNDECIDED:
             self.undecided = True
             return None
-        run, suspects = self._judge(process, runs, by_leader, exited, number)
+        run, suspects = self._run_or_suspects(process, runs, by_leader, exited, number)
         if run is not None:
             self._owned[pid] = process.started, run
         elif suspects:
@@ -122,7 +122,7 @@ class Strays:
             process.kill()
         return run
 
-    def _judge(
+    def _run_or_suspects(
         self,
         process: procs.Process,
         runs: "dict[int, Run]",

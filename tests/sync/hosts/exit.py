@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contract.support import helper
 
 from aiocmdpool import CommandConfig, PoolClosed, sync
-from aiocmdpool.sync import process_wide as current
+from aiocmdpool.sync import process_wide
 
 from .common import KEPT, pool_of, say, stubborn, wait_for_test, waits
 
@@ -101,7 +101,7 @@ class Blocking:
 
 def loop_blocked():
     """An executor blocks the loop when the interpreter ends."""
-    current.EXIT_PATIENCE = 0.1
+    process_wide.EXIT_TIMEOUT = 0.1
     pool = sync.CommandPool(executor=Blocking())
     pool.start_executor()
     KEPT.append((pool, threading.Thread(target=pool.execute, args=(CommandConfig("true"),), daemon=True)))
@@ -140,6 +140,6 @@ def used_at_exit():
 
     atexit._clear()
     atexit.register(too_late)
-    atexit.register(current._at_exit)
+    atexit.register(process_wide._at_exit)
     atexit.register(lambda: say(sync.run("echo", "in time").text().strip()))
     sync.run("true")
