@@ -73,12 +73,12 @@ async def run_and_count(backend: Any, log: Path, kind: int, limits: dict[int, in
 @contextlib.contextmanager
 def patient(directory: str) -> Iterator[None]:
     """Starts are repeated for longer: on a busy machine this process may be held up while a limit is lowered."""
-    before = transient.PATIENCE, process_module.FOLDER
-    transient.PATIENCE, process_module.FOLDER = LONG, str(patient_workers(Path(directory), LONG))
+    before = transient.RETRY_FOR, process_module.FOLDER
+    transient.RETRY_FOR, process_module.FOLDER = LONG, str(patient_workers(Path(directory), LONG))
     try:
         yield
     finally:
-        transient.PATIENCE, process_module.FOLDER = before
+        transient.RETRY_FOR, process_module.FOLDER = before
 
 
 async def fail_at_the_limit(backend: Any, kind: int, limits: dict[int, int], word: str) -> None:

@@ -116,9 +116,9 @@ def patient_workers(directory: Path, seconds: float) -> Path:
     folder = directory / "standalone"
     shutil.copytree(aiocmdpool.standalone.__path__[0], folder, ignore=shutil.ignore_patterns("__pycache__"))
     source = (folder / "kernel" / "transient.py").read_text()
-    before, line, after = source.partition("PATIENCE = 1.0")
+    before, line, after = source.partition("RETRY_FOR = 1.0")
     assert line
-    (folder / "kernel" / "transient.py").write_text(f"{before}PATIENCE = {seconds}{after}")
+    (folder / "kernel" / "transient.py").write_text(f"{before}RETRY_FOR = {seconds}{after}")
     return folder
 
 

@@ -70,7 +70,7 @@ def script(tmp_path) -> Script:
 @pytest.fixture
 def patient(monkeypatch, tmp_path_factory) -> None:
     """Starts are repeated for longer: whoever makes them possible again may be held up on a busy machine."""
-    monkeypatch.setattr(transient, "PATIENCE", LONG)
+    monkeypatch.setattr(transient, "RETRY_FOR", LONG)
     folder = patient_workers(tmp_path_factory.mktemp("patient"), LONG)
     monkeypatch.setattr(process_module, "FOLDER", str(folder))
 

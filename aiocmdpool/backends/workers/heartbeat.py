@@ -16,9 +16,7 @@ from aiocmdpool.standalone.kernel.processes import state_of, vfork_child_of
 from aiocmdpool.standalone.wire import frames, messages
 
 HEARTBEAT = 1.0  # seconds between checks on a busy worker; an idle one is left alone
-STARTS_WITHIN = (
-    5.0  # seconds that a worker has to greet, if `hang_after` is less: it may wait for a child to get CPU time
-)
+STARTS_WITHIN = 5.0  # seconds at least for a worker to greet: it may wait until a child of it gets CPU time
 STARVED_TIMES = 10  # multiple of `hang_after` after which a worker that gets no CPU counts as hung, too
 
 RUNNABLE, WAITS = "R", "D"
