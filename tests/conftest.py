@@ -43,14 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The contract is kept on each loop by the quick suite; what is built on it, by the slow one.
+    """What touches a loop's descriptors is tried on asyncio and uvloop by the quick suite; all else, by the slow one.
 
     `twin` marks what a backend that is no business of the quick suite repeats on a loop other than asyncio's.
     """
     for item in items:
-        room = item.path.parent.name
-        other_loop = "asyncio-debug" in item.name or ("uvloop" in item.name and room not in ON_DESCRIPTORS)
-        if other_loop and room != "contract":
+        on_descriptors = item.path.parent.name in ON_DESCRIPTORS
+        if "asyncio-debug" in item.name or ("uvloop" in item.name and not on_descriptors):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("other_backend") and ("asyncio-debug" in item.name or "uvloop" in item.name):
             item.add_marker(pytest.mark.twin)

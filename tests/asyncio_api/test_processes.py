@@ -14,6 +14,8 @@ from contract.support import assert_dead, helper, is_gone
 from aiocmdpool import ProcessPool
 from aiocmdpool.commands.errors import PoolClosed
 
+pytestmark = pytest.mark.slow
+
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
 PYTHON = (sys.executable, "-I", "-S", "-c")
 

@@ -12,6 +12,8 @@ from aiocmdpool.cli import tree
 from aiocmdpool.cli.tree import CommandTree
 from aiocmdpool.standalone.kernel import processes as procs
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 20.0  # seconds
 ANSWER = 0.5  # seconds for a program to answer, if it runs: nothing is asserted of one that does not
 STARTING = "echo ready; while read line; do sleep 60 & echo started; done"

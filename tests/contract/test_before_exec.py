@@ -16,6 +16,8 @@ from aiocmdpool.system import launch as launch_module
 
 from .support import helper, outcome, sh, with_patience
 
+pytestmark = pytest.mark.slow
+
 PYTHON = sys.executable
 CHILDREN = {"process": ProcessBackend, "thread": ThreadBackend}
 no_pythons = pytest.mark.parametrize("body", ["exit 0", "exit 3", "echo no Python >&2; exit 0", "kill -9 $$"])

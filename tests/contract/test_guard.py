@@ -9,6 +9,8 @@ import pytest
 
 from .support import HOST_DEADLINE, host_environment, is_dead
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = """
 [pytest]
 asyncio_mode = auto

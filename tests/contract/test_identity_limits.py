@@ -26,6 +26,8 @@ from .support import (
     with_patience,
 )
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 
 becomes_somebody_else = needs_capability("CAP_SETUID", "CAP_SETGID")

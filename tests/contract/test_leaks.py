@@ -2,10 +2,14 @@
 
 import asyncio
 
+import pytest
+
 from aiocmdpool.commands.command import Stdio
 from aiocmdpool.commands.result import EndReason, LeakedProcess
 
 from .support import FOREVER, assert_dead, helper, is_gone, pattern, returns_before_programs_end, sh
+
+pytestmark = pytest.mark.slow
 
 
 async def test_a_grandchild_that_holds_the_pipe_does_not_hold_the_result(backend, ready):

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 import uvloop
 
+pytestmark = pytest.mark.slow
+
 seen: list[tuple[str, bool]] = []
 
 

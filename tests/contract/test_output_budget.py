@@ -16,6 +16,8 @@ from aiocmdpool.system import output_budget
 
 from .support import helper, is_gone, pattern, sh
 
+pytestmark = pytest.mark.slow
+
 TOTAL = 300_000  # bytes
 INLINE = 65_536  # bytes of a stream that are not counted
 FLOOD = 1_000_000  # bytes

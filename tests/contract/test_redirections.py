@@ -21,6 +21,8 @@ from aiocmdpool.commands.errors import CommandTimeout, IoError
 from .loops import LOOPS
 from .support import FOREVER, HOST_DEADLINE, adopting, host_argv, host_environment, outcome, pattern, run_host, sh
 
+pytestmark = pytest.mark.slow
+
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="looks through /proc")
 
 

@@ -9,6 +9,8 @@ import pytest
 from .documents import steps_of_guide
 from .reading import Reading
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def read(tmp_path: Path) -> Iterator[object]:

@@ -22,6 +22,8 @@ from aiocmdpool.live.pipeline_run import run_pipeline
 from aiocmdpool.one_shot_live import stream_command
 from aiocmdpool.policies import Admission, CircuitBreaker, KeyLimit, RateLimit, Retry, SingleFlight
 
+pytestmark = pytest.mark.slow
+
 CAT = CommandConfig("cat", label="cat")
 LARGE = CommandConfig("head", ["-c", "1000000", "/dev/zero"]) | CAT | CAT | CommandConfig("wc", ["-c"])
 """Its stages fill their pipes, and so wait for each other."""

@@ -5,6 +5,8 @@ import pytest
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ConfigError, LineTooLong
 
+pytestmark = pytest.mark.slow
+
 
 async def test_no_bytes_are_there_at_once(backend):
     async with backend.open(CommandConfig("cat")) as process:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from aiocmdpool.observability.trace_file import BUFFER_LIMIT, JsonArrayFile
 
+pytestmark = pytest.mark.slow
+
 
 @settings(deadline=None, max_examples=60, derandomize=True, database=None)
 @given(steps=st.lists(st.one_of(st.text(max_size=30), st.none()), max_size=30))

@@ -12,6 +12,8 @@ from aiocmdpool.pool import runners
 from .misbehaving import GRACE, Abort, Caller, Executor, Hook
 from .support import assert_counts_add_up, named, quiet, settled
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(12)
 CALLERS = 25
 OVERTIME = 0.1  # seconds, instead of six

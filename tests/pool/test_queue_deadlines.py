@@ -9,6 +9,8 @@ from aiocmdpool import CommandConfig, CommandPool, CommandTimeout, EndReason, Ex
 
 from .support import named, quiet, settled, statuses
 
+pytestmark = pytest.mark.slow
+
 SHORT = 0.03  # seconds: a queue deadline that is to pass
 
 

@@ -14,6 +14,8 @@ from pool.support import PATIENCE
 from aiocmdpool import CommandConfig, CommandPoolSeg, ExecutionConfig, PoolClosed
 from aiocmdpool.observability.health import HealthState
 
+pytestmark = pytest.mark.slow
+
 STANDS_STILL = "stands still and its thread is gone"
 
 

@@ -14,6 +14,8 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ConfigError, IoError, TaskCancelled
 from aiocmdpool.commands.result import EndReason
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def one_thread():

@@ -12,6 +12,8 @@ from aiocmdpool.standalone.wire import frames, messages
 
 from .support import SOON, assert_all_die, wait_until
 
+pytestmark = pytest.mark.slow
+
 DAEMON = '(setsid env -i sh -c \'echo $$ >"$1"; exec sleep 60\' sh "$1" >/dev/null 2>&1 &)'
 
 

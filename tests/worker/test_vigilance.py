@@ -27,7 +27,7 @@ from aiocmdpool.standalone.kernel.processes import Process, vfork_child_of
 from .support import PATIENCE
 from .test_worker import COMMAND, Workers, assert_lost, greeted
 
-pytestmark = pytest.mark.one_loop("asyncio", "uvloop")
+pytestmark = [pytest.mark.slow, pytest.mark.one_loop("asyncio", "uvloop")]
 
 FAILED = 'write(encode(frames.FAILED, start(), messages.pack_failed({}, "program")))\n'
 

@@ -28,7 +28,7 @@ from aiocmdpool.system import exit_watch
 
 from .support import PATIENCE, PROGRAMS, exit_frame, wait_until
 
-pytestmark = pytest.mark.one_loop("asyncio", "uvloop")  # debug mode shows nothing new here
+pytestmark = [pytest.mark.slow, pytest.mark.one_loop("asyncio", "uvloop")]  # debug mode shows nothing new here
 
 COMMAND = CommandConfig("some-program", ["with", "arguments"])
 PACKAGE = str(Path(aiocmdpool.standalone.__path__[0]).parent)
