@@ -5,6 +5,7 @@ interpreter nor its packages any more. A descriptor that root has opened still l
 to the directory itself, and nothing above it is searched (proc_pid_fd(5), path_resolution(7)).
 """
 
+import importlib
 import os
 import stat
 import sys
@@ -12,6 +13,8 @@ import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+import anyio
 
 from aiocmdpool.system import interpreter
 
@@ -73,6 +76,8 @@ class WorkerPython:
         except OSError:  # no free descriptors, say: the start of the next worker tries again
             _close(held)
             return
+        if held and not _is_open_to_all(anyio.__file__):
+            importlib.import_module("anyio._backends._asyncio")  # anyio imports it with the first call in a thread
         self._program, self._folder = os.path.relpath(program, prefix), os.path.basename(folder)
         self._held = held
         weakref.finalize(self, _close, held).atexit = False

@@ -48,7 +48,7 @@ async def test_a_cancelled_scope_leaves_the_loop_in_peace(pool, ready, use):
 
     async def caller() -> None:
         with scope:
-            await use(pool, helper("note_sigterm", ready.path, grace=0.5))
+            await use(pool, helper("note_sigterm", ready.path, grace=2.0))
 
     task = asyncio.ensure_future(caller())
     pid = int(await ready.wait())
@@ -84,7 +84,7 @@ async def test_a_client_that_leaves_a_stream_ends_the_program(pool, ready):
     client = Client("2.3")  # from 2.4 on, Starlette waits for the next `send` to fail
 
     async def lines():
-        async with pool.open(helper("note_sigterm", ready.path, grace=0.5)) as process:
+        async with pool.open(helper("note_sigterm", ready.path, grace=2.0)) as process:
             yield b"it runs"
             async for line in process.stdout:
                 yield line

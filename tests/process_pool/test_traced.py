@@ -120,7 +120,7 @@ async def test_a_command_that_is_traced_when_it_exits_ends_with_an_error_that_sa
 
 @traced_backends
 async def test_a_tracer_that_lets_go_in_time_changes_nothing(name, ready, release, trace, monkeypatch):
-    monkeypatch.setattr(exit_watch, "TRACER_PATIENCE", PATIENCE)  # on a busy machine it is not that quick
+    monkeypatch.setattr(exit_watch, "TRACER_TIMEOUT", PATIENCE)  # on a busy machine it is not that quick
     running, _, tracer = await start_traced(name, trace, ready, release, "let go")
     release.send()
     result = await asyncio.wait_for(running, PATIENCE)
