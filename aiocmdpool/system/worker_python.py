@@ -3,8 +3,12 @@
 Below a directory that only root may search (/root/.pyenv, say), a host that becomes another user finds neither its
 interpreter nor its packages any more. A descriptor that root has opened still leads there: /proc/self/fd/N is followed
 to the directory itself, and nothing above it is searched (proc_pid_fd(5), path_resolution(7)).
+
+While a worker comes up, programs of the same user may use its descriptors, too. So they are mounts of their own, from
+which no path leads up to what root has closed. Where no mount may be made, nothing is held.
 """
 
+import contextlib
 import importlib
 import os
 import stat
@@ -12,13 +16,17 @@ import sys
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import anyio
 
+import aiocmdpool.commands
 from aiocmdpool.system import interpreter
+from aiocmdpool.system.native import clone_tree
 
 FOLDERS = "/proc/self/fd"
+LATE = {"anyio._backends._asyncio": anyio.__file__, "aiocmdpool.commands.html": aiocmdpool.commands.__path__[0]}
+"""Modules that this process imports when they are needed, with the place where they are found."""
 
 
 class Start(NamedTuple):
@@ -35,6 +43,26 @@ class Start(NamedTuple):
     descriptors: tuple[int, ...]
 
 
+class Held(NamedTuple):
+    """A directory held open, with what shows that nobody else has closed the descriptor and reused its number."""
+
+    fd: int
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, fd: int) -> Self:
+        """Return the holder of `fd`."""
+        found = os.fstat(fd)
+        return cls(fd, found.st_dev, found.st_ino)
+
+    def close(self) -> None:
+        """Close the descriptor, if it is still this one."""
+        with contextlib.suppress(OSError):
+            if self.of(self.fd) == self:
+                os.close(self.fd)
+
+
 class WorkerPython:
     """The Python of a pool's workers.
 
@@ -44,8 +72,8 @@ class WorkerPython:
 
     def __init__(self, setting: str | None = None) -> None:
         self.setting = setting
-        self._held: list[int] | None = (
-            None  # the prefix, and the folder above that of the worker; None before the first start
+        self._held: list[Held] | None = (
+            None  # the prefix, and where the worker's folder is; None before the first start
         )
         self._program = self._folder = ""  # below these two
 
@@ -61,26 +89,27 @@ class WorkerPython:
         if self._held is None and sys.platform == "linux" and os.geteuid() == 0 and not found.is_application:
             self._hold(os.path.realpath(found.path), folder, unless_open=(found.path, main))
         if self._held and not (_may(os.X_OK, found.path) and _may(os.R_OK, main)):
-            return self._start_by_descriptors(*self._held)
+            return self._start_by_descriptors(*(each.fd for each in self._held))
         return Start(found.argv(folder), {}, ())
 
     def _hold(self, program: str, folder: str, unless_open: Iterable[str]) -> None:
-        """Open what only root may find: the prefix of the interpreter `program`, and the folder above `folder`."""
-        prefix = Path(program).parent.parent
-        held: list[int] = []
-        try:
-            if not all(map(_is_open_to_all, unless_open)) and any(prefix.glob("lib*/python3*/os.py")):
-                flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-                held.append(os.open(prefix, flags))
-                held.append(os.open(os.path.dirname(folder), flags))
-        except OSError:  # no free descriptors, say: the start of the next worker tries again
-            _close(held)
+        """Hold what only root may find: the prefix of the interpreter `program`, and the folder above `folder`."""
+        prefix, package = Path(program).parent.parent, os.path.dirname(folder)
+        self._held = []
+        if all(map(_is_open_to_all, unless_open)) or not any(prefix.glob("lib*/python3*/os.py")):
             return
-        if held and not _is_open_to_all(anyio.__file__):
-            importlib.import_module("anyio._backends._asyncio")  # anyio imports it with the first call in a thread
+        for name, file in LATE.items():
+            if not _is_open_to_all(file):
+                importlib.import_module(name)
+        for directory in (str(prefix), package):
+            if (fd := clone_tree(directory)) >= 0:
+                self._held.append(Held.of(fd))
+        if len(self._held) < 2:  # refused; or no free descriptors, so the start of the next worker tries again
+            self.close()
+            self._held = None
+            return
         self._program, self._folder = os.path.relpath(program, prefix), os.path.basename(folder)
-        self._held = held
-        weakref.finalize(self, _close, held).atexit = False
+        weakref.finalize(self, _close, self._held).atexit = False
 
     def _start_by_descriptors(self, prefix: int, above: int) -> Start:
         # Its own library is searched for where it was installed, which is not found either, and then where all are.
@@ -96,9 +125,9 @@ class WorkerPython:
         _close(self._held or [])
 
 
-def _close(descriptors: list[int]) -> None:
-    while descriptors:
-        os.close(descriptors.pop())
+def _close(held: list[Held]) -> None:
+    while held:
+        held.pop().close()
 
 
 def _may(mode: int, path: str) -> bool:

@@ -137,6 +137,9 @@ async def becomes_nobody(make: Callable[[], Any]) -> None:
             print(repr(await process.stdout.read()))
         large = await backend.execute(sh("head -c 5000000 /dev/zero"))
         print(len(large.stdout))
+        print(repr((await backend.execute(sh("ls -d /proc/[0-9]*/fd/*/ 2>/dev/null"))).text()))
+        held = [path for name in os.listdir("/proc/self/fd") if os.path.isdir(path := f"/proc/self/fd/{name}")]
+        print([path for path in held if not os.path.samefile(path, f"{path}/..")])
     print(before)
 
 

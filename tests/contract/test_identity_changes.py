@@ -105,10 +105,12 @@ def test_a_host_that_no_longer_finds_its_interpreter_goes_on(loop, place, tmp_pa
         tmp_path.chmod(0o700)
         environment = {**support.host_environment(), "PYTHONPATH": f"{tmp_path}:{support.TESTS}"}
         monkeypatch.setattr(support, "host_environment", lambda: environment)
-    *after, terminal, size, before = see("becomes_nobody", "process_pool", loop)
+    *after, terminal, size, open_to_it, ways_up, before = see("becomes_nobody", "process_pool", loop)
     assert after == [f"{NOBODY}{text.removeprefix('0')}" for text in before]
     assert terminal == b"%d\r\n" % NOBODY
     assert size == 5_000_000
+    assert not open_to_it, "a program can use a folder that root has opened"
+    assert not ways_up
 
 
 @needs_capability("CAP_SYS_CHROOT")

@@ -52,20 +52,21 @@ def meet_guardian(pipes: "list[int]", host: int, socket_fd: int) -> int:
     return notes
 
 
-def keep_the_way_here() -> None:
-    """Keep the folders that this program was started from by descriptor, if it was, from the programs that it starts.
+def leave_the_way_here() -> None:
+    """Close the folders that this program was started from by descriptor, if it was; import first what it imports late.
 
-    A child that has closed all descriptors does not find them either, so whatever is imported late is imported now.
+    Programs of the same user could use them.
     """
     for path in (sys.executable, __file__):
         if path.startswith(BY_DESCRIPTOR):
-            os.set_inheritable(int(path[len(BY_DESCRIPTOR) :].split("/")[0]), False)
             for name in LATE:
                 __import__(name)
+            os.close(int(path[len(BY_DESCRIPTOR) :].split("/")[0]))
 
 
 def main() -> None:
     """Read the command line and serve the parent until there is nothing more to do."""
+    leave_the_way_here()
     yield_memory_first("self")  # first of all: a process that is not dumpable may not write there
     version, *settings = sys.argv[1:]  # their number and meaning are part of the protocol
     if version != str(PROTOCOL_VERSION):
@@ -73,7 +74,6 @@ def main() -> None:
             f"protocol {version} is asked for, and the files on disk speak {PROTOCOL_VERSION}: the package was "
             "upgraded while the host was running; restart the host"
         )
-    keep_the_way_here()
     socket_fd, parent, niceness, lc_ctype, group, pipes, page, *idle = settings
     os.set_inheritable(int(socket_fd), False)
     cookie = os.read(int(socket_fd), COOKIE_SIZE)
