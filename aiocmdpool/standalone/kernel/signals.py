@@ -17,10 +17,13 @@ def hear_only(*numbers: int) -> None:
     A fault of this process itself ends it all the same: that signal is forced upon it. What it forks inherits the mask,
     and must empty it before it becomes a program.
     """
-    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals() - set(numbers))
+    # None is unblocked on the way: a new mask as a whole would have none of the internal ones for a moment, in which one
+    # that waits is delivered.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     machine = os.uname().machine
     if sys.platform == "linux" and machine in _NUMBERS and sys.maxsize > 2**32:
         import ctypes
 
         mask = ctypes.c_uint64(_INTERNAL)
         ctypes.CDLL(None).syscall(_NUMBERS[machine], signal.SIG_BLOCK, ctypes.byref(mask), None, _SET_SIZE)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
