@@ -17,8 +17,8 @@ def hear_only(*numbers: int) -> None:
     A fault of this process itself ends it all the same: that signal is forced upon it. What it forks inherits the mask,
     and must empty it before it becomes a program.
     """
-    # None is unblocked on the way: a new mask as a whole would have none of the internal ones for a moment, in which one
-    # that waits is delivered.
+    # None is unblocked on the way. With a new mask as a whole (SIG_SETMASK), glibc would let the internal ones through
+    # for a moment, in which one that waits is delivered.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     machine = os.uname().machine
     if sys.platform == "linux" and machine in _NUMBERS and sys.maxsize > 2**32:
