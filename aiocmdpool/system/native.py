@@ -1,6 +1,6 @@
 """Reads facts about threads and processes by system calls that Python does not offer everywhere.
 
-Each function returns `None` where the call or ctypes is missing.
+Each function returns `None`, or -1 for a descriptor, where the call or ctypes is missing.
 """
 
 import functools

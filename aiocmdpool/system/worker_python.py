@@ -1,6 +1,6 @@
 """`WorkerPython`: how the workers of a pool are started, even after their host has given up root.
 
-Below a directory that only root may search (/root/.pyenv, say), a host that becomes another user finds neither its
+Below a directory that only root may search (its home, say), a host that becomes another user finds neither its
 interpreter nor its packages any more. A descriptor that root has opened still leads there: /proc/self/fd/N is followed
 to the directory itself, and nothing above it is searched (proc_pid_fd(5), path_resolution(7)).
 
@@ -72,10 +72,8 @@ class WorkerPython:
 
     def __init__(self, setting: str | None = None) -> None:
         self.setting = setting
-        self._held: list[Held] | None = (
-            None  # the prefix, and where the worker's folder is; None before the first start
-        )
-        self._program = self._folder = ""  # below these two
+        self._held: list[Held] | None = None  # empty if all users find what it takes; None before the first start
+        self._program = self._folder = ""  # below the prefix and the package, which are held
 
     def start(self, folder: str) -> Start:
         """Return how to start the worker in `folder`. Blocks where `interpreter.find` does.
@@ -98,16 +96,14 @@ class WorkerPython:
         self._held = []
         if all(map(_is_open_to_all, unless_open)) or not any(prefix.glob("lib*/python3*/os.py")):
             return
-        for name, file in LATE.items():
-            if not _is_open_to_all(file):
-                importlib.import_module(name)
-        for directory in (str(prefix), package):
-            if (fd := clone_tree(directory)) >= 0:
-                self._held.append(Held.of(fd))
+        self._held += [Held.of(fd) for fd in map(clone_tree, (str(prefix), package)) if fd >= 0]
         if len(self._held) < 2:  # refused; or no free descriptors, so the start of the next worker tries again
             self.close()
             self._held = None
             return
+        for name, file in LATE.items():
+            if not _is_open_to_all(file):
+                importlib.import_module(name)
         self._program, self._folder = os.path.relpath(program, prefix), os.path.basename(folder)
         weakref.finalize(self, _close, self._held).atexit = False
 
@@ -136,5 +132,11 @@ def _may(mode: int, path: str) -> bool:
 
 def _is_open_to_all(path: str) -> bool:
     """Return whether every user may search the directories above `path`, and above what it is a link to."""
-    above = {*Path(path).parents, *Path(path).resolve().parents}
-    return all(directory.stat().st_mode & stat.S_IXOTH for directory in above)
+    return all(map(_may_be_searched_by_all, {*Path(path).parents, *Path(path).resolve().parents}))
+
+
+def _may_be_searched_by_all(directory: Path) -> bool:
+    try:
+        return bool(directory.stat().st_mode & stat.S_IXOTH)
+    except OSError:  # below a zip file in sys.path, say: nothing that could be held
+        return True
