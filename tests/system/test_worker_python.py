@@ -21,7 +21,7 @@ def test_a_number_that_somebody_else_has_by_now_is_left_alone(tmp_path):
 def test_a_path_into_a_file_ends_no_start(tmp_path):
     archive = tmp_path / "application.zip"  # sys.path may have one
     archive.touch()
-    assert worker_python._is_open_to_all(f"{archive}/aiocmdpool/standalone/__main__.py")
+    assert worker_python._may_be_searched_by_all(archive / "aiocmdpool")
 
 
 def test_what_only_root_may_search_is_not_open_to_all(tmp_path):
