@@ -18,13 +18,12 @@ Notes are lines, each shorter than PIPE_BUF, so that notes of several writers do
 
 import os
 import select
-import signal
 import time
 
 from .kernel import cgroup
 from .kernel import processes as procs
 from .kernel.roundup import Roundup
-from .kernel.signals import hear_only
+from .kernel.signals import hear_only, signal
 
 NAME = b"cmdpool-guard"
 LONGEST_NOTE = 4096  # bytes: PIPE_BUF of Linux

@@ -1,14 +1,19 @@
 """A control group for a worker and all that it starts, if the kernel allows it (cgroups(7), version 2).
 
 A process may change its environment, group and session, but stays in its control group, and `cgroup.kill` (Linux 5.14)
-ends the whole of it at once. One group for each worker takes a fifth of a millisecond at its start; one for each
-command would cost every command as much.
+ends the whole of it at once. One group for each worker takes milliseconds at its start; one for each command would
+cost every command as much.
 """
 
+import _thread
 import os
 import time
 
 from . import processes as procs
+
+TYPE_CHECKING = False  # `typing` takes 7 ms to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PREFIX = "aiocmdpool-"
 EMPTY_AFTER = 1.0  # seconds for killed processes to disappear
@@ -54,11 +59,40 @@ def make(parent: str, name: str) -> str:
 def enter(directory: str) -> bool:
     """Move this process into the group at `directory`; return whether that worked."""
     try:
-        with open(f"{directory}/cgroup.procs", "w") as file:
-            file.write("0")
+        fd = os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
     except OSError:
         return False
+    try:
+        os.write(fd, b"0")
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
     return True
+
+
+def start_to_enter(directory: str) -> "Callable[[], bool]":
+    """Start to move this process into a group; return a function that waits for it, and returns whether that worked.
+
+    A move takes 5 to 12 ms (Linux 6.18), without using a CPU: the kernel waits until no process of the system is in the
+    middle of a fork (cgroup_attach_lock in kernel/cgroup/cgroup.c), and a fork waits for the move.
+    """
+    is_over, results = _thread.allocate_lock(), [False]
+
+    def move() -> None:
+        results[0] = enter(directory)
+        is_over.release()
+
+    def wait() -> bool:
+        with is_over:
+            return results[0]
+
+    is_over.acquire()
+    try:
+        _thread.start_new_thread(move, ())
+    except RuntimeError:  # the limit on processes counts threads
+        move()
+    return wait
 
 
 def kill(directory: str) -> bool:

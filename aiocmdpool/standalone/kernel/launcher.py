@@ -17,13 +17,15 @@ import grp
 import os
 import pwd
 import resource
-import signal
 import sys
 import time
 
 TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Iterable
+else:
+    import _signal as signal  # as in `signals`, which a program in one file cannot import
 
 NESTED = "AIOCMDPOOL_NESTED"  # set for programs that are meant to be a Python; their own programs do not get it
 EXEC = b"exec\n"  # the report before the `exec`

@@ -1,7 +1,8 @@
 """Requests of a process for itself by prctl(2), which only Linux has."""
 
-import signal
 import sys
+
+from .signals import signal
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4

@@ -2,8 +2,9 @@
 
 import errno
 import os
-import signal
 import time
+
+from .signals import signal
 
 COOKIE = b"AIOCMDPOOL_RUN"  # environment variable that names the run of a process
 EXEC_LOOKS = 3  # readings of a process without visible arguments, 0.3 ms apart

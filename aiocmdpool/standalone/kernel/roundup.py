@@ -6,9 +6,9 @@ pids.max), starts nothing more and stays the parent of its children. So the tree
 """
 
 import os
-import signal
 
 from . import processes as procs
+from .signals import signal
 
 TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ thread, so any Python code is safe here.
 
 import os
 import resource
-import signal
 import sys
 
 from ..kernel import launcher, places
+from ..kernel.signals import signal
 from ..wire.messages import DETACH, Start
 from .shim import supervise
 from .streams import StreamFailure, Streams

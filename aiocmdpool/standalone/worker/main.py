@@ -15,10 +15,9 @@ from ..kernel.oom import yield_memory_first
 from ..kernel.prctl import become_subreaper, go_on_without_parent, hide_from_equals
 from ..wire.frames import COOKIE_SIZE, IDLE_STATUS, PROTOCOL_VERSION
 from . import budget
-from .server import Server
 
 BY_DESCRIPTOR = "/proc/self/fd/"
-LATE = "ctypes", "fcntl", "mmap", "tempfile", "termios"  # imported by this program where they are needed
+LATE = "ctypes", "fcntl", "mmap", "tempfile", "termios", f"{__package__}.server"  # imported where they are needed
 
 
 def give_way(niceness: int) -> None:
@@ -78,13 +77,16 @@ def main() -> None:
     os.set_inheritable(int(socket_fd), False)
     cookie = os.read(int(socket_fd), COOKIE_SIZE)
     notes = meet_guardian([int(fd) for fd in pipes.split(",") if fd], int(parent), int(socket_fd))
+    has_entered = cgroup.start_to_enter(group)  # behind the guardian, which is to survive the end of the group
+    from .server import Server  # meanwhile, as all that does not fork
+
     if int(niceness):
         give_way(int(niceness))
     budget.join(page)
     become_subreaper()
-    if not cgroup.enter(group):
-        group = ""
     go_on_without_parent()
+    if not has_entered():
+        group = ""
     hide_from_equals()  # last, after all writes to /proc/self
     environment, idle_for = given_environment(lc_ctype), float(*idle)
     server = Server(int(socket_fd), cookie, int(parent), environment, group, notes, idle_for)

@@ -9,13 +9,13 @@ about the next step on the way to the end.
 import errno
 import os
 import resource
-import signal
 import time
 
 from .. import ending
 from ..ending import Ending
 from ..kernel import processes as procs
 from ..kernel.roundup import Roundup
+from ..kernel.signals import signal
 from ..loop.poller import Poller
 from ..loop.timers import Timer, Timers
 from ..wire import messages

@@ -7,13 +7,12 @@ One thread, one `dispatch` per iteration. Nothing in here blocks except `posix_s
 """
 
 import os
-import signal
 import sys
 import time
 from _collections import deque  # type: ignore[import-not-found]  # see channel.py
 
 from ..kernel import cgroup
-from ..kernel.signals import hear_only
+from ..kernel.signals import hear_only, signal
 from ..kernel.transient import StartRetry
 from ..loop.poller import Poller
 from ..loop.timers import Timer, Timers

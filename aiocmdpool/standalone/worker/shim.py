@@ -15,13 +15,12 @@ below it.
 
 import os
 import select
-import signal
 import time
 
 from ..kernel.launcher import code_of
 from ..kernel.prctl import be_visible, become_subreaper, hear_of_parents_death
 from ..kernel.roundup import Roundup
-from ..kernel.signals import hear_only
+from ..kernel.signals import hear_only, signal
 
 TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
