@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -72,3 +74,22 @@ def test_a_group_that_is_not_there_is_no_trouble(tmp_path):
         parent.send(frames.CLOSE)
         assert parent.wait() == 0
         assert parent.last_words() == ""
+
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_a_process_is_in_its_group_when_the_move_is_over(group, forks):
+    program = """
+import errno, os, sys
+from aiocmdpool.standalone.kernel import cgroup
+
+def refuse():
+    raise BlockingIOError(errno.EAGAIN, "the limit on processes")
+
+if sys.argv[2] == "False":
+    os.fork = refuse
+assert cgroup.start_to_enter(sys.argv[1])()
+with open(sys.argv[1] + "/cgroup.procs") as file:
+    print(file.read() == f"{os.getpid()}\\n")
+"""
+    moved = subprocess.run([sys.executable, "-c", program, group, str(forks)], stdout=subprocess.PIPE)
+    assert moved.stdout == b"True\n"
