@@ -3,8 +3,9 @@
 from typing import Protocol, runtime_checkable
 
 from aiocmdpool.commands.command import CommandConfig
-from aiocmdpool.commands.errors import ExecuteError
+from aiocmdpool.commands.errors import ConfigError, ExecuteError
 from aiocmdpool.commands.result import CommandResult
+from aiocmdpool.commands.validate import shown
 
 
 @runtime_checkable
@@ -22,6 +23,19 @@ class CommandExecutor(Protocol):
         await is cancelled, the command is dead and reaped before `CancelledError` leaves.
         """
         ...
+
+
+def checked_executor(executor: object) -> CommandExecutor:
+    """Return `executor` if it is one; raise `ConfigError` if not.
+
+    A class with `execute` would pass as an object by its attributes, and the missing parentheses would only be noticed
+    at the first command.
+    """
+    if isinstance(executor, type):
+        raise ConfigError(f"executor: {shown(executor)} is a class; give an object of it", field="executor")
+    if not isinstance(executor, CommandExecutor):
+        raise ConfigError(f"executor: {shown(executor)} has no execute(command)", field="executor")
+    return executor
 
 
 def checked_result(result: object, command: CommandConfig) -> CommandResult:

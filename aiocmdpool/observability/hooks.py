@@ -19,7 +19,7 @@ class Hooks:
     """
 
     def __init__(self, hooks: Iterable[EventHook]) -> None:
-        self._hooks = _checked(hooks)
+        self._hooks = checked_hooks(hooks)
         self._reported: set[tuple[int, type[TaskEvent]]] = set()
 
     def __bool__(self) -> bool:
@@ -54,7 +54,8 @@ class Hooks:
             )
 
 
-def _checked(hooks: Iterable[EventHook]) -> tuple[EventHook, ...]:
+def checked_hooks(hooks: Iterable[EventHook]) -> tuple[EventHook, ...]:
+    """Return `hooks` as a tuple if all of them can be hooks; raise `ConfigError` if not."""
     if not isinstance(hooks, Iterable):
         raise ConfigError(f"hooks: {hooks!r} is not a list of callables", field="hooks")
     kept = tuple(hooks)

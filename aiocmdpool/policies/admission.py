@@ -13,11 +13,10 @@ from typing import TypeVar
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ConfigError
-from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.executor import CommandExecutor, checked_executor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.controlled import execute_on
-from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.headroom import CpuPressure, Memory
 from aiocmdpool.policies.wrapper import Wrapper
 from aiocmdpool.system.safe_log import SafeLog
@@ -67,7 +66,7 @@ class Admission(Wrapper):
         max_cpu_pressure: float | None = None,
         interval: float = 1.0,
     ) -> None:
-        self._executor = wrapped(executor)
+        self._executor = checked_executor(executor)
         self._min_memory: int | None = validate.whole_number(1, optional=True)("min_memory", min_memory)
         self._max_pressure: float | None = validate.number(0, 100, optional=True)("max_cpu_pressure", max_cpu_pressure)
         self._interval: float = validate.number(0, above=True)("interval", interval)

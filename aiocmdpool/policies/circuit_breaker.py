@@ -12,11 +12,10 @@ from collections.abc import Callable, Hashable
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import CircuitOpen
-from aiocmdpool.commands.executor import CommandExecutor, checked_result
+from aiocmdpool.commands.executor import CommandExecutor, checked_executor, checked_result
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.controlled import execute_on
-from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.circuits import Circuits, CircuitState
 from aiocmdpool.policies.classify import Outcome, describe, failed
 from aiocmdpool.policies.keys import Key, by_program, key_of
@@ -61,7 +60,7 @@ class CircuitBreaker(Wrapper):
         failed: Callable[[Outcome], bool] = failed,
         key: Key = by_program,
     ) -> None:
-        self._executor = wrapped(executor)
+        self._executor = checked_executor(executor)
         self._failures: int = validate.whole_number(1)("failures", failures)
         self._reset_after: float = validate.number(0, above=True)("reset_after", reset_after)
         forget: float = validate.number(0, above=True)("forget_after", forget_after)

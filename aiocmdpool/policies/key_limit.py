@@ -10,11 +10,10 @@ from collections.abc import Hashable, Mapping
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ConfigError
-from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.executor import CommandExecutor, checked_executor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.controlled import execute_on
-from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.keys import Key, by_program, key_of
 from aiocmdpool.policies.wrapper import Wrapper
 
@@ -52,7 +51,7 @@ class KeyLimit(Wrapper):
     def __init__(
         self, executor: CommandExecutor, limit: int | Mapping[Hashable, int], *, key: Key = by_program
     ) -> None:
-        self._executor = wrapped(executor)
+        self._executor = checked_executor(executor)
         self._limit = _clean_limit(limit)
         self._key: Key = validate.function("key", key)
         self._slots: dict[Hashable, _Slot] = {}

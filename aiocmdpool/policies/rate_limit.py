@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig
-from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.executor import CommandExecutor, checked_executor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.controlled import execute_on
-from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.keys import Key, key_of
 from aiocmdpool.policies.wrapper import Wrapper
 
@@ -66,7 +65,7 @@ class RateLimit(Wrapper):
     """
 
     def __init__(self, executor: CommandExecutor, rate: float, *, burst: int = 1, key: Key | None = None) -> None:
-        self._executor = wrapped(executor)
+        self._executor = checked_executor(executor)
         self._rate: float = validate.number(0, above=True)("rate", rate)
         self._burst: int = validate.whole_number(1)("burst", burst)
         self._key: Key | None = None if key is None else validate.function("key", key)

@@ -13,12 +13,11 @@ from collections.abc import Callable
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import IoError
-from aiocmdpool.commands.executor import CommandExecutor, checked_result
+from aiocmdpool.commands.executor import CommandExecutor, checked_executor, checked_result
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.controlled import execute_on
 from aiocmdpool.policies.backoff import Backoff, clean_backoff
-from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.classify import FINAL, Outcome, describe, may_pass
 from aiocmdpool.policies.wrapper import Wrapper
 from aiocmdpool.system.safe_log import SafeLog
@@ -78,7 +77,7 @@ class Retry(Wrapper):
         deadline: float | None = None,
         on_retry: Callable[[FailedAttempt], object] | None = None,
     ) -> None:
-        self._executor = wrapped(executor)
+        self._executor = checked_executor(executor)
         self._attempts: int = validate.whole_number(1)("attempts", attempts)
         self._backoff = clean_backoff("backoff", backoff)
         self._retry_if: Callable[[Outcome], bool] = validate.function("retry_if", retry_if)

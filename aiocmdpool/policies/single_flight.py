@@ -13,12 +13,11 @@ from collections.abc import Hashable
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig, Stdio
 from aiocmdpool.commands.errors import ExecuteError, TaskCancelled
-from aiocmdpool.commands.executor import CommandExecutor, checked_result
+from aiocmdpool.commands.executor import CommandExecutor, checked_executor, checked_result
 from aiocmdpool.commands.result import CommandResult, EndReason
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.controlled import execute_on
 from aiocmdpool.loops.waiting import wait_through
-from aiocmdpool.policies.checked_executor import wrapped
 from aiocmdpool.policies.keys import Key, key_of
 from aiocmdpool.policies.wrapper import Wrapper
 
@@ -66,7 +65,7 @@ class SingleFlight(Wrapper):
     """
 
     def __init__(self, executor: CommandExecutor, *, key: Key = same_command) -> None:
-        self._executor = wrapped(executor)
+        self._executor = checked_executor(executor)
         self._key: Key = validate.function("key", key)
         self._flights: dict[Hashable, _Flight] = {}
 

@@ -15,8 +15,8 @@ from typing import Literal, Self, overload
 from aiocmdpool.backends.config import ExecutionConfig
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig
-from aiocmdpool.commands.errors import ConfigError, ExecuteError
-from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.errors import ExecuteError
+from aiocmdpool.commands.executor import CommandExecutor, checked_executor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.live.controlled import WholeRun, check_controlled
@@ -74,8 +74,8 @@ class CommandPool(PoolView):
         hooks: Iterable[EventHook] = (),
     ) -> None:
         self.config = validate.instance_of(ExecutionConfig)("config", ExecutionConfig() if config is None else config)
-        if executor is not None and not isinstance(executor, CommandExecutor):
-            raise ConfigError(f"executor: {validate.shown(executor)} has no execute(command)", field="executor")
+        if executor is not None:
+            checked_executor(executor)
         validate.whole_number(1, optional=True)("max_size", max_size)
         self.tracker = TaskStatusTracker(validate.whole_number(0)("history", history))
         self._queue = TaskQueue(max_size)

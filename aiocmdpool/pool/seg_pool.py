@@ -13,8 +13,7 @@ from typing import Self
 from aiocmdpool.backends.config import ExecutionConfig
 from aiocmdpool.commands import validate
 from aiocmdpool.commands.command import CommandConfig
-from aiocmdpool.commands.errors import ConfigError
-from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.executor import CommandExecutor, checked_executor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.observability.events import EventHook
 from aiocmdpool.observability.observer import PoolObserver
@@ -69,8 +68,8 @@ class CommandPoolSeg(PoolView, LoopBound):
         hooks: Iterable[EventHook] = (),
     ) -> None:
         self.config = validate.instance_of(ExecutionConfig)("config", ExecutionConfig() if config is None else config)
-        if executor is not None and not isinstance(executor, CommandExecutor):
-            raise ConfigError(f"executor: {validate.shown(executor)} has no execute(command)", field="executor")
+        if executor is not None:
+            checked_executor(executor)
         if permits is None:
             permits = asyncio.Semaphore(self.config.concurrency)
         validate.instance_of(asyncio.Semaphore)("permits", permits)

@@ -16,6 +16,7 @@ from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.observability import health
 from aiocmdpool.observability.events import EventHook
+from aiocmdpool.observability.hooks import checked_hooks
 from aiocmdpool.observability.observer import PoolLatencies
 from aiocmdpool.pool.statistics import PoolStatistics
 from aiocmdpool.sync import on_loop
@@ -48,7 +49,7 @@ class CommandPool:
             max_size=max_size,
             permits=permits,
             history=history,
-            hooks=tuple(hooks),
+            hooks=checked_hooks(hooks),
         )
         self._binding = Binding(self, make, lambda pool: pool.stop(drain=False))
         self.config = self._pool.config

@@ -14,6 +14,7 @@ from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.observability import health
 from aiocmdpool.observability.events import EventHook
+from aiocmdpool.observability.hooks import checked_hooks
 from aiocmdpool.observability.observer import PoolLatencies
 from aiocmdpool.pool.statistics import PoolStatistics
 from aiocmdpool.sync import on_loop
@@ -45,7 +46,12 @@ class CommandPoolSeg:
         hooks: Iterable[EventHook] = (),
     ) -> None:
         new = functools.partial(
-            on_loop.CommandPoolSeg, config, executor=executor, max_size=max_size, history=history, hooks=tuple(hooks)
+            on_loop.CommandPoolSeg,
+            config,
+            executor=executor,
+            max_size=max_size,
+            history=history,
+            hooks=checked_hooks(hooks),
         )
 
         facade: weakref.ref[object] = weakref.ref(self)

@@ -88,6 +88,8 @@ async def test_a_pool_is_an_executor(new_pool):
 async def test_what_has_no_execute_is_refused(new_pool, executor):
     with pytest.raises(ConfigError, match=r"executor: .* has no execute\(command\)"):
         new_pool(executor)
+    with pytest.raises(ConfigError, match=r"executor: .* is a class; give an object of it"):
+        new_pool(InstantExecutor)
 
 
 async def test_it_is_given_the_command_itself(play):

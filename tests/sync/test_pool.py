@@ -240,3 +240,9 @@ def test_a_task_is_cancelled_from_a_loop_of_the_callers(threads):
     with sync.CommandPool(ONE) as pool:
         handle = pool.push_task(CommandConfig("sleep", ["60"]))
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("make", [sync.CommandPool, sync.CommandPoolSeg])
+def test_hooks_that_are_no_list_are_refused_where_they_are_given(make):
+    with pytest.raises(aiocmdpool.ConfigError, match=r"hooks: .* is not a list of callables"):
+        make(hooks=print)
