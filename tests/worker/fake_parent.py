@@ -59,9 +59,10 @@ class FakeParent:
         self.cookie = os.urandom(frames.COOKIE_SIZE // 2).hex()
         self.passing.send(self.cookie.encode())
         given = options.get("env", os.environ)
+        python = [sys.executable, "-I", "-S", *interpreter, f"{FOLDER}/__main__.py"]
         settings = [str(version), str(theirs.fileno()), str(parent or os.getpid()), str(niceness)]
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", *interpreter, FOLDER, *settings, lc_ctype_of(given), group, "", page],
+            [*python, *settings, lc_ctype_of(given), group, "", page],
             stdin=requests_end,
             stdout=replies_end,
             stderr=errors_end,
