@@ -1,6 +1,6 @@
 """`CommandExecutor`: the one contract of everything that can run a command."""
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ConfigError, ExecuteError
@@ -25,6 +25,14 @@ class CommandExecutor(Protocol):
         ...
 
 
+def is_executor(value: object) -> TypeGuard[CommandExecutor]:
+    """Return whether `value` has an `execute` that can be called.
+
+    Asked in the way of Python itself, `isinstance` would not see one that `__getattr__` returns, since Python 3.12.
+    """
+    return callable(getattr(value, "execute", None))
+
+
 def checked_executor(executor: object) -> CommandExecutor:
     """Return `executor` if it is one; raise `ConfigError` if not.
 
@@ -33,7 +41,7 @@ def checked_executor(executor: object) -> CommandExecutor:
     """
     if isinstance(executor, type):
         raise ConfigError(f"executor: {shown(executor)} is a class; give an object of it", field="executor")
-    if not isinstance(executor, CommandExecutor):
+    if not is_executor(executor):
         raise ConfigError(f"executor: {shown(executor)} has no execute(command)", field="executor")
     return executor
 

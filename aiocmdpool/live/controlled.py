@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from aiocmdpool.commands.command import CommandConfig, CommandOptions
 from aiocmdpool.commands.errors import ExecuteError
-from aiocmdpool.commands.executor import CommandExecutor
+from aiocmdpool.commands.executor import CommandExecutor, is_executor
 from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
 
@@ -47,7 +47,7 @@ def inner_of(executor: object) -> CommandExecutor | None:
     """Return the executor behind `executor`; `None` if that runs commands itself, or does not tell."""
     try:
         inner = getattr(executor, "executor", None)
-        return inner if isinstance(inner, CommandExecutor) else None
+        return inner if is_executor(inner) else None
     except Exception:  # a property of somebody else's that is not ready yet, say, and `executor` is any name
         return None
 

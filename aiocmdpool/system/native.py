@@ -13,7 +13,8 @@ _NO_NEW_PRIVS = 39  # PR_GET_NO_NEW_PRIVS (prctl(2))
 _CAPABILITY_VERSION_3 = 0x20080522
 _IOPRIO_GET = {"x86_64": 252, "aarch64": 31, "riscv64": 31, "ppc64le": 274, "s390x": 283}  # it has no wrapper
 _OF_PROCESS, _CLASS_SHIFT, _IDLE = 1, 13, 3  # of ioprio_get(2)
-_OPEN_TREE, _CLONE, _HERE = 428, 1, -100  # the same on all machines but alpha; OPEN_TREE_CLONE, AT_FDCWD
+_OPEN_TREE = dict.fromkeys(("x86_64", "aarch64", "riscv64", "loongarch64", "ppc64le", "s390x"), 428)
+_CLONE, _RECURSIVE, _HERE = 1, 0x8000, -100  # OPEN_TREE_CLONE, AT_RECURSIVE, AT_FDCWD
 
 
 class Privileges:
@@ -55,13 +56,13 @@ def has_idle_io(pid: int = 0) -> bool | None:
 def clone_tree(directory: str) -> int:
     """Return a descriptor of a mount of its own of `directory`; -1 if that is refused, as without CAP_SYS_ADMIN.
 
-    Paths lead down from it and never up: its `..` is itself (open_tree(2), Linux 5.2).
+    Paths lead down from it and never up: its `..` is itself (open_tree(2), Linux 5.2). What is mounted below comes
+    along, so that it covers there what it covers here.
     """
-    libc = _libc()
-    if libc is None or platform.machine() == "alpha":
+    libc, call = _libc(), _OPEN_TREE.get(platform.machine())
+    if libc is None or call is None:
         return -1
-    flags = _CLONE | os.O_CLOEXEC
-    return int(libc.syscall(_OPEN_TREE, _HERE, os.fsencode(directory), flags))
+    return int(libc.syscall(call, _HERE, os.fsencode(directory), _CLONE | _RECURSIVE | os.O_CLOEXEC))
 
 
 @functools.cache

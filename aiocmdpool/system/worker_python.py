@@ -25,6 +25,7 @@ from aiocmdpool.system import interpreter
 from aiocmdpool.system.native import clone_tree
 
 FOLDERS = "/proc/self/fd"
+MOST_LINKS = 40  # that the kernel follows in one path
 LATE = {"anyio._backends._asyncio": anyio.__file__, "aiocmdpool.commands.html": aiocmdpool.commands.__path__[0]}
 """Modules that this process imports when they are needed, with the place where they are found."""
 
@@ -93,19 +94,19 @@ class WorkerPython:
     def _hold(self, program: str, folder: str, unless_open: Iterable[str]) -> None:
         """Hold what only root may find: the prefix of the interpreter `program`, and the folder above `folder`."""
         prefix, package = Path(program).parent.parent, os.path.dirname(folder)
-        self._held = []
         if all(map(_is_open_to_all, unless_open)) or not any(prefix.glob("lib*/python3*/os.py")):
-            return
-        self._held += [Held.of(fd) for fd in map(clone_tree, (str(prefix), package)) if fd >= 0]
-        if len(self._held) < 2:  # refused; or no free descriptors, so the start of the next worker tries again
-            self.close()
-            self._held = None
+            self._held = []
             return
         for name, file in LATE.items():
             if not _is_open_to_all(file):
                 importlib.import_module(name)
         self._program, self._folder = os.path.relpath(program, prefix), os.path.basename(folder)
-        weakref.finalize(self, _close, self._held).atexit = False
+        held = [Held.of(fd) for fd in map(clone_tree, (str(prefix), package)) if fd >= 0]
+        if len(held) < 2:  # refused; or no free descriptors, so the start of the next worker tries again
+            _close(held)
+            return
+        self._held = held
+        weakref.finalize(self, _close, held).atexit = False
 
     def _start_by_descriptors(self, prefix: int, above: int) -> Start:
         # Its own library is searched for where it was installed, which is not found either, and then where all are.
@@ -131,8 +132,30 @@ def _may(mode: int, path: str) -> bool:
 
 
 def _is_open_to_all(path: str) -> bool:
-    """Return whether every user may search the directories above `path`, and above what it is a link to."""
-    return all(map(_may_be_searched_by_all, {*Path(path).parents, *Path(path).resolve().parents}))
+    """Return whether every user may search all directories on the way to `path`."""
+    return all(map(_may_be_searched_by_all, _directories_on_the_way(path)))
+
+
+def _directories_on_the_way(path: str) -> set[Path]:
+    """Return every directory in which the kernel looks something up to find `path` (path_resolution(7))."""
+    here, names, links = Path("/"), [*reversed(Path(path).absolute().parts[1:])], 0
+    searched = set()
+    while names and links < MOST_LINKS:
+        searched.add(here)
+        name = names.pop()
+        if name == "..":
+            here = here.parent
+            continue
+        try:
+            target = (here / name).readlink()
+        except OSError:  # no link
+            here /= name
+            continue
+        links += 1
+        if target.is_absolute():
+            here = Path("/")
+        names += reversed(target.parts[target.is_absolute() :])
+    return searched
 
 
 def _may_be_searched_by_all(directory: Path) -> bool:

@@ -1,6 +1,7 @@
 """Executors of somebody else's: whatever they do, each task is settled once and the pool goes on."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from contract.support import helper, is_gone, outcome, returns_before_programs_end
@@ -83,8 +84,27 @@ async def test_a_pool_is_an_executor(new_pool):
     assert isinstance(new_pool(), CommandExecutor)
 
 
+class Delegating:
+    """Has what another executor has."""
+
+    def __init__(self, executor: CommandExecutor) -> None:
+        self._executor = executor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._executor, name)
+
+
+async def test_an_executor_may_delegate_to_another_one(running_pool):
+    pool = await running_pool(Delegating(InstantExecutor()))
+    assert (await pool.execute(named("a"))).returncode == 0
+
+
+class NoMethod:
+    execute = 5
+
+
 @pytest.mark.one_loop
-@pytest.mark.parametrize("executor", [object(), len, InstantExecutor().execute, "executor"])
+@pytest.mark.parametrize("executor", [object(), len, InstantExecutor().execute, "executor", NoMethod()])
 async def test_what_has_no_execute_is_refused(new_pool, executor):
     with pytest.raises(ConfigError, match=r"executor: .* has no execute\(command\)"):
         new_pool(executor)

@@ -185,6 +185,7 @@ async def ignores_sigchld() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(repr(context)))
     async with ProcessPool(1) as pool:
         print((await pool.execute(sh("exit 7"))).returncode)
+        print(pool.statistics().lost)
         running = asyncio.ensure_future(outcome(pool.execute(CommandConfig("sleep", ["60"]))))
         await until(lambda: any(entry.started_pid for entry in pool._workers[0]._pending.values()))
         os.kill(pool.statistics().pids[0], signal.SIGKILL)

@@ -144,7 +144,7 @@ def test_streams_of_the_host_are_inherited(loop, tmp_path):
 
 @loops
 def test_a_host_that_ignores_sigchld_loses_a_worker_without_a_stumble(loop):
-    assert see("ignores_sigchld", loop) == [7, "WorkerLost", 7, []]
+    assert see("ignores_sigchld", loop) == [7, 0, "WorkerLost", 7, []]
 
 
 @loops

@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 
@@ -169,3 +170,19 @@ def test_a_worker_starts_in_a_directory_that_it_may_not_read(tmp_path, mode):
             assert parent.result(number).stdout == b"/\n"
             parent.start(number, "readlink", "/proc/self/cwd")
             assert parent.result(number).stdout.strip() == os.fsencode(home.resolve())
+
+
+def test_a_worker_that_was_started_by_descriptors_leaves_nothing_to_search_in():
+    """Whatever gets such a number next would be searched for modules and libraries."""
+    program = """\
+import os, sys
+from aiocmdpool.standalone.worker import main
+
+prefix, package = (os.open("/", os.O_PATH) for _ in "12")
+sys.executable, main.__file__ = f"/proc/self/fd/{prefix}/bin/python", f"/proc/self/fd/{package}/worker/main.py"
+main.leave_the_way_here()
+print(sys.path, [os.readlink(f"/proc/self/fd/{fd}") for fd in (prefix, package)])
+print([os.get_inheritable(fd) for fd in (prefix, package)], os.open(".", os.O_PATH) in (prefix, package))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert ran.stdout == "[] ['/dev/null', '/dev/null']\n[False, False] False\n"

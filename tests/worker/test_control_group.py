@@ -76,20 +76,21 @@ def test_a_group_that_is_not_there_is_no_trouble(tmp_path):
         assert parent.last_words() == ""
 
 
-@pytest.mark.parametrize("forks", [True, False])
-def test_a_process_is_in_its_group_when_the_move_is_over(group, forks):
-    program = """
-import errno, os, sys
+@pytest.mark.parametrize("may_start_threads", [True, False])
+def test_a_process_is_in_its_group_when_the_move_is_over(group, may_start_threads):
+    program = """\
+import _thread, os, sys
 from aiocmdpool.standalone.kernel import cgroup
 
-def refuse():
-    raise BlockingIOError(errno.EAGAIN, "the limit on processes")
+def refuse(*_):
+    raise RuntimeError("can't start new thread")
 
 if sys.argv[2] == "False":
-    os.fork = refuse
+    _thread.start_new_thread = refuse
 assert cgroup.start_to_enter(sys.argv[1])()
 with open(sys.argv[1] + "/cgroup.procs") as file:
     print(file.read() == f"{os.getpid()}\\n")
 """
-    moved = subprocess.run([sys.executable, "-c", program, group, str(forks)], stdout=subprocess.PIPE)
+    argv = [sys.executable, "-c", program, group, str(may_start_threads)]
+    moved = subprocess.run(argv, stdout=subprocess.PIPE)
     assert moved.stdout == b"True\n"

@@ -6,6 +6,8 @@ import errno
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -24,7 +26,7 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import IoError, WorkerLost
 from aiocmdpool.standalone.kernel.processes import Process, vfork_child_of
 
-from .support import PATIENCE
+from .support import PATIENCE, wait_until
 from .test_worker import COMMAND, Workers, assert_lost, greeted
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_loop("asyncio", "uvloop")]
@@ -135,6 +137,44 @@ async def test_a_worker_whose_new_program_gets_no_cpu_is_waited_for(workers, tmp
             assert_lost(await asyncio.wait_for(running, PATIENCE), "hung")
     else:
         assert_lost(running.result(), "hung, held by the kernel (state D)")
+
+
+@pytest.mark.parametrize("is_starved", [True, False])
+async def test_a_worker_that_comes_up_is_waited_for_while_any_thread_of_it_gets_no_cpu(
+    workers, monkeypatch, is_starved
+):
+    """The first one sleeps until the worker is in its control group."""
+    monkeypatch.setattr(heartbeat, "STARTS_WITHIN", 0.2)
+    monkeypatch.setattr(heartbeat, "has_runnable_thread", lambda pid: is_starved)
+    worker = workers("be_silent()", hang_after=0.2)
+    running = asyncio.ensure_future(outcome(worker.execute(COMMAND)))
+    done, _ = await asyncio.wait([running], timeout=0.8 if is_starved else PATIENCE)
+    assert bool(done) is not is_starved
+    worker._lose("enough")
+    await running
+
+
+@pytest.mark.parametrize("thread_is_busy", [True, False])
+def test_a_thread_that_runs_is_seen_behind_one_that_sleeps(thread_is_busy):
+    program = """\
+import sys, threading
+
+def run():
+    while busy:
+        pass
+
+busy = sys.argv[1] == "True"
+threading.Thread(target=run, daemon=True).start()
+print("up", flush=True)
+sys.stdin.read()
+"""
+    argv = [sys.executable, "-c", program, str(thread_is_busy)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        if not thread_is_busy:
+            wait_until(lambda: (heartbeat.state_of(process.pid) or ("",))[0] == "S")
+        assert heartbeat.has_runnable_thread(process.pid) is thread_is_busy
+        process.kill()
 
 
 async def test_a_worker_that_gets_no_cpu_is_not_blamed_for_a_deadline(workers, monkeypatch):

@@ -7,6 +7,7 @@ Beats are counted, not seconds: silence proves nothing if this loop was blocked 
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 
 from aiocmdpool.backends.workers.fitness import Fitness, fitness_of, what_was_taken
@@ -110,7 +111,11 @@ class Heartbeat:
             self._starved = False
             return ""
         self.silent_beats += 1
-        if state == WAITS and waits_for_cpu_of_child(self._pid):
+        if self.greeted:
+            waits_for_cpu = state == WAITS and waits_for_cpu_of_child(self._pid)
+        else:  # it has a second thread only while it comes up
+            waits_for_cpu = has_runnable_thread(self._pid)
+        if waits_for_cpu:
             state = RUNNABLE
         self._starved = state == RUNNABLE
         hang_after = self._hang_after if self.greeted else max(self._hang_after, STARTS_WITHIN)
@@ -166,6 +171,15 @@ def waits_for_cpu_of_child(pid: int) -> bool:
     """Return whether a worker stands still because the program that it is starting gets no CPU."""
     child = vfork_child_of(pid)
     return child is not None and child.state == RUNNABLE.encode()
+
+
+def has_runnable_thread(pid: int) -> bool:
+    """Return whether a thread of a process runs, or waits for CPU time."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return False
+    return any((state_of(int(thread)) or ("",))[0] == RUNNABLE for thread in threads)
 
 
 def hung_because(state: str, cpu: float, silent: float, hang_after: float) -> str:

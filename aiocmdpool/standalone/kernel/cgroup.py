@@ -5,6 +5,7 @@ ends the whole of it at once. One group for each worker takes milliseconds at it
 cost every command as much.
 """
 
+import _thread
 import os
 import time
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PREFIX = "aiocmdpool-"
+STACK = 256 * 1024  # bytes for a thread that opens a file and writes to it
 EMPTY_AFTER = 1.0  # seconds for killed processes to disappear
 
 
@@ -55,11 +57,11 @@ def make(parent: str, name: str) -> str:
     return directory
 
 
-def enter(directory: str, pid: int = 0) -> bool:
-    """Move a process, 0 for this one, into the group at `directory`; return whether that worked."""
+def enter(directory: str) -> bool:
+    """Move this process into the group at `directory`; return whether that worked."""
     try:
         with open(f"{directory}/cgroup.procs", "w") as file:
-            file.write(str(pid))
+            file.write("0")
     except OSError:
         return False
     return True
@@ -69,22 +71,32 @@ def start_to_enter(directory: str) -> "Callable[[], bool]":
     """Start to move this process into a group, if any; return a function that waits, and returns whether that worked.
 
     A move takes 5 to 12 ms (Linux 6.18) without using a CPU: the kernel waits until no process of the system is in the
-    middle of a fork (cgroup_attach_lock in its kernel/cgroup/cgroup.c), and forks wait for the move. Another process
-    asks for it, as a thread would leave 70 MB of address space behind.
+    middle of a fork (cgroup_attach_lock in its kernel/cgroup/cgroup.c), and forks wait for the move. A thread asks for
+    it, and not another process, which somebody could stop, and which could outlive this one.
     """
     if not directory:
         return lambda: False
-    pid = os.getpid()
-    try:
-        mover = os.fork()
-    except OSError:  # the limit on processes
-        return lambda: enter(directory)
-    if mover == 0:
+    is_over, worked = _thread.allocate_lock(), [False]
+
+    def move() -> None:
         try:
-            os._exit(0 if enter(directory, pid) else 1)
+            worked[0] = enter(directory)
         finally:
-            os._exit(1)
-    return lambda: os.waitpid(mover, 0)[1] == 0
+            is_over.release()
+
+    def wait() -> bool:
+        with is_over:
+            return worked[0]
+
+    is_over.acquire()
+    before = _thread.stack_size(STACK)
+    try:
+        _thread.start_new_thread(move, ())
+    except RuntimeError:  # the limit on processes, which counts threads
+        move()
+    finally:
+        _thread.stack_size(before)
+    return wait
 
 
 def kill(directory: str) -> bool:

@@ -13,6 +13,7 @@ from ..kernel import cgroup
 from ..kernel.launcher import given_environment
 from ..kernel.oom import yield_memory_first
 from ..kernel.prctl import become_subreaper, go_on_without_parent, hide_from_equals
+from ..kernel.signals import signal
 from ..wire.frames import COOKIE_SIZE, IDLE_STATUS, PROTOCOL_VERSION
 from . import budget
 
@@ -54,17 +55,27 @@ def meet_guardian(pipes: "list[int]", host: int, socket_fd: int) -> int:
 def leave_the_way_here() -> None:
     """Close the folders that this program was started from by descriptor, if it was; import first what it imports late.
 
-    Programs of the same user could use them.
+    Programs of the same user could use them. Their numbers stay taken: Python and the dynamic linker go on searching in
+    them, and would do so in whatever was opened next.
     """
-    for path in (sys.executable, __file__):
-        if path.startswith(BY_DESCRIPTOR):
-            for name in LATE:
-                __import__(name)
-            os.close(int(path[len(BY_DESCRIPTOR) :].split("/")[0]))
+    started_by = [path[len(BY_DESCRIPTOR) :] for path in (sys.executable, __file__) if path.startswith(BY_DESCRIPTOR)]
+    folders = [int(path.split("/")[0]) for path in started_by]
+    if not folders:
+        return
+    for name in LATE:
+        __import__(name)
+    sys.path.clear()
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    for folder in folders:
+        os.dup2(null, folder, inheritable=False)
+    os.close(null)
 
 
 def main() -> None:
     """Read the command line and serve the parent until there is nothing more to do."""
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_DFL
+    )  # a host that ignores it hands that on, and children could not be waited for
     leave_the_way_here()
     yield_memory_first("self")  # first of all: a process that is not dumpable may not write there
     version, *settings = sys.argv[1:]  # their number and meaning are part of the protocol
