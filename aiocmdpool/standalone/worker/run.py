@@ -14,14 +14,14 @@ import time
 from .. import ending
 from ..ending import Ending
 from ..kernel import processes as procs
-from ..kernel.roundup import Roundup
 from ..kernel.signals import signal
 from ..loop.poller import Poller
 from ..loop.timers import Timer, Timers
 from ..wire import messages
 from ..wire.messages import Exit, Start
+from .leftovers import MANY, Leftovers
 from .output import Output
-from .shim import ENDED
+from .shim import ENDED, ShimUsage
 from .spawn import Spawner
 from .strays import Strays
 
@@ -33,21 +33,9 @@ if TYPE_CHECKING:
 
 MAXRSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1  # getrusage(2) counts kilobytes on Linux, bytes on macOS
 EXEC_TIMEOUT = 0.5  # seconds that a deadline waits for a child before its exec
-MANY = 10_000  # descendants at most
 NAMED = 20  # processes named in a message
 
 monotonic = time.monotonic
-
-
-class ShimUsage:
-    """The part of a `struct_rusage` that a shim reports."""
-
-    __slots__ = ("ru_maxrss", "ru_stime", "ru_utime")
-
-    def __init__(self, user: bytes, system: bytes, max_rss: bytes) -> None:
-        self.ru_utime = float(user)
-        self.ru_stime = float(system)
-        self.ru_maxrss = int(max_rss)
 
 
 class Run:
@@ -55,7 +43,6 @@ class Run:
 
     __slots__ = (
         "_began",
-        "_claimed",
         "_deadline",
         "_ending",
         "_finished",
@@ -63,27 +50,21 @@ class Run:
         "_idle",
         "_is_overdue",
         "_last_output",
-        "_leaked",
-        "_left",
+        "_leftovers",
         "_look",
-        "_more_may_come",
-        "_number_kept",
         "_open",
         "_outputs",
         "_places",
         "_poller",
         "_program_pid",
         "_reason",
-        "_roundup",
         "_says_exec",
         "_spawner",
         "_stage",
         "_status",
         "_step_timer",
         "_strays",
-        "_tier",
         "_timers",
-        "_untouchable",
         "_usage",
         "_watched",
         "done",
@@ -93,14 +74,17 @@ class Run:
         "has_shim",
         "is_detached",
         "is_reaped",
+        "leaked",
         "left_alone",
         "number",
+        "number_kept",
         "pid",
         "report",
         "request",
         "started_at",
         "stderr",
         "stdout",
+        "tier",
     )
 
     def __init__(
@@ -146,20 +130,19 @@ class Run:
         self._step_timer: Timer | None = None
         self._reason = -1
         self._watched = False
-        self._leaked: dict[int, bytes] = {}
-        self._left: list[procs.Process] = []
-        self._claimed: list[procs.Process] = []  # strays to kill with this run, although they may be of another
-        self._untouchable: set[int] = set()  # pids of those that may not be signalled
-        self._roundup: Roundup | None = None
-        self._more_may_come = False
+        self._leftovers: Leftovers | None = None  # made when there may be any
+        self.leaked: dict[int, bytes] = {}
+        """Names of processes that the run has left, by pid."""
         self.left_alone: set[int] = set()
         self._program_pid = 0
         self._began = False  # whether the shim has reported `began`
         self._says_exec = False  # whether a forked child has reported `exec`
         self.exit_said: tuple[int, ShimUsage] | None = None
         """Wait status and usage, as reported by the shim; `None` before."""
-        self._number_kept = True  # whether the group id is certainly still ours
-        self._tier = messages.NOTHING
+        self.number_kept = True
+        """Whether the group id is certainly still that of this run."""
+        self.tier = messages.NOTHING
+        """How far from the program the processes were that had to be killed."""
         self._spawner = spawner
         self._places = spawned.key
         self._is_overdue = False
@@ -257,7 +240,7 @@ class Run:
         if self._reason >= 0:
             return
         self._reason = reason
-        self._tier = messages.GROUP
+        self.tier = messages.GROUP
         if self.has_shim and not self.is_reaped:
             os.kill(self.pid, ENDED)
         if not self.note_exec():  # it has not become the program yet: a file system does not answer
@@ -288,8 +271,8 @@ class Run:
             self._step_timer = None
         way, now = self._ending, monotonic()
         while True:
-            left = self._count_left()
-            act = way.act(now, left, self._count_in_group() if left else 0, not self._open)
+            left, in_group = (0, 0) if self._leftovers is None else self._leftovers.count()
+            act = way.act(now, left, in_group, not self._open)
             if act == ending.CLOSE:
                 self._finish()
                 return
@@ -297,42 +280,32 @@ class Run:
                 break
             if act == ending.ASK:
                 self._strays.remember_tree(self)
-                self._signal_all(self.request.stop_signal)
-                self._signal_all(signal.SIGCONT)  # a stopped program handles the other only when it goes on
+                self.signal_all(self.request.stop_signal)
+                self.signal_all(signal.SIGCONT)  # a stopped program handles the other only when it goes on
             elif act == ending.KILL:
                 self._kill_group()
-            elif act == ending.ASK_LEFT:
-                self._ask_left()
+            elif act == ending.ASK_LEFT and self._leftovers is not None:
+                self._leftovers.ask()
             else:
                 self._give_up()
                 return
-        if act == ending.SWEEP:
-            self._sweep()
+        if act == ending.SWEEP and self._leftovers is not None:
+            self._leftovers.sweep()
         if way.wake_at > now:
             self._step_timer = self._timers.add(way.wake_at - now, self._step_again, self)
         if way.exited_at >= 0:
-            self._number_kept = False
+            self.number_kept = False
             self.watch()
 
     def _step_again(self) -> None:
         """Take the next step, after letting the worker find what is left, which calls `end_leftovers`."""
         self._step_timer = None
-        if self._ending.exited_at >= 0 and (self._left or self._claimed or self._more_may_come):
+        if self._ending.exited_at >= 0 and self._leftovers is not None and self._leftovers.may_change:
             self._look()
         if not self.done and self._step_timer is None:
             self._step()
 
-    def _count_left(self) -> int:
-        if self._strays.visible or self._ending.exited_at < 0:
-            return len(self._left) + len(self._claimed) + self._more_may_come
-        return int(not self.detaches and self.signal_group(0))  # all that can be found out there
-
-    def _count_in_group(self) -> int:
-        if not self._strays.visible:
-            return 1
-        return sum(process.group == self.pid for process in (*self._left, *self._claimed))
-
-    def _signal_all(self, number: int) -> None:
+    def signal_all(self, number: int) -> None:
         """Signal the group; just after a fork there may be no group yet, but only the child."""
         if not self.signal_group(number):
             self.send_signal(number)
@@ -340,7 +313,7 @@ class Run:
     def _kill_group(self) -> None:
         self._strays.remember_tree(self)
         if not self.has_shim:
-            self._signal_all(signal.SIGKILL)
+            self.signal_all(signal.SIGKILL)
             return
         for process in procs.descendants(self.pid, MANY):  # not the shim, which has to reap them
             process.kill()
@@ -408,15 +381,12 @@ class Run:
         While a child is dying, more may come: its children are handed over during its death (exit_notify in the
         kernel's kernel/exit.c), after which the worker checks again.
         """
-        self._more_may_come = more_may_come
-        self._left = self._all_left(strays)
-        if self.detaches:
-            self.left_alone.update({self.pid} if self.has_shim else (process.pid for process in strays))
-            self._left = []
-            self._more_may_come = False
-        elif self._strays.doubts or self._claimed:
-            claimed = self._strays.claimed_by(self)
-            self._claimed = [process for process in claimed if process.pid not in self._untouchable]
+        if self._leftovers is None and (
+            strays or more_may_come or self.has_shim or self._strays.doubts or not self._strays.visible
+        ):
+            self._leftovers = Leftovers(self, self._strays)
+        if self._leftovers is not None:
+            self._leftovers.found(strays, more_may_come)
         self._step()
 
     @property
@@ -424,62 +394,13 @@ class Run:
         """Return whether the run may leave processes behind: it is detached, and has ended by itself."""
         return self.is_detached and self._reason == messages.EXITED and self.failure is None
 
-    def _all_left(self, strays: "list[procs.Process]") -> "list[procs.Process]":
-        if self.has_shim and not self.is_reaped:
-            known = {process.pid for process in strays}
-            return strays + [each for each in procs.descendants(self.pid, MANY) if each.pid not in known]
-        # Members that the leader leaves become children of this process, so without strays nothing is left of the
-        # group. Killing it costs one call, but reading processes needs descriptors, of which there may be none.
-        if (strays or self._more_may_come or not self._strays.visible) and self.signal_group(0):
-            known = {process.pid for process in strays}
-            return strays + [
-                each
-                for each in procs.in_group_or_session(self.pid)
-                if each.pid not in known and not self._strays.is_of_another(each, self)
-            ]
-        return strays
-
-    def _ask_left(self) -> None:
-        """Ask leftovers of the exited program to end: git then removes its lock, and gpg-agent its sockets."""
-        self._note_left()
-        if not self._strays.visible:
-            self._signal_all(self.request.stop_signal)
-        for process in (*self._left, *self._claimed):
-            process.signal(self.request.stop_signal)
-            process.signal(signal.SIGCONT)
-
-    def _sweep(self) -> None:
-        """Kill leftovers. Processes found in later rounds may be multiplying, and are rounded up."""
-        # Right after the reaping only: later the group id may belong to another process.
-        if (self._number_kept or not self._strays.visible) and not self.has_shim:
-            self._number_kept = False
-            self.signal_group(signal.SIGKILL)
-        self._note_left()
-        if self._roundup is None:
-            self._roundup = Roundup(lambda process: self._strays.is_to_die_with(process, self))
-            for process in self._left:
-                process.kill()
-        else:
-            self._roundup.step()
-        for process in self._claimed:
-            if not process.signal(signal.SIGKILL):
-                self._untouchable.add(process.pid)
-
-    def _note_left(self) -> None:
-        for process in self._left:
-            self._leaked[process.pid] = process.name
-            self._tier = max(self._tier, messages.GROUP if process.group == self.pid else messages.DESCENDANTS)
-
     def _give_up(self) -> None:
         """Fail the run because of processes that cannot be killed, named unless they may be of another run."""
-        if self._ending.exited_at >= 0 and not self._left:
+        returned = self._ending.exited_at >= 0
+        if returned and (self._leftovers is None or not self._leftovers.certain):
             self._finish()
             return
-        left = {process.pid: process for process in self._left}
-        if self._roundup is not None:
-            left |= {process.pid: process for process in self._roundup.left}
-        named = [b"%d %s" % (process.pid, process.name) for process in left.values() if process.lives()]
-        returned = self._ending.exited_at >= 0
+        named = [] if self._leftovers is None else self._leftovers.names()
         if not returned:
             named.insert(0, b"%d %s" % (self.program_pid, procs.name_of(self.program_pid)))
         names = b"\0".join(named[:NAMED]).decode(errors="backslashreplace")
@@ -491,8 +412,8 @@ class Run:
             return
         if self._open:
             for output in self._outputs:
-                if output.fd >= 0 and not self._leaked and not self.detaches and self.failure is None:
-                    self._leaked.update(procs.pipe_holders(os.fstat(output.fd).st_ino))
+                if output.fd >= 0 and not self.leaked and not self.detaches and self.failure is None:
+                    self.leaked.update(procs.pipe_holders(os.fstat(output.fd).st_ino))
         self.done = True
         self._finished(self)
 
@@ -521,8 +442,8 @@ class Run:
         leaked: list[tuple[int, bytes]] = []
         if detaches:
             leaked = [(pid, b"") for pid in self.left_alone]  # a detached command may leave these running
-        elif self._leaked and self._reason == messages.EXITED:
-            leaked = list(self._leaked.items())
+        elif self.leaked and self._reason == messages.EXITED:
+            leaked = list(self.leaked.items())
         out = self.stdout.result() if self.stdout is not None else b""
         err = self.stderr.result() if self.stderr is not None else b""
         if self.stdout is not None:
@@ -534,7 +455,7 @@ class Run:
         return Exit(
             self._reason,
             flags,
-            self._tier,
+            self.tier,
             os.waitstatus_to_exitcode(self._status),
             self.program_pid,
             self._ending.exited_at - self.started_at,

@@ -34,6 +34,17 @@ STEP = 0.002  # seconds between checks on processes to be killed
 KILL_FOR = 10.0  # seconds after which leftovers are left to the kernel
 
 
+class ShimUsage:
+    """The part of a `struct_rusage` that a shim reports."""
+
+    __slots__ = ("ru_maxrss", "ru_stime", "ru_utime")
+
+    def __init__(self, user: bytes, system: bytes, max_rss: bytes) -> None:
+        self.ru_utime = float(user)
+        self.ru_stime = float(system)
+        self.ru_maxrss = int(max_rss)
+
+
 def supervise(worker: int, status: int, start: "Callable[[int], None]") -> None:
     """Start the program as a child, in this process group, and stay until nothing of it is left; never returns.
 
