@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from aiocmdpool.commands.result import LeakedProcess
 from aiocmdpool.standalone.kernel import processes as procs
+from aiocmdpool.standalone.kernel import procfs
 from aiocmdpool.standalone.kernel.roundup import Roundup
 
 _KILL_TIMEOUT = 2.0  # seconds after which a process that survives repeated kills is left to the kernel
@@ -57,23 +58,23 @@ def look_for(is_wanted: Callable[[procs.Process], bool | None], since: int) -> l
         since: Only processes with later pids than this are checked.
     """
     found: list[procs.Process] = []
-    before, newest = since, procs.newest_pid()
+    before, newest = since, procfs.newest_pid()
     fruitless = quick = 0
     unclear: list[int] = []
     give_up_at = time.monotonic() + _EXEC_TIMEOUT
     while not found and ((before != newest and fruitless < _FRUITLESS_LOOKS and quick < _QUICK_LOOKS) or unclear):
         started_at = time.monotonic()
         again, unclear = unclear, []
-        for pid in again + procs.pids_between(before, newest):
+        for pid in again + procfs.pids_between(before, newest):
             process = procs.look_at(pid)
             wanted = process is not None and is_wanted(process)
             if wanted is None:
                 unclear.append(pid)
-            elif process is not None and wanted and not procs.is_thread(pid):
+            elif process is not None and wanted and not procfs.is_thread(pid):
                 found.append(process)
         fruitless += 1
         quick = quick + 1 if time.monotonic() - started_at < _QUICK_LOOK else 0
         if time.monotonic() > give_up_at:
             unclear = []
-        before, newest = newest, procs.newest_pid()
+        before, newest = newest, procfs.newest_pid()
     return found

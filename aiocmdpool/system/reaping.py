@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from aiocmdpool.standalone.kernel import processes as procs
+from aiocmdpool.standalone.kernel import procfs
 from aiocmdpool.system.safe_log import SafeLog
 
 FIRST_LOOK = 0.01  # seconds before the first check; doubles each time
@@ -53,7 +53,7 @@ class _Unreaped:
         self._thread: threading.Thread | None = None
 
     def add(self, pid: int, then: Callable[[], object]) -> None:
-        state = procs.state_of(pid)
+        state = procfs.state_of(pid)
         with self._lock:
             self._children[pid] = (0 if state is None else state[2], then)
         self._added.set()
@@ -100,7 +100,7 @@ def _call(then: Callable[[], object]) -> None:
 
 def _is_gone(pid: int, started: int) -> bool:
     """Reap a child if possible; return whether it is gone. Its pid may belong to another child by now."""
-    state = procs.state_of(pid)
+    state = procfs.state_of(pid)
     if started and state is not None and state[2] != started:
         return True
     try:

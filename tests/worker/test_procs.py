@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from aiocmdpool.standalone.kernel import processes as procs
+from aiocmdpool.standalone.kernel import procfs
 
 from .support import program
 
@@ -18,7 +19,7 @@ RENAME = RENAME.replace("os.sys", "__import__('sys')") + "ready()\ntime.sleep(60
 
 
 def all_processes() -> list[procs.Process]:
-    seen = map(procs.look_at, procs.pids_between(None, procs.newest_pid()))
+    seen = map(procs.look_at, procfs.pids_between(None, procfs.newest_pid()))
     return [process for process in seen if process is not None]
 
 
@@ -133,7 +134,7 @@ def test_the_holders_of_a_pipe_are_found():
 
 def test_children_are_counted_and_named_however_many_they_are():
     """The kernel gives a page of them at a time."""
-    children = procs.Children()
+    children = procfs.Children()
     assert children.visible
     before = {int(pid) for pid in children.more_than(0)}
     argv = ["/bin/sleep", "60"]
@@ -151,7 +152,7 @@ def test_children_are_counted_and_named_however_many_they_are():
 
 
 def test_a_zombie_is_a_child_until_it_is_reaped():
-    children = procs.Children()
+    children = procfs.Children()
     before = len(children.more_than(0))
     process = subprocess.Popen(["true"])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -166,7 +167,7 @@ def test_a_kernel_that_does_not_tell_of_children_is_no_error(monkeypatch):
         raise FileNotFoundError
 
     monkeypatch.setattr(os, "open", refuse)
-    children = procs.Children()
+    children = procfs.Children()
     monkeypatch.undo()
     assert not children.visible
     assert children.more_than(0) == []
@@ -199,6 +200,6 @@ def test_an_exec_that_comes_to_its_end_while_one_looks(monkeypatch, seen, marks)
     texts = {"": b"", "args": b"sleep\x0060\0", "mark": b"A=b\0" + procs.COOKIE + b"=abc:7\0"}
     answers = iter(seen)
     with program(SLEEP) as pid:  # which has one thread
-        monkeypatch.setattr(procs, "_read_memory", lambda path: texts[next(answers)])
+        monkeypatch.setattr(procs, "read_memory", lambda path: texts[next(answers)])
         assert procs.marks_of(pid) == marks
     assert list(answers) == []

@@ -471,7 +471,7 @@ async def test_a_worker_that_does_not_die_is_written_off_and_reaped_when_it_does
 
 
 async def test_a_worker_that_the_kernel_holds_is_called_so(workers, unkillable, monkeypatch):
-    monkeypatch.setattr("aiocmdpool.standalone.kernel.processes.state_of", lambda pid: ("D", 0.0, 0))
+    monkeypatch.setattr("aiocmdpool.standalone.kernel.procfs.state_of", lambda pid: ("D", 0.0, 0))
     await written_off(workers("hello(); be_silent()"), "the kernel holds it (state D)")
 
 
@@ -488,7 +488,7 @@ async def test_a_worker_that_may_not_be_signalled_is_written_off_as_well(workers
 
 async def test_a_killed_worker_that_gets_no_cpu_to_die_is_waited_for(workers, unkillable, monkeypatch):
     state = "R"
-    monkeypatch.setattr("aiocmdpool.standalone.kernel.processes.state_of", lambda pid: (state, 0.0, 0))
+    monkeypatch.setattr("aiocmdpool.standalone.kernel.procfs.state_of", lambda pid: (state, 0.0, 0))
     worker = workers("hello(); be_silent()")
     running = asyncio.ensure_future(outcome(worker.execute(COMMAND)))
     await greeted(worker)

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from aiocmdpool.backends.workers.fitness import Fitness, fitness_of, what_was_taken
 from aiocmdpool.backends.workers.pending import Pending
 from aiocmdpool.commands.errors import WorkerLost
-from aiocmdpool.standalone.kernel.processes import state_of, vfork_child_of
+from aiocmdpool.standalone.kernel.processes import vfork_child_of
+from aiocmdpool.standalone.kernel.procfs import state_of
 from aiocmdpool.standalone.wire import frames, messages
 
 HEARTBEAT = 1.0  # seconds between checks on a busy worker; an idle one is left alone

@@ -19,8 +19,7 @@ from aiocmdpool.backends.workers.leftovers import WorkerHandles
 from aiocmdpool.backends.workers.request import current_directory
 from aiocmdpool.commands.command import OutputPolicy
 from aiocmdpool.commands.errors import WorkerLost
-from aiocmdpool.standalone.kernel import cgroup
-from aiocmdpool.standalone.kernel import processes as procs
+from aiocmdpool.standalone.kernel import cgroup, procfs
 from aiocmdpool.standalone.kernel.launcher import lc_ctype_of
 from aiocmdpool.standalone.wire.frames import COOKIE_SIZE, IDLE_STATUS, PROTOCOL_VERSION
 from aiocmdpool.system import interpreter
@@ -191,12 +190,12 @@ class WorkerProgram:
 
     def is_runnable(self) -> bool:
         """Return whether the worker waits for nothing but CPU time."""
-        state = procs.state_of(self.pid)
+        state = procfs.state_of(self.pid)
         return state is not None and state[0] == "R"
 
     def write_off(self) -> str:
         """Treat the worker as exited although SIGKILL has not ended it; return what holds it, empty if it is dead."""
-        state = procs.state_of(self.pid)
+        state = procfs.state_of(self.pid)
         self._watch.close()
         self._on_exit()
         if state is None:

@@ -4,12 +4,22 @@ import errno
 import os
 import time
 
+from .procfs import (
+    children_of,
+    has_open,
+    is_thread,
+    memory_of,
+    newest_pid,
+    pids_between,
+    read,
+    read_memory,
+    stat_of,
+)
 from .signals import signal
 
 COOKIE = b"AIOCMDPOOL_RUN"  # environment variable that names the run of a process
 EXEC_LOOKS = 3  # readings of a process without visible arguments, 0.3 ms apart
 MARK_DIGITS = 10  # most digits of a request number (32 bits); int() raises an error above 4,300
-FEW = 64  # pids; for more, a listing of /proc is cheaper
 UNSEEN = -1  # start time of a child that /proc could not show; unreaped, so its pid is its own
 TICKS = os.sysconf("SC_CLK_TCK")  # per second
 _EXITING = 0x4  # PF_EXITING in the kernel's include/linux/sched.h
@@ -42,7 +52,7 @@ class Process:
     def is_dying(self) -> bool:
         """Return whether the process is alive or still releasing its resources, and not yet a zombie."""
         try:
-            _, fields = _stat_of(self.pid)
+            _, fields = stat_of(self.pid)
         except OSError:
             return False
         return (fields[0] not in _DEAD or int(fields[17]) > 1) and int(fields[19]) == self.started
@@ -53,7 +63,7 @@ class Process:
         Not otherwise: other code waits for the other children of this process.
         """
         try:
-            _, fields = _stat_of(self.pid)
+            _, fields = stat_of(self.pid)
             if fields[0] == b"Z" and int(fields[1]) == os.getpid() and int(fields[19]) == self.started:
                 os.waitpid(self.pid, os.WNOHANG)
         except OSError:
@@ -92,7 +102,7 @@ class Process:
 def look_at(pid: int) -> "Process | None":
     """Return the process `pid`; `None` if it is dead, a zombie, or not visible."""
     try:
-        name, fields = _stat_of(pid)
+        name, fields = stat_of(pid)
     except OSError:
         return None
     if (fields[0] in _DEAD or int(fields[6]) & _EXITING) and int(fields[17]) <= 1:
@@ -138,7 +148,7 @@ def descendants(pid: int, limit: int) -> "list[Process]":
     found: list[Process] = []
     parents = [pid]
     while parents and len(found) < limit:
-        for child in _children_of(parents.pop()):
+        for child in children_of(parents.pop()):
             process = look_at(child)
             if process is not None:
                 found.append(process)
@@ -149,9 +159,9 @@ def descendants(pid: int, limit: int) -> "list[Process]":
 def dead_children() -> "list[Process]":
     """Return the children of this process that are dead and not reaped."""
     found = []
-    for pid in _children_of(os.getpid()):
+    for pid in children_of(os.getpid()):
         try:
-            name, fields = _stat_of(pid)
+            name, fields = stat_of(pid)
         except OSError:
             continue
         if fields[0] == b"Z" and int(fields[17]) <= 1:
@@ -160,19 +170,10 @@ def dead_children() -> "list[Process]":
     return found
 
 
-def _children_of(pid: int) -> "list[int]":
-    """Return the children of all threads of a process: the kernel lists a child under the thread that forked it."""
-    try:
-        tasks = os.listdir(f"/proc/{pid}/task")
-        return [int(child) for task in tasks for child in _read(f"/proc/{pid}/task/{task}/children").split()]
-    except OSError:
-        return []
-
-
 def look_at_child(pid: int) -> "Process | None":
     """Return a child of this process, also without a free descriptor for /proc; `None` if it is dead."""
     try:
-        _stat_of(pid)
+        stat_of(pid)
     except OSError as failure:
         if failure.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             return None
@@ -185,34 +186,6 @@ def look_at_child(pid: int) -> "Process | None":
     return look_at(pid)
 
 
-def name_of(pid: int) -> bytes:
-    """Return the name of a process, alive or unreaped; empty if it is not visible."""
-    try:
-        return _stat_of(pid)[0]
-    except OSError:
-        return b""
-
-
-def group_of(pid: int) -> int:
-    """Return the process group of a process, alive or unreaped; 0 if it is not visible."""
-    try:
-        return int(_stat_of(pid)[1][2])
-    except OSError:
-        return 0
-
-
-def state_of(pid: int) -> "tuple[str, float, int] | None":
-    """Return the state letter of a process, alive or unreaped, its CPU time in seconds, and its start in ticks.
-
-    `None` if it is not visible: it is reaped, or hidden (`hidepid`).
-    """
-    try:
-        _, fields = _stat_of(pid)
-    except OSError:
-        return None
-    return fields[0].decode(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(fields[19])
-
-
 def vfork_child_of(pid: int) -> "Process | None":
     """Return the child that a process has started with vfork(2) and that has not come to its `exec`.
 
@@ -220,65 +193,22 @@ def vfork_child_of(pid: int) -> "Process | None":
     kernel/fork.c). `None` if there is none, or it is not to be seen.
     """
     try:
-        memory = _memory_of(pid)
-        for child in _children_of(pid):
-            if _memory_of(child) == memory:
+        memory = memory_of(pid)
+        for child in children_of(pid):
+            if memory_of(child) == memory:
                 return look_at(child)
     except OSError:  # the parent or a child is gone
         return None
     return None
 
 
-def _memory_of(pid: int) -> "list[bytes]":
-    """Return how much address space, code and data a process has (proc_pid_statm(5)): what no access changes."""
-    fields = _read_once(f"/proc/{pid}/statm").split()
-    return [fields[0], fields[3], fields[5]]
-
-
 def tracer_of(pid: int) -> int:
     """Return the pid of the process that traces this one; 0 if there is none, or it is not visible."""
     try:
-        _, _, rest = _read(f"/proc/{pid}/status").partition(b"\nTracerPid:")
+        _, _, rest = read(f"/proc/{pid}/status").partition(b"\nTracerPid:")
         return int(rest.split(None, 1)[0])
     except (OSError, IndexError):
         return 0
-
-
-def _stat_of(pid: int) -> "tuple[bytes, list[bytes]]":
-    """Return the name of a process, and the fields after it: proc_pid_stat(5), from the third field on."""
-    # The name itself may contain spaces and brackets.
-    before, _, after = _read_once(f"/proc/{pid}/stat").rpartition(b")")
-    return before.partition(b"(")[2], after.split(None, 20)
-
-
-def is_thread(pid: int) -> bool:
-    """Return whether `pid` is the id of a thread other than the main one: /proc knows these, but does not list them."""
-    try:
-        return b"\nTgid:\t%d\n" % pid not in _read(f"/proc/{pid}/status")
-    except OSError:
-        return True  # gone by now, with its process
-
-
-def newest_pid() -> int:
-    """Return the pid that was given out last (proc_loadavg(5)); 0 if that is not visible."""
-    try:
-        return int(_read_once("/proc/loadavg").rsplit(None, 1)[1])
-    except OSError:
-        return 0
-
-
-def pids_between(before: "int | None", newest: int) -> "list[int]":
-    """Return the pids given out after `before` (or all), up to `newest`, in that order; some may not be alive."""
-    if before is not None and 0 <= newest - before <= FEW:
-        return list(range(before + 1, newest + 1))
-    try:
-        pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-    except OSError:
-        return []
-    if before is not None:
-        wrapped = newest < before  # past pid_max, pids start again at low numbers
-        pids = [pid for pid in pids if (pid > before) + (pid <= newest) + wrapped >= 2]
-    return sorted(pids, key=lambda pid: (pid <= newest, pid))
 
 
 def snapshot() -> "dict[int, Process]":
@@ -293,32 +223,6 @@ def in_group_or_session(leader: int) -> "list[Process]":
     return [
         each for each in found if each is not None and leader in (each.group, each.session) and not is_thread(each.pid)
     ]
-
-
-class Children:
-    """The children of this process, which must have one thread only; zombies are included.
-
-    Attributes:
-        visible: Whether the kernel lists them (CONFIG_PROC_CHILDREN, proc_pid_task_children(5)).
-    """
-
-    def __init__(self) -> None:
-        me = os.getpid()
-        try:
-            self._fd = os.open(f"/proc/{me}/task/{me}/children", os.O_RDONLY)
-        except OSError:
-            self._fd = -1
-        self.visible = self._fd >= 0
-
-    def more_than(self, count: int) -> "list[bytes]":
-        """Return their pids as text if there are more than `count`; otherwise an empty list."""
-        if self._fd < 0:
-            return []
-        data = chunk = os.pread(self._fd, 65536, 0)
-        while len(chunk) > 4000:  # the kernel returns a page at a time
-            chunk = os.pread(self._fd, 65536, len(data))
-            data += chunk
-        return data.split() if data.count(b" ") > count else []
 
 
 def run_mark(cookie: bytes, number: int) -> bytes:
@@ -362,51 +266,19 @@ def _environment_of(pid: int) -> "bytes | None":
     """
     has_arguments = False
     for _ in range(EXEC_LOOKS):
-        environment = _read_memory(f"/proc/{pid}/environ")
+        environment = read_memory(f"/proc/{pid}/environ")
         if environment or has_arguments:
             return environment
-        has_arguments = bool(_read_memory(f"/proc/{pid}/cmdline"))
+        has_arguments = bool(read_memory(f"/proc/{pid}/cmdline"))
         if not has_arguments:
             process = look_at(pid)
             if process is None or 2 in (pid, process.parent):  # dead, or a kernel thread
                 return b""
             others = [task for task in os.listdir(f"/proc/{pid}/task") if task != str(pid)]
             if others:  # its main thread has ended
-                return _read(f"/proc/{pid}/task/{others[0]}/environ")
+                return read(f"/proc/{pid}/task/{others[0]}/environ")
         time.sleep(0.0003)
     return None
-
-
-def _read_memory(path: str) -> bytes:
-    """Return a file that shows memory of a process; empty if it has none any more, as after the end of its main thread.
-
-    The file then belongs to root (task_dump_owner in the kernel's fs/proc/base.c), so others may not read it.
-    """
-    try:
-        return _read(path)
-    except (ProcessLookupError, PermissionError):
-        return b""
-
-
-def _read_once(path: str) -> bytes:
-    """Return what a file of one short line holds."""
-    fd = os.open(path, os.O_RDONLY)  # the builtin `open` takes three times as long: a look at the file, and an object
-    try:
-        return os.read(fd, 1024)
-    finally:
-        os.close(fd)
-
-
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        data = chunk = os.read(fd, 65536)
-        while chunk:  # the kernel gives some of these files a page at a time
-            chunk = os.read(fd, 65536)
-            data += chunk
-        return data
-    finally:
-        os.close(fd)
 
 
 def pipe_holders(inode: int) -> "list[tuple[int, bytes]]":
@@ -415,14 +287,7 @@ def pipe_holders(inode: int) -> "list[tuple[int, bytes]]":
     me = os.getpid()
     found = []
     for pid in pids_between(None, newest_pid()):
-        process = look_at(pid) if pid != me and _has_open(pid, link) else None
+        process = look_at(pid) if pid != me and has_open(pid, link) else None
         if process is not None:
             found.append((pid, process.name))
     return found or [(0, b"unknown")]
-
-
-def _has_open(pid: int, link: str) -> bool:
-    try:
-        return any(os.readlink(f"/proc/{pid}/fd/{fd}") == link for fd in os.listdir(f"/proc/{pid}/fd"))
-    except OSError:  # gone, or not accessible
-        return False

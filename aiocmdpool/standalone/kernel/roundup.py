@@ -8,6 +8,7 @@ pids.max), starts nothing more and stays the parent of its children. So the tree
 import os
 
 from . import processes as procs
+from . import procfs
 from .signals import signal
 
 TYPE_CHECKING = False  # `typing` takes 7 ms to import
@@ -73,13 +74,13 @@ class Roundup:
         """Find the members, oldest pid first, and stop each as soon as it is found."""
         self._seen, self._spared = {}, set()
         others: dict[int, procs.Process] = {}
-        before, newest = None, procs.newest_pid()
+        before, newest = None, procfs.newest_pid()
         for _ in range(CHASES):
-            for pid in procs.pids_between(before, newest):
+            for pid in procfs.pids_between(before, newest):
                 process = procs.look_at(pid)
                 if process is not None and not self._take(process, is_chased=before is not None):
                     others[pid] = process
-            before, newest = newest, procs.newest_pid()
+            before, newest = newest, procfs.newest_pid()
             if before == newest:
                 break
         count = -1
@@ -95,7 +96,7 @@ class Roundup:
             process: The process, alive a moment ago.
             is_chased: Whether its pid was guessed, so that it may be the id of a thread.
         """
-        if not self._is_member(process) or (is_chased and procs.is_thread(process.pid)):
+        if not self._is_member(process) or (is_chased and procfs.is_thread(process.pid)):
             return False
         self._stop(process)
         return True

@@ -14,6 +14,7 @@ import time
 from .. import ending
 from ..ending import Ending
 from ..kernel import processes as procs
+from ..kernel import procfs
 from ..kernel.signals import signal
 from ..loop.poller import Poller
 from ..loop.timers import Timer, Timers
@@ -402,7 +403,7 @@ class Run:
             return
         named = [] if self._leftovers is None else self._leftovers.names()
         if not returned:
-            named.insert(0, b"%d %s" % (self.program_pid, procs.name_of(self.program_pid)))
+            named.insert(0, b"%d %s" % (self.program_pid, procfs.name_of(self.program_pid)))
         names = b"\0".join(named[:NAMED]).decode(errors="backslashreplace")
         self.failure = self._reason << 1 | returned, f"unkillable {self._held}: {names}"
         self._finish()

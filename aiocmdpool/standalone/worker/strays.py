@@ -13,6 +13,7 @@ import time
 
 from ..guardian import tell_left
 from ..kernel import processes as procs
+from ..kernel import procfs
 
 UNDECIDED = -2
 LEAVE_ATTEMPTS = 200  # checks on leftovers, 5 ms apart
@@ -52,7 +53,7 @@ class Strays:
         self._cookie = cookie
         self._leaders = leaders
         self._notes = notes
-        self._children = procs.Children()
+        self._children = procfs.Children()
         self.visible = self._children.visible
         """Whether the kernel lists children, and so strays."""
         self._left_alone: set[int] = set()  # pids of processes that a detached run may leave
@@ -87,7 +88,7 @@ class Strays:
                 continue
             process = procs.look_at_child(pid)
             if process is None:
-                self._dying.add(by_leader.get(procs.group_of(pid)))
+                self._dying.add(by_leader.get(procfs.group_of(pid)))
                 continue
             run = self._owner(process, runs, by_leader, exited)
             if run is not None:
