@@ -6,6 +6,7 @@ import random
 import pytest
 from contract.support import helper, is_gone, with_patience
 
+from aiocmdpool.backends.workers import answers
 from aiocmdpool.backends.workers import worker as worker_module
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import TaskCancelled
@@ -109,13 +110,13 @@ async def test_cancelled_while_large_output_is_read(new_pool, monkeypatch):
     """A thread reads it; the cancellation waits for that and brings the result, and the descriptors are closed."""
     pool = new_pool(1)
     reading = asyncio.Event()
-    read = worker_module.read_handed_over
+    read = answers.read_handed_over
 
     async def telling(*args: object) -> None:
         reading.set()
         await read(*args)
 
-    monkeypatch.setattr(worker_module, "read_handed_over", telling)
+    monkeypatch.setattr(answers, "read_handed_over", telling)
     for _ in range(5):
         reading.clear()
         task = asyncio.ensure_future(pool.execute(sh("head -c 20000000 /dev/zero")))

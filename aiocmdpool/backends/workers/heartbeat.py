@@ -58,7 +58,7 @@ class Heartbeat:
         pending: Mapping[int, Pending],
         send: Callable[[bytes], None],
         lose: Callable[[str], None],
-        retire: Callable[[str], None],
+        retire: Callable[[str], object],
         beside: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop

@@ -6,11 +6,13 @@ from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ExecuteError
 from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.standalone.ending import UNKILLABLE_AFTER
+from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.standalone.wire import messages
 
 if TYPE_CHECKING:
     import asyncio
 
+TICK = 0.01  # seconds: as exactly as the kernel tells when a process was started
 OVERDUE_AFTER = 5.0  # seconds past a deadline that the worker itself should have kept
 OVERDUE_BEATS = 2  # beats at which it has to be overdue: between two, the loop has read all that has arrived
 
@@ -75,6 +77,21 @@ class Pending:
         command = self.command
         allowance = command.grace + command.leftover_grace + 2 * UNKILLABLE_AFTER + OVERDUE_AFTER
         return self.overdue_beats > OVERDUE_BEATS + allowance / beat
+
+    def signal(self, worker: int, signal: int) -> bool:
+        """Send a signal to a program directly if its pid cannot belong to another process; return whether it was sent.
+
+        It was a child of its worker and led a group before this process heard of it. Another process could only be all
+        of that if all pids had been reused while the message about its start was on its way.
+        """
+        process = procs.look_at(self.started_pid)
+        return (
+            process is not None
+            and process.parent == worker
+            and process.group == process.pid
+            and procs.started_before(process, self.started_at + TICK)
+            and process.signal(signal)
+        )
 
     def resolve(self, answer: Answer) -> None:
         self.answer = answer

@@ -6,27 +6,17 @@ execute ── START ──▶ worker program ──▶ EXIT or FAILED ── re
 """
 
 import asyncio
-import errno
 import functools
-import os
 from collections.abc import Callable
 
+from aiocmdpool.backends.workers.answers import Answers, result_in
 from aiocmdpool.backends.workers.connection import CLOSED_PIPE
-from aiocmdpool.backends.workers.fitness import SHORTAGES, STARTS_IN_A_ROW, SYMPTOMS
 from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.heartbeat import Heartbeat
-from aiocmdpool.backends.workers.ledger import Ledger, Page
+from aiocmdpool.backends.workers.ledger import Ledger
 from aiocmdpool.backends.workers.leftovers import KILL_TIMEOUT
-from aiocmdpool.backends.workers.pending import Answer, OnlyHere, Pending, RequestNotSent, WorkerUnfit
+from aiocmdpool.backends.workers.pending import Pending, RequestNotSent, WorkerUnfit
 from aiocmdpool.backends.workers.process import WorkerProgram
-from aiocmdpool.backends.workers.reply import (
-    failure_of,
-    is_read_at_once,
-    large_output,
-    read_handed_over,
-    result_of,
-    timed_out_in_silence,
-)
 from aiocmdpool.backends.workers.request import Request
 from aiocmdpool.commands.command import CommandConfig
 from aiocmdpool.commands.errors import ExecuteError, IoError, TaskCancelled, WorkerLost
@@ -35,17 +25,13 @@ from aiocmdpool.commands.run_control import RunControl
 from aiocmdpool.loops.threads import in_thread
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.standalone.kernel import cgroup
-from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.standalone.kernel.transient import StartRetry
 from aiocmdpool.standalone.wire import frames, messages
-from aiocmdpool.system.leftovers_log import warn_of_leftovers
-from aiocmdpool.system.start_failure import shortage, stream_failure
+from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.system.worker_python import WorkerPython
 
-TICK = 0.01  # seconds: as exactly as the kernel tells when a process was started
 PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its death is no sign of a broken start
 STARVED_LOOKS = 5  # at a killed worker that still waits for CPU time to die, `KILL_TIMEOUT` apart
-TIMEOUTS = frozenset((messages.TIMEOUT, messages.IDLE_TIMEOUT))
 CLOSE_TIMEOUT = 2.0  # seconds an idle worker has to leave by itself
 
 
@@ -82,7 +68,6 @@ class Worker:
         self.guardian = guardian
         self._pending: dict[int, Pending] = {}
         self._last_number = 0
-        self._failed_starts = 0  # starts in a row that failed for lack of a resource
         self._retired = False
         self._last_wait: asyncio.TimerHandle | None = None  # ends the wait for the death of the killed worker
         self.lost_because: str | None = None
@@ -119,6 +104,7 @@ class Worker:
             self._retire,
             guardian.look,
         )
+        self._read_answer = Answers(self._program, guardian, self._heartbeat.unfit, self._retire).read
 
     @property
     def in_flight(self) -> int:
@@ -203,7 +189,7 @@ class Worker:
             if self._idle is not None and not self._pending and not self._idle.done():
                 self._idle.set_result(None)
         try:
-            result = await _result(command, entry.answer, self._page)
+            result = await result_in(command, entry.answer, self._page)
         except Exception as error:
             if cancelled is not None:
                 raise cancelled from (error.error if isinstance(error, WorkerUnfit) else error)
@@ -282,25 +268,10 @@ class Worker:
         next comes after the signal, as after kill(2). By way of the worker, the data would overtake the signal.
         """
         entry = self._pending.get(number)
-        if entry is None or self._signal_here(entry, signal):
+        if entry is None or entry.signal(self.pid, signal):
             return
         if not self._program.connection.closed:
             self._program.connection.send(0, frames.encode(frames.SIGNAL, number, bytes([signal])))
-
-    def _signal_here(self, entry: Pending, signal: int) -> bool:
-        """Send a signal to a program directly if its pid cannot belong to another process; return whether it was sent.
-
-        It was a child of its worker and led a group before this process heard of it. Another process could only be all
-        of that if all pids had been reused while the message about its start was on its way.
-        """
-        process = procs.look_at(entry.started_pid)
-        return (
-            process is not None
-            and process.parent == self.pid
-            and process.group == process.pid
-            and procs.started_before(process, entry.started_at + TICK)
-            and process.signal(signal)
-        )
 
     # -- frames -----------------------------------------------------------------------------------------------------
 
@@ -310,7 +281,7 @@ class Worker:
             entry = self._pending[number]
             if entry.answer is not None:
                 raise frames.ProtocolError(f"a second answer to request {number}")
-            entry.resolve(self._answer(kind, number, payload))
+            entry.resolve(self._read_answer(kind, number, payload, entry.command))
         elif kind == frames.STARTED:
             entry = self._pending[number]
             entry.started_pid = messages.unpack_pid(payload)
@@ -324,56 +295,18 @@ class Worker:
         else:
             raise frames.ProtocolError(f"a frame of kind {kind}, which only a parent sends")
 
-    def _answer(self, kind: int, number: int, payload: bytes) -> Answer:
-        """Return the content of an EXIT or FAILED frame, with the descriptors that belong to it."""
-        command = self._pending[number].command
-        if kind == frames.FAILED:
-            return self._failure(command, payload)
-        self._failed_starts = 0
-        answer = messages.unpack_exit(payload)
-        if answer.flags & messages.LEFT_ALONE:
-            for pid, _ in answer.leaked:
-                started = self.handles.leave_alone(pid)
-                if started is not None:
-                    self.guardian.left(pid, started)
-            answer.leaked = []
-        handed_over = messages.handed_over(payload)
-        if not handed_over:
-            return answer, []
-        size = large_output(answer)
-        try:
-            return answer, self._program.connection.receive_descriptors(number, handed_over)
-        except OSError as error:
-            self._page.give_back(size)
-            return _not_received(command, error)
+    def _retire(self, why: str) -> bool:
+        """Have an unfit worker replaced, and give it no more commands if another one can be started.
 
-    def _failure(self, command: CommandConfig, payload: bytes) -> Exception:
-        """Return the error in a FAILED frame, with a type of its own if the worker itself is the cause."""
-        number, stage = messages.unpack_failed(payload)
-        if stage.endswith(messages.OF_HOST):
-            return OnlyHere(stage.removesuffix(messages.OF_HOST))
-        error = failure_of(command, payload)
-        if number in SYMPTOMS and stage != "output" and ":" not in stage:  # the others mean that it has run
-            self._note_failed_start(number, command)
-            if self._retired:
-                return WorkerUnfit(error)
-        return error
+        Args:
+            why: What it lacks; empty for nothing.
 
-    def _note_failed_start(self, number: int, command: CommandConfig) -> None:
-        """Check the worker's resources after a failed start that may be its own fault, and count such starts."""
-        why = self._heartbeat.unfit()
-        if not why and number in SHORTAGES and not command.needs_preparing:
-            self._failed_starts += 1
-            if self._failed_starts >= STARTS_IN_A_ROW:
-                self._failed_starts = 0
-                why = f"{STARTS_IN_A_ROW} starts in a row failed there: {os.strerror(number)}"
-        if why:
-            self._retire(why)
-
-    def _retire(self, why: str) -> None:
-        """Have an unfit worker replaced, and give it no more commands if another one can be started."""
-        if self.usable and self._unfit(self, why):
+        Returns:
+            Whether it gets no more commands, for this reason or for an earlier one.
+        """
+        if why and self.usable and self._unfit(self, why):
             self._retired = True
+        return self._retired
 
     # -- its end ----------------------------------------------------------------------------------------------------
 
@@ -476,49 +409,3 @@ class Worker:
     def __repr__(self) -> str:
         state = "lost" if self.lost_because else "closing" if self._closing else "ready" if self.ready else "starting"
         return f"<Worker {self.pid} {state}, {self.in_flight} in flight, {self.completed} completed>"
-
-
-def _not_received(command: CommandConfig, error: OSError) -> IoError:
-    message = f"{command.display()}: it has run, but its large output could not be received: "
-    message += shortage(error.errno) or os.strerror(error.errno or 0)
-    return IoError(message, errno=error.errno, command=command)
-
-
-async def _result(command: CommandConfig, answer: Answer | None, page: Page) -> CommandResult:
-    assert answer is not None
-    if isinstance(answer, Exception):
-        raise answer
-    reply, descriptors = answer
-    cancelled: asyncio.CancelledError | None = None
-    if descriptors:
-        size = large_output(reply)
-        try:
-            if is_read_at_once(reply, descriptors):
-                await read_handed_over(reply, descriptors)  # no wait in there, so no cancellation
-            else:
-                reading = asyncio.ensure_future(read_handed_over(reply, descriptors))
-                cancelled = await wait_through(reading)
-                reading.result()
-        except OSError as error:  # of a read, or because it takes a thread, and what starts one could not be imported
-            raise _not_received(command, error) from None
-        except RuntimeError:  # "can't start new thread"
-            raise _not_received(command, OSError(errno.EAGAIN, "")) from None
-        except EOFError as end:
-            message = f"{command.display()}: it has run, but its worker was lost: {end}"
-            raise WorkerLost(message, command=command) from None
-        except MemoryError:
-            message = (
-                f"{command.display()}: it has run, but this process has no memory left for its {size} bytes of output; "
-                "send the output to a file, or lower max_output_total"
-            )
-            raise IoError(message, errno=errno.ENOMEM, command=command) from None
-        finally:
-            page.give_back(size)  # the caller holds the output from here on
-    result = result_of(command, reply)
-    if result.leaked:
-        warn_of_leftovers(result)
-    if cancelled is not None:
-        raise cancelled from TaskCancelled(f"{command.display()}: cancelled", result=result)
-    if reply.reason in TIMEOUTS and (late := timed_out_in_silence(command, reply, result)):
-        raise late
-    return result
