@@ -8,7 +8,6 @@ about the next step on the way to the end.
 
 import errno
 import os
-import resource
 import time
 
 from .. import ending
@@ -19,7 +18,7 @@ from ..kernel.signals import signal
 from ..loop.poller import Poller
 from ..loop.timers import Timer, Timers
 from ..wire import messages
-from ..wire.messages import Exit, Start
+from ..wire.messages import Start
 from .leftovers import MANY, Leftovers
 from .output import Output
 from .shim import ENDED, ShimUsage
@@ -30,9 +29,6 @@ TYPE_CHECKING = False  # `typing` takes 7 ms to import
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .pour import Pour
-
-MAXRSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1  # getrusage(2) counts kilobytes on Linux, bytes on macOS
 EXEC_TIMEOUT = 0.5  # seconds that a deadline waits for a child before its exec
 NAMED = 20  # processes named in a message
 
@@ -45,47 +41,47 @@ class Run:
     __slots__ = (
         "_began",
         "_deadline",
-        "_ending",
         "_finished",
-        "_held",
         "_idle",
         "_is_overdue",
         "_last_output",
         "_leftovers",
         "_look",
         "_open",
-        "_outputs",
         "_places",
         "_poller",
         "_program_pid",
-        "_reason",
         "_says_exec",
         "_spawner",
         "_stage",
-        "_status",
         "_step_timer",
         "_strays",
         "_timers",
-        "_usage",
         "_watched",
         "done",
+        "ending",
         "exit_said",
         "failure",
         "has_grown",
         "has_shim",
+        "held",
         "is_detached",
         "is_reaped",
         "leaked",
         "left_alone",
         "number",
         "number_kept",
+        "outputs",
         "pid",
+        "reason",
         "report",
         "request",
         "started_at",
+        "status",
         "stderr",
         "stdout",
         "tier",
+        "usage",
     )
 
     def __init__(
@@ -120,16 +116,16 @@ class Run:
         limit, policy = request.max_output, request.policy
         self.stdout = Output(spawned.stdout, limit, policy) if spawned.stdout >= 0 else None
         self.stderr = Output(spawned.stderr, limit, policy) if spawned.stderr >= 0 else None
-        self._outputs = [output for output in (self.stdout, self.stderr) if output is not None]
-        self._open = len(self._outputs)  # number of pipes that are open
+        self.outputs = [output for output in (self.stdout, self.stderr) if output is not None]
+        self._open = len(self.outputs)  # number of pipes that are open
         self._poller = poller
         self._timers = timers
         self._strays = strays
         self._look = look
         self._finished = finished
-        self._ending = Ending(request.grace, request.leftover_grace)
+        self.ending = Ending(request.grace, request.leftover_grace)
         self._step_timer: Timer | None = None
-        self._reason = -1
+        self.reason = -1
         self._watched = False
         self._leftovers: Leftovers | None = None  # made when there may be any
         self.leaked: dict[int, bytes] = {}
@@ -147,10 +143,10 @@ class Run:
         self._spawner = spawner
         self._places = spawned.key
         self._is_overdue = False
-        self._stage = self._held = ""  # the stage of a forked child, now and when it was ended
+        self._stage = self.held = ""  # the stage of a forked child, now and when it was ended
         self._deadline = timers.add(request.timeout, self._timed_out, self) if request.timeout >= 0 else None
         self._idle: Timer | None = None
-        if request.idle_timeout >= 0 and self._outputs:
+        if request.idle_timeout >= 0 and self.outputs:
             self._last_output = self.started_at
             self._idle = timers.add(request.idle_timeout, self._check_idle, self)
             self.watch()
@@ -161,7 +157,7 @@ class Run:
         """Read the output as it comes from now on. A program that ends soon does not need that."""
         if not self._watched:
             self._watched = True
-            for output in self._outputs:
+            for output in self.outputs:
                 if output.fd >= 0:
                     self._poller.watch(output.fd, lambda _, output=output: self._readable(output), owner=self)
 
@@ -169,7 +165,7 @@ class Run:
         self._last_output = monotonic()
         output.read()
         self._look_at(output)
-        if self._ending.exited_at >= 0:
+        if self.ending.exited_at >= 0:
             self._step()
 
     def _look_at(self, output: Output) -> None:
@@ -223,7 +219,7 @@ class Run:
     @property
     def has_exited(self) -> bool:
         """Return whether the program has exited, as far as is known here."""
-        return self._ending.exited_at >= 0
+        return self.ending.exited_at >= 0
 
     def may_be_older_than(self, process: procs.Process) -> bool:
         """Return whether `process` is young enough to have been started by this run."""
@@ -238,20 +234,20 @@ class Run:
             reason: Number of the end reason.
             grace: Seconds between the stop signal and SIGKILL; negative for those of the command.
         """
-        if self._reason >= 0:
+        if self.reason >= 0:
             return
-        self._reason = reason
+        self.reason = reason
         self.tier = messages.GROUP
         if self.has_shim and not self.is_reaped:
             os.kill(self.pid, ENDED)
         if not self.note_exec():  # it has not become the program yet: a file system does not answer
-            self._held = self._stage
-        self._ending.end(grace, held=bool(self._held))
+            self.held = self._stage
+        self.ending.end(grace, held=bool(self.held))
         self._step()
 
     def kill(self) -> None:
         """Kill all known processes of the run now, without any further grace."""
-        self._ending.hurry()
+        self.ending.hurry()
         self._step()
 
     def break_off(self, why: str) -> None:
@@ -261,8 +257,8 @@ class Run:
             why: Description of the error, for people.
         """
         self.failure = (0, f"worker: {why}")
-        self._reason = max(self._reason, messages.EXITED)
-        self._ending.end(0.0)
+        self.reason = max(self.reason, messages.EXITED)
+        self.ending.end(0.0)
         self.kill()
 
     def _step(self) -> None:
@@ -270,7 +266,7 @@ class Run:
         if self._step_timer is not None:
             self._step_timer.cancel()
             self._step_timer = None
-        way, now = self._ending, monotonic()
+        way, now = self.ending, monotonic()
         while True:
             left, in_group = (0, 0) if self._leftovers is None else self._leftovers.count()
             act = way.act(now, left, in_group, not self._open)
@@ -301,7 +297,7 @@ class Run:
     def _step_again(self) -> None:
         """Take the next step, after letting the worker find what is left, which calls `end_leftovers`."""
         self._step_timer = None
-        if self._ending.exited_at >= 0 and self._leftovers is not None and self._leftovers.may_change:
+        if self.ending.exited_at >= 0 and self._leftovers is not None and self._leftovers.may_change:
             self._look()
         if not self.done and self._step_timer is None:
             self._step()
@@ -329,7 +325,7 @@ class Run:
             program = procs.look_at(self._program_pid) if self._program_pid else None
             if program is not None and program.parent == self.pid:
                 program.signal(number)
-        elif self._ending.exited_at < 0:
+        elif self.ending.exited_at < 0:
             try:
                 os.kill(self.pid, number)
             except PermissionError:  # it runs as another user
@@ -360,20 +356,20 @@ class Run:
             strays: Known living processes of this run that have left its group.
             more_may_come: Whether there may be more: see `end_leftovers`.
         """
-        self._ending.exited(monotonic())
-        self._status, self._usage = status, usage
+        self.ending.exited(monotonic())
+        self.status, self.usage = status, usage
         for timer in (self._deadline, self._idle):
             if timer is not None:
                 timer.cancel()
-        for output in self._outputs:
+        for output in self.outputs:
             while not output.ended and output.read(drain=True):
                 pass
             if output.ended:
                 self._close(output)
-            if output.exceeded and self._reason < 0:  # too much output counts, however quickly it exited
-                self._reason = messages.OUTPUT_LIMIT
-        if self._reason < 0:
-            self._reason = messages.EXITED
+            if output.exceeded and self.reason < 0:  # too much output counts, however quickly it exited
+                self.reason = messages.OUTPUT_LIMIT
+        if self.reason < 0:
+            self.reason = messages.EXITED
         self.end_leftovers(strays, more_may_come)
 
     def end_leftovers(self, strays: "list[procs.Process]", more_may_come: bool = False) -> None:
@@ -393,11 +389,11 @@ class Run:
     @property
     def detaches(self) -> bool:
         """Return whether the run may leave processes behind: it is detached, and has ended by itself."""
-        return self.is_detached and self._reason == messages.EXITED and self.failure is None
+        return self.is_detached and self.reason == messages.EXITED and self.failure is None
 
     def _give_up(self) -> None:
         """Fail the run because of processes that cannot be killed, named unless they may be of another run."""
-        returned = self._ending.exited_at >= 0
+        returned = self.ending.exited_at >= 0
         if returned and (self._leftovers is None or not self._leftovers.certain):
             self._finish()
             return
@@ -405,14 +401,14 @@ class Run:
         if not returned:
             named.insert(0, b"%d %s" % (self.program_pid, procfs.name_of(self.program_pid)))
         names = b"\0".join(named[:NAMED]).decode(errors="backslashreplace")
-        self.failure = self._reason << 1 | returned, f"unkillable {self._held}: {names}"
+        self.failure = self.reason << 1 | returned, f"unkillable {self.held}: {names}"
         self._finish()
 
     def _finish(self) -> None:
         if self.done:
             return
         if self._open:
-            for output in self._outputs:
+            for output in self.outputs:
                 if output.fd >= 0 and not self.leaked and not self.detaches and self.failure is None:
                     self.leaked.update(procs.pipe_holders(os.fstat(output.fd).st_ino))
         self.done = True
@@ -424,68 +420,12 @@ class Run:
             if timer is not None:
                 timer.cancel()
         if self._open:
-            for output in self._outputs:
+            for output in self.outputs:
                 self._close(output)
         if self.report >= 0:
             self._poller.forget(self.report)
             os.close(self.report)
             self.report = -1
-
-    def outcome(self, floor: int) -> Exit:
-        """Return the result of the run for the reply; the spools of its outputs, if any, go with it.
-
-        Args:
-            floor: Peak memory of this worker as getrusage(2) counts it. A child starts with that figure and keeps it
-                across `exec` (bun#43305), so only a larger one is the program's own.
-        """
-        detaches = self.detaches
-        usage, flags = self._usage, messages.HELD.get(self._held, 0) | messages.LEFT_ALONE * detaches
-        leaked: list[tuple[int, bytes]] = []
-        if detaches:
-            leaked = [(pid, b"") for pid in self.left_alone]  # a detached command may leave these running
-        elif self.leaked and self._reason == messages.EXITED:
-            leaked = list(self.leaked.items())
-        out = self.stdout.result() if self.stdout is not None else b""
-        err = self.stderr.result() if self.stderr is not None else b""
-        if self.stdout is not None:
-            flags |= messages.STDOUT_TRUNCATED * self.stdout.truncated
-            flags |= messages.STDOUT_HANDED_OVER * self.stdout.is_large
-        if self.stderr is not None:
-            flags |= messages.STDERR_TRUNCATED * self.stderr.truncated
-            flags |= messages.STDERR_HANDED_OVER * self.stderr.is_large
-        return Exit(
-            self._reason,
-            flags,
-            self.tier,
-            os.waitstatus_to_exitcode(self._status),
-            self.program_pid,
-            self._ending.exited_at - self.started_at,
-            usage.ru_utime,
-            usage.ru_stime,
-            usage.ru_maxrss * MAXRSS_UNIT if usage.ru_maxrss > floor else 0,
-            out,
-            err,
-            leaked,
-            self.started_at,
-        )
-
-    def pour(self, over) -> "list[Pour]":  # type: ignore[no-untyped-def]
-        """Open pipes for large output that is in no file, and return their writers; see `Output.pour`."""
-        pours = [output.pour(self._poller, over) for output in self._outputs]
-        return [pour for pour in pours if pour is not None]
-
-    def spools(self) -> "list[int]":
-        """Return the descriptors of large output for the parent, in the order stdout, stderr."""
-        return [output.spool for output in self._outputs if output.spool >= 0]
-
-    def drop_output(self) -> None:
-        """Discard large output that nobody gets."""
-        for output in self._outputs:
-            output.drop()
-
-    def output_error(self) -> int:
-        """Return the errno with which output could not be kept, or 0."""
-        return next((output.error for output in self._outputs if output.error), 0)
 
     def note_exec(self) -> bool:
         """Read the reports of a forked child; return whether it has become the program or failed to.
@@ -509,7 +449,7 @@ class Run:
 
     def _note_end_of_words(self) -> None:
         """Handle the end of the child's reports: it has become the program, or died before that."""
-        if not self._says_exec and self.failure is None and self._reason in (-1, messages.EXITED):  # not ended here
+        if not self._says_exec and self.failure is None and self.reason in (-1, messages.EXITED):  # not ended here
             self.failure = errno.EIO, "silence"
         if self._is_overdue and self.failure is None:
             self.end(messages.TIMEOUT)
@@ -532,8 +472,3 @@ class Run:
                 self.exit_said = int(words[0]), ShimUsage(*words[1:])
             elif what == b"local":
                 self._spawner.note_local(self._places)
-
-
-def own_peak() -> int:
-    """Return the peak memory of this process, in the unit of getrusage(2)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

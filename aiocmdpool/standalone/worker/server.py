@@ -19,18 +19,14 @@ from ..loop.timers import Timer, Timers
 from ..wire import frames, messages
 from ..wire.messages import Start
 from .channel import Channel
-from .run import Run, own_peak
+from .replies import Replies
+from .run import Run
 from .spawn import Spawner, StartFailure
 from .strays import Strays
-
-TYPE_CHECKING = False  # `typing` takes 7 ms to import
-if TYPE_CHECKING:
-    from .pour import Pour
 
 WATCH_AFTER = 0.005  # seconds; a program that ends before needs neither reads of its pipes until then nor a STARTED
 LOOK_AGAIN_AFTER = 0.005  # seconds; in the middle of an `exec`, a stray cannot be told from others
 FLUSH_EVERY = 4  # iterations while requests wait: fewer wake-ups of the parent, for slightly later replies
-LARGE_OUTPUT_PROGRAMS = 1000  # most program names remembered
 ORPHANED_GRACE = 0.4  # seconds between TERM and KILL after the parent is gone
 monotonic = time.monotonic
 
@@ -78,6 +74,9 @@ class Server:
         self._poller = Poller(self._broken)
         self._timers = Timers(self._broken)
         self._channel = Channel(self._poller, socket_fd, self._receive, self._parent_is_gone)
+        self._replies = Replies(self._channel, self._poller)
+        self._answer = self._replies.answer
+        self._large_output_programs = self._replies.large_output_programs
         self._spawner = Spawner(self._take_signals(), cookie, environment)
         self._requests: deque[Waiting] = deque()
         self._postponed: dict[Waiting, Timer] = {}  # requests to start again later
@@ -90,10 +89,7 @@ class Server:
         self._closing = self._orphaned = False
         self._second_look: Timer | None = None
         self._turns_unflushed = 0
-        self._pours: set[Pour] = set()  # large output on its way to the parent
-        self._large_output_programs: set[bytes] = set()  # programs with large output at their last run
         self._parent_fd = -1
-        self._floor = own_peak()
         self._idle_for = idle_for
         self._idle_since = monotonic()
         self.left_idle = False
@@ -134,7 +130,7 @@ class Server:
         return False
 
     def _has_nothing_to_do(self) -> bool:
-        return not self._runs and not self._requests and not self._postponed and not self._pours
+        return not self._runs and not self._requests and not self._postponed and not self._replies.pours
 
     def _leave_if_idle(self) -> None:
         """Exit, unless there is something to do, or was within the last `idle_for` seconds."""
@@ -202,7 +198,7 @@ class Server:
             return
         except Exception as error:  # an unexpected request must not end the others
             request.close()
-            self._refuse(number, 0, f"worker: {_warn(error)}")
+            self._replies.refuse(number, 0, f"worker: {_warn(error)}")
             return
         request.close()
         self._runs[number] = self._leaders[run.pid] = run
@@ -222,14 +218,11 @@ class Server:
             self._postponed[request] = self._timers.add(delay, lambda: self._try_again(request))
         else:
             request.close()
-            self._refuse(request.number, failure.number, failure.stage)
+            self._replies.refuse(request.number, failure.number, failure.stage)
 
     def _try_again(self, request: Waiting) -> None:
         del self._postponed[request]
         self._requests.append(request)
-
-    def _refuse(self, number: int, error: int, stage: str) -> None:
-        self._channel.send(frames.encode(frames.FAILED, number, messages.pack_failed(error, stage)))
 
     def _cancel(self, number: int, reason: int) -> None:
         run = self._runs.get(number)
@@ -239,7 +232,7 @@ class Server:
         for request in (*self._requests, *self._postponed):
             if request.number == number:
                 self._withdraw(request)
-                self._refuse(number, 0, "cancelled")
+                self._replies.refuse(number, 0, "cancelled")
                 return
 
     def _withdraw(self, request: Waiting) -> None:
@@ -382,38 +375,12 @@ class Server:
         if not self._runs and not self._leaders:
             self._strays.kill()
         try:
+            self._idle_since = monotonic()
+            if run.report >= 0:
+                self._note_exec(run)
             self._answer(run)
         except Exception as error:  # the parent must get an answer in any case
-            self._refuse(run.number, 0, f"worker: {_warn(error)}")
-
-    def _answer(self, run: Run) -> None:
-        """Send the EXIT or FAILED frame of a run."""
-        self._idle_since = monotonic()
-        if run.report >= 0:
-            self._note_exec(run)
-        run.close()
-        failure = run.failure
-        outcome = run.outcome(self._floor) if failure is None else None
-        has_large_output = outcome is not None and outcome.flags & messages.HANDED_OVER != 0
-        self._note_large_output(run.request.argv[0], has_large_output)
-        if has_large_output:
-            self._pours.update(run.pour(self._pours.discard))
-        error = run.output_error()
-        if outcome is None or error:
-            run.drop_output()
-            self._refuse(run.number, *(failure or (error, "output")))
-            return
-        frame = frames.encode(frames.EXIT, run.number, messages.pack_exit(outcome))
-        if has_large_output:
-            self._channel.send_with_descriptors(run.number, run.spools(), frame)
-        else:
-            self._channel.send(frame)
-
-    def _note_large_output(self, program: bytes, has_large_output: bool) -> None:
-        if not has_large_output:
-            self._large_output_programs.discard(program)
-        elif len(self._large_output_programs) < LARGE_OUTPUT_PROGRAMS:
-            self._large_output_programs.add(program)
+            self._replies.refuse(run.number, 0, f"worker: {_warn(error)}")
 
     # -- signals and the parent -------------------------------------------------------------------------------------
 
