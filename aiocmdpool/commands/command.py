@@ -9,13 +9,16 @@ import os
 import pathlib
 import shlex
 import signal
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from aiocmdpool.commands import validate
-from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.frozen_mapping import FrozenMapping
+from aiocmdpool.commands.options import CLEANERS, shown_option
+from aiocmdpool.commands.options import CommandOptions as CommandOptions  # offered here, too
+from aiocmdpool.commands.options import StrOrBytesPath as StrOrBytesPath
 from aiocmdpool.commands.settings import NO_LIMITS
-from aiocmdpool.commands.settings import OutputPolicy as OutputPolicy  # offered here, too
+from aiocmdpool.commands.settings import OutputPolicy as OutputPolicy
 from aiocmdpool.commands.settings import ResourceLimits as ResourceLimits
 from aiocmdpool.commands.settings import Stdio as Stdio
 from aiocmdpool.commands.signature import DocWithOptions, SignatureOfInit
@@ -23,41 +26,9 @@ from aiocmdpool.commands.signature import DocWithOptions, SignatureOfInit
 if TYPE_CHECKING:
     from aiocmdpool.commands.pipeline import Pipeline
 
-StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-
 DEFAULT_GRACE = 2.0  # seconds between the stop signal and KILL
 DEFAULT_LEFTOVER_GRACE = 0.25  # seconds; enough for git's `gc --auto` to remove its lock
 DEFAULT_MAX_OUTPUT = 256 * 1024 * 1024  # bytes per stream; "no limit" must be asked for
-
-
-class CommandOptions(TypedDict, total=False):
-    """The keyword arguments of `CommandConfig`, for signatures that pass them on."""
-
-    cwd: StrOrBytesPath | None
-    env: Mapping[str, str | None] | None
-    inherit_env: bool
-    stdin: bytes | os.PathLike[str] | Stdio | int
-    stdout: str | os.PathLike[str] | Stdio | int
-    stderr: str | os.PathLike[str] | Stdio | int
-    timeout: float | None
-    stop_signal: signal.Signals | int
-    grace: float
-    leftover_grace: float
-    idle_timeout: float | None
-    max_output: int | None
-    output_policy: OutputPolicy
-    check: bool
-    niceness: int
-    limits: ResourceLimits
-    user: str | int | None
-    group: str | int | None
-    umask: int | None
-    no_new_privs: bool
-    detach: bool
-    encoding: str
-    label: str | None
-    metadata: Mapping[str, Any] | None
-    idempotent: bool
 
 
 class _Said:
@@ -147,7 +118,7 @@ class CommandConfig(_Said):
     """Whether the command may safely be run a second time when the worker that ran it was lost."""
 
     if TYPE_CHECKING:
-        # Callers may pass more types than are kept: `_CLEANERS` below convert them.
+        # Callers may pass more types than are kept: `CLEANERS` convert them.
         def __init__(
             self, program: StrOrBytesPath, args: Iterable[StrOrBytesPath] = (), **options: Unpack[CommandOptions]
         ) -> None: ...
@@ -167,7 +138,7 @@ class CommandConfig(_Said):
         return self
 
     def __post_init__(self) -> None:
-        for name, clean in _CLEANERS:
+        for name, clean in CLEANERS:
             value = getattr(self, name)
             if value is not _DEFAULTS[name]:
                 object.__setattr__(self, name, clean(name, value))
@@ -208,7 +179,7 @@ class CommandConfig(_Said):
         fields = {name: getattr(self, name) for name in _DEFAULTS}
         for name, value in options.items():
             if name in _MAPPINGS:
-                fields[name] = validate.FrozenMapping({**cast("Mapping[str, Any]", value), **fields[name]})
+                fields[name] = FrozenMapping({**cast("Mapping[str, Any]", value), **fields[name]})
             elif name not in said and fields[name] == _DEFAULTS[name]:
                 fields[name] = value
         return _restore(fields, said | options.keys())
@@ -229,7 +200,7 @@ class CommandConfig(_Said):
         """Return a copy that runs in the directory `cwd`; `None` for the working directory of this process."""
         return self.with_options(cwd=cwd)
 
-    def with_stdin(self, stdin: "bytes | os.PathLike[str] | Stdio | int") -> "CommandConfig":
+    def with_stdin(self, stdin: bytes | os.PathLike[str] | Stdio | int) -> "CommandConfig":
         """Return a copy that reads its standard input from `stdin`."""
         return self.with_options(stdin=stdin)
 
@@ -292,7 +263,7 @@ class CommandConfig(_Said):
         """Make a command from a pickle, which names this class and nothing else of the package."""
         for name in _MAPPINGS:
             if name in fields:
-                fields[name] = validate.FrozenMapping(fields[name])
+                fields[name] = FrozenMapping(fields[name])
         return _restore(fields, said)
 
 
@@ -306,43 +277,6 @@ def _restore(fields: dict[str, Any], said: frozenset[str] = frozenset()) -> Comm
     return command
 
 
-def shown_option(name: str, value: Any) -> str:
-    """Return the option `name` as text for `repr`, without environment values and stdin data, which may be secrets."""
-    if name == "env":
-        return f"<{', '.join(value)}>"
-    if name == "stdin" and isinstance(value, bytes):
-        return f"<{len(value)} bytes>"
-    return validate.representation(value)
-
-
-def _clean_stream(name: str, value: object) -> Any:
-    allowed = "Stdio.CAPTURE, NULL, INHERIT, a path or an open descriptor"
-    if name == "stdin":
-        allowed = "bytes, a pathlib.Path, an open descriptor, Stdio.NULL or INHERIT"
-    if isinstance(value, Stdio):
-        if (value is Stdio.MERGED and name != "stderr") or (value is Stdio.CAPTURE and name == "stdin"):
-            raise ConfigError(f"{name}: {value!r} makes no sense here; use {allowed}", field=name)
-        return value
-    if name == "stdin":
-        if isinstance(value, bytes | bytearray | memoryview):
-            return bytes(value)
-        if isinstance(value, str):
-            raise ConfigError(
-                "stdin: a str could be text or a path; give bytes (text.encode()) or a pathlib.Path",
-                field=name,
-            )
-    if isinstance(value, int) and not isinstance(value, bool):
-        if not 0 <= value <= validate.MOST_DESCRIPTOR:
-            raise ConfigError(f"{name}: {validate.shown(value)} is no open descriptor; use {allowed}", field=name)
-        return value
-    if isinstance(value, str | os.PathLike):
-        text = validate.text(name, value)
-        if not text:
-            raise ConfigError(f"{name}: empty path", field=name)
-        return pathlib.Path(validate.absolute(name, text))
-    raise ConfigError(f"{name}: {type(value).__name__} is not {allowed}", field=name)
-
-
 _DEFAULTS: dict[str, Any] = {
     field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     for field in dataclasses.fields(CommandConfig)
@@ -352,33 +286,3 @@ _MAPPINGS = ("env", "metadata")
 
 CommandConfig.__signature__ = SignatureOfInit()  # type: ignore[attr-defined]  # `inspect` looks for it
 CommandConfig.__doc__ = DocWithOptions(CommandConfig.__doc__ or "")
-
-_CLEANERS: tuple[tuple[str, Callable[[str, Any], Any]], ...] = (
-    ("program", validate.program),
-    ("args", validate.arguments),
-    ("cwd", validate.directory),
-    ("env", validate.variables),
-    ("inherit_env", validate.instance_of(bool)),
-    ("stdin", _clean_stream),
-    ("stdout", _clean_stream),
-    ("stderr", _clean_stream),
-    ("timeout", validate.seconds),
-    ("stop_signal", validate.stop_signal),
-    ("grace", validate.seconds),
-    ("leftover_grace", validate.seconds),
-    ("idle_timeout", validate.seconds),
-    ("max_output", validate.whole_number(0, optional=True)),
-    ("output_policy", validate.instance_of(OutputPolicy)),
-    ("check", validate.instance_of(bool)),
-    ("niceness", validate.whole_number(-40, 40)),
-    ("limits", validate.instance_of(ResourceLimits)),
-    ("user", validate.identity),
-    ("group", validate.identity),
-    ("umask", validate.whole_number(0, 0o777, optional=True)),
-    ("no_new_privs", validate.instance_of(bool)),
-    ("detach", validate.instance_of(bool)),
-    ("encoding", validate.encoding),
-    ("label", validate.optional_text),
-    ("metadata", validate.metadata),
-    ("idempotent", validate.instance_of(bool)),
-)

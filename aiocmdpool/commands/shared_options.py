@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import cast
 
-from aiocmdpool.commands import validate
-from aiocmdpool.commands.command import CommandConfig, CommandOptions, shown_option
+from aiocmdpool.commands.command import CommandConfig, CommandOptions
 from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.frozen_mapping import FrozenMapping
+from aiocmdpool.commands.options import shown_option
 
 
 def checked_options(field: str, options: object) -> CommandOptions:
@@ -29,7 +30,7 @@ def checked_options(field: str, options: object) -> CommandOptions:
     return cast("CommandOptions", _SharedOptions({name: getattr(template, name) for name in options}))
 
 
-class _SharedOptions(validate.FrozenMapping):
+class _SharedOptions(FrozenMapping):
     """Options that have been checked; their `repr` shows no secrets."""
 
     __slots__ = ()

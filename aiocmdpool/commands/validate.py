@@ -3,17 +3,17 @@
 An error names the field, the value and what is allowed. Values that may be secrets are not printed.
 """
 
-import copy
 import difflib
 import enum
 import inspect
 import math
 import os
 import signal
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal
 
 from aiocmdpool.commands.errors import ConfigError
+from aiocmdpool.commands.frozen_mapping import FrozenMapping
 
 ByteBudget = int | None | Literal["auto"]
 """Number of bytes; `None` for no limit, "auto" for what the memory of the system suggests."""
@@ -21,46 +21,6 @@ ByteBudget = int | None | Literal["auto"]
 
 MOST_DESCRIPTOR = 2**31 - 1  # the largest C int
 MOST_IDENTITY = 2**32 - 2  # the last uid and gid: the next number is -1, which setreuid(2) takes for "unchanged"
-
-
-class FrozenMapping(Mapping[str, Any]):
-    """A mapping that cannot be changed.
-
-    Unlike `types.MappingProxyType` it can be pickled, and `dataclasses.asdict` and `copy.deepcopy` make a plain `dict`
-    of it.
-
-    Args:
-        data: The entries; this mapping owns them from here on.
-    """
-
-    __slots__ = ("_data",)
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self._data = data
-
-    def __getitem__(self, name: str) -> Any:
-        return self._data[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._data)
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self._data, **other}
-
-    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return {**other, **self._data}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
-        return copy.deepcopy(self._data, memo)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._data,)
-
-    def __repr__(self) -> str:
-        return repr(self._data)
 
 
 EMPTY: Mapping[str, Any] = FrozenMapping({})
