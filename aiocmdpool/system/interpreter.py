@@ -14,31 +14,22 @@ import contextlib
 import os
 import re
 import resource
-import secrets
-import select
 import shutil
-import signal
-import subprocess
 import sys
 import threading
-import time
 import zipimport
 from collections.abc import Callable
 from typing import NamedTuple
 
 import aiocmdpool.standalone
-from aiocmdpool.standalone.kernel import processes as procs
 from aiocmdpool.standalone.kernel.launcher import NESTED
 from aiocmdpool.standalone.kernel.transient import PASSING
+from aiocmdpool.system.probe import OLDEST, what_is_wrong_with
 
 SETTING = "AIOCMDPOOL_PYTHON"
 APPLICATION = "--aiocmdpool"  # first argument of a frozen application that is started as a worker or launcher
-PROBE_SAYS = 200  # bytes at most; a Python writes about 25
-PROBE_FOR = 5.0  # seconds for an interpreter to prove that it is one; it takes about 0.01
-OLDEST = (3, 11)
 CURE = f"set {SETTING}, or ExecutionConfig(python=...), to a Python of at least {OLDEST[0]}.{OLDEST[1]}"
 _PYTHON_NAME = re.compile(r"(python|pypy|graalpy)[\d.]*[a-z]?")
-_PROBE = "import sys; print(sys.argv[1][::-1], *sys.version_info[:2])"
 _FROM_ZIP = "import sys; sys.path.insert(0, {!r}); from standalone.kernel.launcher import main; main()"
 _FOLDER = aiocmdpool.standalone.__path__[0]
 
@@ -131,7 +122,7 @@ def known(python: str | None = None) -> Interpreter | NoPython | None:
 
 
 def find(python: str | None = None) -> Interpreter:
-    """Return the interpreter, after trying it if that has not been done. Blocks for `PROBE_FOR` seconds at most.
+    """Return the interpreter, after trying it if that has not been done. Blocks for `probe.PROBE_FOR` seconds at most.
 
     Raises:
         NoPython: There is no usable interpreter.
@@ -221,7 +212,7 @@ def _probed(paths: list[str], what: str) -> Interpreter | NoPython:
     for path in paths:
         path = os.path.abspath(shutil.which(path) or path)  # absolute: the cwd of commands may differ
         try:
-            why = _what_is_wrong_with(path)
+            why = what_is_wrong_with(path, nested(os.environ))
         except OSError as error:
             if error.errno in PASSING:
                 raise
@@ -229,62 +220,6 @@ def _probed(paths: list[str], what: str) -> Interpreter | NoPython:
         if not why:
             return Interpreter(path)
     return NoPython(f"{what} is no Python that could be started ({why}); {CURE}", may_pass)
-
-
-def _what_is_wrong_with(path: str) -> str:
-    """Return why the program `path` is no interpreter, after a try; empty if it is one. Leaves nothing running.
-
-    Raises:
-        OSError: It could not be started.
-    """
-    word = secrets.token_hex(8)
-    argv = [path, "-I", "-S", "-c", _PROBE, word]
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=nested(os.environ),
-        start_new_session=True,
-    )
-    with process:
-        try:
-            said = _said_by(process).decode(errors="replace").split()
-        finally:
-            _end(process)
-    if said[:1] != [word[::-1]] or len(said) != 3:
-        return f"{path} does not do what a Python does"
-    version = int(said[1]), int(said[2])
-    return "" if version >= OLDEST else f"{path} is Python {version[0]}.{version[1]}"
-
-
-def _said_by(process: "subprocess.Popen[bytes]") -> bytes:
-    """Return the output of the tried program after its exit; empty if it takes too long or writes too much."""
-    assert process.stdout is not None
-    give_up_at = time.monotonic() + PROBE_FOR
-    poll = select.poll()  # select(2) takes no descriptors above 1,023
-    poll.register(process.stdout, select.POLLIN)
-    said = b""
-    while poll.poll(max(0.0, give_up_at - time.monotonic()) * 1000):
-        data = os.read(process.stdout.fileno(), PROBE_SAYS)
-        said += data
-        if len(said) > PROBE_SAYS:
-            return b""
-        if not data:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, give_up_at - time.monotonic()))
-                return said
-            return b""
-    return b""
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill the tried program with all descendants: an application may have started anything."""
-    for each in procs.descendants(process.pid, 10_000):
-        each.kill()
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def nested(environment: "dict[str, str] | os._Environ[str]") -> dict[str, str]:

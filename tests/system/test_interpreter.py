@@ -27,7 +27,7 @@ from aiocmdpool import (
     create_backend,
 )
 from aiocmdpool.standalone.kernel.launcher import NESTED
-from aiocmdpool.system import interpreter
+from aiocmdpool.system import interpreter, probe
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +82,7 @@ def test_what_is_no_python_is_tried_once_and_then_known(script, tmp_path, monkey
 
 
 def test_an_application_that_goes_on_is_ended_with_all_it_has_started(script, tmp_path, monkeypatch):
-    monkeypatch.setattr(interpreter, "PROBE_FOR", 0.5)
+    monkeypatch.setattr(probe, "PROBE_FOR", 0.5)
     monkeypatch.setattr(
         sys, "executable", script(f"setsid sh -c 'echo $$ >>\"{tmp_path}/started\"; sleep 60' & sleep 60")
     )
@@ -237,7 +237,7 @@ def test_a_fork_can_ask_though_another_thread_is_asking(monkeypatch):
 
 def test_an_application_that_writes_without_end_is_ended_soon(script, tmp_path, monkeypatch):
     """Its output is not kept: in the time that it has it would fill the memory."""
-    monkeypatch.setattr(interpreter, "PROBE_FOR", 3600.0)
+    monkeypatch.setattr(probe, "PROBE_FOR", 3600.0)
     path = script("exec cat /dev/zero")
     with pytest.raises(interpreter.NoPython, match="does not do what a Python does"):
         interpreter.find(path)
