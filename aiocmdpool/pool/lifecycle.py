@@ -1,15 +1,9 @@
-"""`PoolLife`: the lifecycle of a pool (new, running, stopped, in this order), its loop, runners and backend.
-
-There are always as many runners as wanted. One that an executor or a hook has ended, cancelled or does not return to is
-replaced; only the end of the pool and the end of its loop are final.
-"""
+"""`PoolLife`: the lifecycle of a pool (new, running, stopped, in this order), its loop and backend."""
 
 import asyncio
-import contextvars
 import os
 import weakref
 from collections.abc import Callable
-from itertools import islice
 
 from aiocmdpool.backends.config import ExecutionBackend, ExecutionConfig, create_backend
 from aiocmdpool.commands.command import CommandConfig
@@ -18,12 +12,9 @@ from aiocmdpool.commands.executor import CommandExecutor
 from aiocmdpool.loops.loop_end import LoopClosed, LoopEnd
 from aiocmdpool.loops.waiting import wait_through
 from aiocmdpool.pool.priority_queue import PoolQueue
-from aiocmdpool.pool.runners import AT_ONCE, PoolTasks
-from aiocmdpool.system.safe_log import SafeLog
+from aiocmdpool.pool.runner_set import RunnerSet
+from aiocmdpool.pool.runners import PoolTasks
 
-_log = SafeLog("aiocmdpool.pool")
-
-IDLE_TIMEOUT = 5.0  # seconds for an idle runner to end; only a semaphore of the user's could keep it longer
 CLOSE_TIMEOUT = 10.0  # seconds to close a backend whose loop is closed: nothing watches its programs any more
 
 
@@ -54,9 +45,6 @@ class PoolLife:
         self._tasks = tasks
         self._on_loop_end = on_loop_end or self._loop_ended
         self._backend: ExecutionBackend | None = None
-        self._runners: set[asyncio.Task[None]] = set()
-        self._started_runners = 0
-        self._context = contextvars.Context()
         self._ending = False
         self._stopped: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -66,8 +54,7 @@ class PoolLife:
         self.loop_ended = False
         """Whether the loop of the pool has ended, so that nothing runs any more."""
         self.started = False
-        tasks.is_ending = self._is_ending
-        tasks.on_lost = self._lose
+        self._runners = RunnerSet(tasks, self._is_ending)
 
     @property
     def stopped(self) -> bool:
@@ -136,7 +123,7 @@ class PoolLife:
         self.check_open()
         if self.started:
             if more and self.executor is not None:
-                self._add_runners(runners)
+                self._runners.fill_up(self.executor, runners)
             return
         self.started = True
         if self.executor is None:
@@ -151,50 +138,7 @@ class PoolLife:
                 await backend.aclose()
                 raise self.closed_error()
         self._end = LoopEnd(asyncio.get_running_loop(), self._notice_loop_end)
-        self._context = contextvars.copy_context()
-        self._add_runners(runners)
-
-    def _add_runners(self, runners: int) -> None:
-        for _ in range(len(self._runners), runners):
-            self._start_runner()
-
-    def _start_runner(self) -> None:
-        """Start one runner in the context of `start`, free of what an executor did to the context of another runner."""
-        if not self._is_ending():
-            name = f"aiocmdpool-runner-{self._started_runners}"
-            self._started_runners += 1
-            runner = self._context.copy().run(lambda: asyncio.create_task(self._run_tasks(), name=name))
-            runner.add_done_callback(_look_at)
-            if not runner.done():
-                self._runners.add(runner)
-
-    async def _run_tasks(self) -> None:
-        """Run tasks as one runner, and have it replaced if it ends before the pool does."""
-        assert self.executor is not None
-        runner = asyncio.current_task()
-        assert runner is not None
-        self._runners.add(runner)  # an eager task factory runs it, to its end even, before the caller could add it
-        try:
-            await self._tasks.run_tasks(self.executor)
-        except BaseException as failure:
-            if self._is_ending():
-                raise
-            if isinstance(failure, KeyboardInterrupt | SystemExit):  # ends the loop, from here and at once
-                self._lose(runner)  # so that the pool is intact if the loop is run again
-                raise
-            if isinstance(failure, asyncio.CancelledError) and runner in self._runners:
-                self._tasks.disturbances.note("a runner was cancelled, as an executor may do to the task it runs in")
-            elif isinstance(failure, Exception):
-                self._tasks.disturbances.note("a runner failed:", failure)
-                self._lose(runner)
-                _log.exception("a runner of the pool failed; another takes its place")
-        self._lose(runner)
-
-    def _lose(self, runner: "asyncio.Task[None]") -> None:
-        """Replace a runner, once: one that was given up may end later, or never."""
-        if runner in self._runners:
-            self._runners.remove(runner)
-            asyncio.get_running_loop().call_soon(self._start_runner)
+        self._runners.start(self.executor, runners)
 
     def _is_ending(self) -> bool:
         """Return whether the pool is ending its runners, or the loop is cancelling all of its tasks."""
@@ -245,7 +189,7 @@ class PoolLife:
     async def _end_runners(self) -> asyncio.CancelledError | None:
         """End the idle runners, the watch over the loop, and the backend; return a cancellation that came meanwhile."""
         self._ending = True
-        cancelled = await self._cancel_runners()
+        cancelled = await self._runners.cancel()
         self._runners.clear()
         if self._closed is not None:
             self._closed.cancel()
@@ -256,19 +200,6 @@ class PoolLife:
             cancelled = await wait_through(closing) or cancelled
             closing.result()
         return cancelled
-
-    async def _cancel_runners(self) -> asyncio.CancelledError | None:
-        """Cancel the idle runners, a limited number in each iteration of the loop, and wait for their ends."""
-        cancelled, runners = None, iter(tuple(self._runners))
-        while some := tuple(islice(runners, AT_ONCE)):
-            for runner in some:
-                runner.cancel()
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError as error:
-                cancelled = error
-        left = [runner for runner in self._runners if not runner.done()]
-        return await wait_through(asyncio.gather(*left, return_exceptions=True), IDLE_TIMEOUT) or cancelled
 
     async def _stop_after_loop(self) -> None:
         """Settle all tasks and close the backend from here, because the loop was closed before the pool was stopped."""
@@ -341,9 +272,3 @@ class PoolLife:
         if self._stopped is None:
             return PoolClosed("the event loop of the pool has ended; make a new pool on another one", command=command)
         return PoolClosed("the pool is stopped and takes no tasks; make a new one", command=command)
-
-
-def _look_at(runner: "asyncio.Task[None]") -> None:
-    """Retrieve the exception of a runner, handled elsewhere, so that asyncio does not log it as never retrieved."""
-    if not runner.cancelled():
-        runner.exception()

@@ -96,7 +96,7 @@ async def test_a_hook_that_leaves_the_program_does_not_leave_a_task_behind(runni
         except SystemExit as leaving:
             left.append(leaving.code)
 
-    for task in pool._life._runners:
+    for task in pool._life._runners._runners:
         task.cancel()
     handle = await pool.push_task(sh("exit 0"))
     await loop.create_task(runner())
