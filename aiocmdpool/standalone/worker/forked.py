@@ -2,8 +2,8 @@
 
 It reports its progress on a pipe, so that a child which a file system blocks can be recognized: lines `at STAGE`,
 `local` once all paths have been found on local file systems, `exec` right before the `exec`, `error STAGE ERRNO`. The
-pipe closes with the `exec`, and with a death: without `exec` before, the program has not run. The worker has one
-thread, so any Python code is safe here.
+pipe closes with the `exec`, and with a death: without `exec` before, the program has not run. `Report` is the other end
+of that pipe. The worker has one thread, so any Python code is safe here.
 """
 
 import os
@@ -13,8 +13,14 @@ import sys
 from ..kernel import launcher, places
 from ..kernel.signals import signal
 from ..wire.messages import DETACH, Start
-from .shim import supervise
+from .shim import ShimUsage, supervise
 from .streams import StreamFailure, Streams
+
+TYPE_CHECKING = False  # `typing` takes 7 ms to import
+if TYPE_CHECKING:
+    from ..loop.poller import Poller
+    from .run import Run
+    from .spawn import Spawned, Spawner
 
 
 def become_program(
@@ -156,3 +162,87 @@ def _program_of(request: Start, settings: "dict[str, str]", environment: "dict[b
         if os.path.isfile(path):
             return path
     return b""
+
+
+class Report:
+    """The worker's end of the pipe: what a forked child says until its `exec`, and its shim after that.
+
+    Args:
+        spawned: The child.
+        spawner: Notified when the child has found its places to be local.
+        poller: The poller that watches the pipe.
+        run: The run of the child.
+    """
+
+    __slots__ = (
+        "_key",
+        "_poller",
+        "_run",
+        "_says_exec",
+        "_spawner",
+        "began",
+        "exit_said",
+        "fd",
+        "program_pid",
+        "stage",
+    )
+
+    def __init__(self, spawned: "Spawned", spawner: "Spawner", poller: "Poller", run: "Run") -> None:
+        self.fd = spawned.report
+        """The pipe; -1 once the reports have ended."""
+        self._key = spawned.key
+        self._spawner = spawner
+        self._poller = poller
+        self._run = run
+        self._says_exec = False  # whether the child has reported `exec`
+        self.stage = ""
+        """What the child is doing."""
+        self.program_pid = 0
+        """Pid of the program, as reported by the shim; 0 before."""
+        self.began = False
+        """Whether the shim has reported `began`."""
+        self.exit_said: tuple[int, ShimUsage] | None = None
+        """Wait status and usage, as reported by the shim; `None` before."""
+
+    def read(self) -> bool:
+        """Read what there is; return whether the child has become the program or failed to.
+
+        The reports end with its `exec`, or with the reason why there is none.
+        """
+        while self.fd >= 0:
+            try:
+                said = os.read(self.fd, 4096)
+            except BlockingIOError:
+                return self.began
+            if said:
+                self._note(said)
+            else:
+                self.close()
+                if not self._run.has_shim:
+                    self._run.note_end_of_words(self._says_exec)
+        return True
+
+    def close(self) -> None:
+        """Close the pipe."""
+        self._poller.forget(self.fd)
+        os.close(self.fd)
+        self.fd = -1
+
+    def _note(self, said: bytes) -> None:
+        for line in said.splitlines():
+            what, *words = line.split()
+            if what == b"error":
+                self._run.failure = int(words[1]), words[0].decode()
+            elif what == b"exec":
+                self._says_exec = True
+            elif what == b"at":
+                self.stage = words[0].decode()
+            elif what == b"pid":
+                self.program_pid = int(words[0])
+            elif what == b"began":
+                self.began = True
+                self._run.note_end_of_words(self._says_exec)
+            elif what == b"exit":
+                self.exit_said = int(words[0]), ShimUsage(*words[1:])
+            elif what == b"local":
+                self._spawner.note_local(self._key)

@@ -19,9 +19,10 @@ from ..loop.poller import Poller
 from ..loop.timers import Timer, Timers
 from ..wire import messages
 from ..wire.messages import Start
+from .forked import Report
 from .leftovers import MANY, Leftovers
 from .output import Output
-from .shim import ENDED, ShimUsage
+from .shim import ENDED
 from .spawn import Spawner
 from .strays import Strays
 
@@ -39,7 +40,6 @@ class Run:
     """A started command. `finished(run)` is called once, when it is over and, as far as is visible, nothing is left."""
 
     __slots__ = (
-        "_began",
         "_deadline",
         "_finished",
         "_idle",
@@ -48,19 +48,13 @@ class Run:
         "_leftovers",
         "_look",
         "_open",
-        "_places",
         "_poller",
-        "_program_pid",
-        "_says_exec",
-        "_spawner",
-        "_stage",
         "_step_timer",
         "_strays",
         "_timers",
         "_watched",
         "done",
         "ending",
-        "exit_said",
         "failure",
         "has_grown",
         "has_shim",
@@ -105,7 +99,8 @@ class Run:
         self.has_shim = spawned.has_shim
         self.is_detached = request.flags & messages.DETACH != 0
         """Whether the command may leave processes behind (`detach`)."""
-        self.report = spawned.report
+        self.report = Report(spawned, spawner, poller, self) if spawned.report >= 0 else None
+        """Reports of a forked child; `None` if there was no fork."""
         self.failure: tuple[int, str] | None = None
         """Errno and stage of a failure, if there is no result: a forked child could not exec, or see `break_off`."""
         self.done = False
@@ -131,19 +126,13 @@ class Run:
         self.leaked: dict[int, bytes] = {}
         """Names of processes that the run has left, by pid."""
         self.left_alone: set[int] = set()
-        self._program_pid = 0
-        self._began = False  # whether the shim has reported `began`
-        self._says_exec = False  # whether a forked child has reported `exec`
-        self.exit_said: tuple[int, ShimUsage] | None = None
-        """Wait status and usage, as reported by the shim; `None` before."""
         self.number_kept = True
         """Whether the group id is certainly still that of this run."""
         self.tier = messages.NOTHING
         """How far from the program the processes were that had to be killed."""
-        self._spawner = spawner
-        self._places = spawned.key
         self._is_overdue = False
-        self._stage = self.held = ""  # the stage of a forked child, now and when it was ended
+        self.held = ""
+        """The stage of a forked child when it was ended."""
         self._deadline = timers.add(request.timeout, self._timed_out, self) if request.timeout >= 0 else None
         self._idle: Timer | None = None
         if request.idle_timeout >= 0 and self.outputs:
@@ -204,7 +193,7 @@ class Run:
     @property
     def program_pid(self) -> int:
         """Return the pid of the program itself, not that of its shim."""
-        return self._program_pid if self.has_shim else self.pid
+        return self.pid if self.report is None or not self.has_shim else self.report.program_pid
 
     @property
     def announces(self) -> bool:
@@ -214,7 +203,7 @@ class Run:
     @property
     def has_begun(self) -> bool:
         """Return whether the process has become the program."""
-        return self.failure is None and (self._began or self.report < 0)
+        return self.failure is None and (self.report is None or self.report.began or self.report.fd < 0)
 
     @property
     def has_exited(self) -> bool:
@@ -240,8 +229,8 @@ class Run:
         self.tier = messages.GROUP
         if self.has_shim and not self.is_reaped:
             os.kill(self.pid, ENDED)
-        if not self.note_exec():  # it has not become the program yet: a file system does not answer
-            self.held = self._stage
+        if self.report is not None and not self.report.read():  # not the program yet: a file system does not answer
+            self.held = self.report.stage
         self.ending.end(grace, held=bool(self.held))
         self._step()
 
@@ -314,7 +303,7 @@ class Run:
             return
         for process in procs.descendants(self.pid, MANY):  # not the shim, which has to reap them
             process.kill()
-        if self._program_pid == 0 and not self.is_reaped:  # the shim has not started the program yet
+        if self.program_pid == 0 and not self.is_reaped:  # the shim has not started the program yet
             os.kill(self.pid, signal.SIGKILL)
 
     def send_signal(self, number: int) -> None:
@@ -322,7 +311,7 @@ class Run:
         if number not in signal.valid_signals():
             return
         if self.has_shim:
-            program = procs.look_at(self._program_pid) if self._program_pid else None
+            program = procs.look_at(self.program_pid) if self.program_pid else None
             if program is not None and program.parent == self.pid:
                 program.signal(number)
         elif self.ending.exited_at < 0:
@@ -422,53 +411,20 @@ class Run:
         if self._open:
             for output in self.outputs:
                 self._close(output)
-        if self.report >= 0:
-            self._poller.forget(self.report)
-            os.close(self.report)
-            self.report = -1
+        if self.report is not None and self.report.fd >= 0:
+            self.report.close()
 
     def note_exec(self) -> bool:
-        """Read the reports of a forked child; return whether it has become the program or failed to.
+        """Read the reports of a forked child; return whether it has become the program or failed to."""
+        return self.report is None or self.report.read()
 
-        The reports end with its `exec`, or with the reason why there is none.
+    def note_end_of_words(self, says_exec: bool) -> None:
+        """Handle the end of the child's reports: it has become the program, or died before that.
+
+        Args:
+            says_exec: Whether the child has reported `exec`.
         """
-        while self.report >= 0:
-            try:
-                said = os.read(self.report, 4096)
-            except BlockingIOError:
-                return self._began
-            if said:
-                self._note_report(said)
-            else:
-                self._poller.forget(self.report)
-                os.close(self.report)
-                self.report = -1
-                if not self.has_shim:
-                    self._note_end_of_words()
-        return True
-
-    def _note_end_of_words(self) -> None:
-        """Handle the end of the child's reports: it has become the program, or died before that."""
-        if not self._says_exec and self.failure is None and self.reason in (-1, messages.EXITED):  # not ended here
+        if not says_exec and self.failure is None and self.reason in (-1, messages.EXITED):  # not ended here
             self.failure = errno.EIO, "silence"
         if self._is_overdue and self.failure is None:
             self.end(messages.TIMEOUT)
-
-    def _note_report(self, said: bytes) -> None:
-        for line in said.splitlines():
-            what, *words = line.split()
-            if what == b"error":
-                self.failure = int(words[1]), words[0].decode()
-            elif what == b"exec":
-                self._says_exec = True
-            elif what == b"at":
-                self._stage = words[0].decode()
-            elif what == b"pid":
-                self._program_pid = int(words[0])
-            elif what == b"began":
-                self._began = True
-                self._note_end_of_words()
-            elif what == b"exit":
-                self.exit_said = int(words[0]), ShimUsage(*words[1:])
-            elif what == b"local":
-                self._spawner.note_local(self._places)

@@ -202,8 +202,8 @@ class Server:
             return
         request.close()
         self._runs[number] = self._leaders[run.pid] = run
-        if run.report >= 0:
-            self._poller.watch(run.report, lambda _: self._note_exec(run), owner=run)
+        if run.report is not None:
+            self._poller.watch(run.report.fd, lambda _: self._note_exec(run), owner=run)
         elif start.flags & messages.ANNOUNCE:
             self._announce(run)
         if start.argv[0] in self._large_output_programs:  # it would fill its pipe and wait
@@ -262,14 +262,15 @@ class Server:
 
     def _note_exec(self, run: Run) -> None:
         """Read a forked child's reports, announce its start, and note the exit that a shim reports."""
-        if run.report < 0:
+        report = run.report
+        if report is None or report.fd < 0:
             return
         had_begun = run.has_begun
-        if run.note_exec() and not had_begun and run.failure is None and (run.announces or run.has_grown):
+        if report.read() and not had_begun and run.failure is None and (run.announces or run.has_grown):
             self._announce(run)
-        if run.exit_said is not None and not run.has_exited and not run.done:
+        if report.exit_said is not None and not run.has_exited and not run.done:
             self._settling.add(run)
-            run.exited(*run.exit_said, [], False)
+            run.exited(*report.exit_said, [], False)
 
     def _announce(self, run: Run) -> None:
         self._channel.send(frames.encode(frames.STARTED, run.number, messages.pack_pid(run.program_pid)))
@@ -376,7 +377,7 @@ class Server:
             self._strays.kill()
         try:
             self._idle_since = monotonic()
-            if run.report >= 0:
+            if run.report is not None and run.report.fd >= 0:
                 self._note_exec(run)
             self._answer(run)
         except Exception as error:  # the parent must get an answer in any case
