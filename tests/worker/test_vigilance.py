@@ -16,8 +16,7 @@ import anyio.to_thread
 import pytest
 from contract.support import FOREVER, is_dead, is_gone, outcome
 
-from aiocmdpool.backends.workers import fitness, heartbeat
-from aiocmdpool.backends.workers import worker as worker_module
+from aiocmdpool.backends.workers import burial, fitness, heartbeat
 from aiocmdpool.backends.workers.fitness import Fitness, fitness_of, what_was_taken
 from aiocmdpool.backends.workers.heartbeat import STARVED_TIMES, hung_because
 from aiocmdpool.backends.workers.pending import WorkerUnfit
@@ -447,7 +446,7 @@ async def test_a_cancelled_command_that_an_unfit_worker_did_not_start_is_cancell
 @pytest.fixture
 def unkillable(monkeypatch) -> None:
     """Workers that SIGKILL does not end: nobody sends it."""
-    monkeypatch.setattr(worker_module, "KILL_TIMEOUT", 0.1)
+    monkeypatch.setattr(burial, "KILL_TIMEOUT", 0.1)
     monkeypatch.setattr("aiocmdpool.backends.workers.process.WorkerProgram.kill", lambda _: None)
 
 
@@ -481,7 +480,7 @@ async def test_a_worker_that_may_not_be_signalled_is_written_off_as_well(workers
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(worker_module, "KILL_TIMEOUT", 0.1)
+    monkeypatch.setattr(burial, "KILL_TIMEOUT", 0.1)
     monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
     await written_off(workers("hello(); be_silent()"), "may not signal it")
 

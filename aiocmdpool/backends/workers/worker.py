@@ -6,32 +6,28 @@ execute ── START ──▶ worker program ──▶ EXIT or FAILED ── re
 """
 
 import asyncio
-import functools
 from collections.abc import Callable
 
 from aiocmdpool.backends.workers.answers import Answers, result_in
+from aiocmdpool.backends.workers.burial import Burial
 from aiocmdpool.backends.workers.connection import CLOSED_PIPE
 from aiocmdpool.backends.workers.guardian import Guardian
 from aiocmdpool.backends.workers.heartbeat import Heartbeat
 from aiocmdpool.backends.workers.ledger import Ledger
-from aiocmdpool.backends.workers.leftovers import KILL_TIMEOUT
 from aiocmdpool.backends.workers.pending import Pending, RequestNotSent, WorkerUnfit
 from aiocmdpool.backends.workers.process import WorkerProgram
 from aiocmdpool.backends.workers.request import Request
 from aiocmdpool.commands.command import CommandConfig
-from aiocmdpool.commands.errors import ExecuteError, IoError, TaskCancelled, WorkerLost
-from aiocmdpool.commands.result import CommandResult, KillTier
+from aiocmdpool.commands.errors import ExecuteError, IoError, TaskCancelled
+from aiocmdpool.commands.result import CommandResult
 from aiocmdpool.commands.run_control import RunControl
-from aiocmdpool.loops.threads import in_thread
 from aiocmdpool.loops.waiting import wait_through
-from aiocmdpool.standalone.kernel import cgroup
 from aiocmdpool.standalone.kernel.transient import StartRetry
 from aiocmdpool.standalone.wire import frames, messages
 from aiocmdpool.system.start_failure import stream_failure
 from aiocmdpool.system.worker_python import WorkerPython
 
 PROVEN_AFTER = 1.0  # seconds that a worker without work has to live before its death is no sign of a broken start
-STARVED_LOOKS = 5  # at a killed worker that still waits for CPU time to die, `KILL_TIMEOUT` apart
 CLOSE_TIMEOUT = 2.0  # seconds an idle worker has to leave by itself
 
 
@@ -69,12 +65,11 @@ class Worker:
         self._pending: dict[int, Pending] = {}
         self._last_number = 0
         self._retired = False
-        self._last_wait: asyncio.TimerHandle | None = None  # ends the wait for the death of the killed worker
         self.lost_because: str | None = None
         self._idle: asyncio.Future[None] | None = None
         self._started_at = self._loop.time()
         self._closing = False
-        self._burying: asyncio.Task[None] | None = None
+        self._burial: Burial | None = None
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.completed = 0
         self.ready = False
@@ -315,60 +310,19 @@ class Worker:
         if self.lost_because is None:
             self.lost_because = why
             self._heartbeat.stop()
-            self._unsent = self._program.connection.unsent()
-            self._program.connection.close()
-            self._program.kill()
-            self._last_wait = self._loop.call_later(KILL_TIMEOUT, self._write_off)
-
-    def _write_off(self, looks: int = STARVED_LOOKS) -> None:
-        """Fail the commands of a killed worker that does not die. It is given time while it waits for the CPU."""
-        if looks and self._program.is_runnable():
-            self._last_wait = self._loop.call_later(KILL_TIMEOUT, self._write_off, looks - 1)
-            return
-        held = self._program.write_off()
-        if held:
-            self.lost_because = f"{self.lost_because}; {held}"
+            self._burial = Burial(self, self._loop, self._program, self._pending, self._buried)
+            self._burial.kill()
 
     def _on_exit(self) -> None:
         self._program.connection.read_rest()
         if self.lost_because is None:
             self._lose(CLOSED_PIPE)
-        if self._last_wait is not None:
-            self._last_wait.cancel()
-        self._burying = self._loop.create_task(self._bury(), name=f"aiocmdpool-bury-{self.pid}")
+        assert self._burial is not None
+        self._burial.begin()
 
-    async def _bury(self) -> None:
-        """Kill what the dead worker has left behind, then answer its requests with errors."""
-        tier = None
-        try:
-            if (self._pending and not self.has_left_idle) or not cgroup.remove(self._program.group):
-                leaders = [entry.started_pid for entry in self._pending.values() if entry.started_pid]
-                tier = await self._sweep(leaders)
-        finally:
-            self._program.close()
-            self._page.close()
-            cause = self.cause_of_death()
-            for number, entry in self._pending.items():
-                if number in self._unsent or not self.ready or self.has_left_idle:
-                    entry.resolve(RequestNotSent())
-                elif entry.answer is None:
-                    entry.resolve(
-                        WorkerLost(
-                            f"{entry.command.display()}: its worker (pid {self.pid}) was lost: {cause}; the command "
-                            "may have run, and what was left of it has been killed",
-                            command=entry.command,
-                            killed_by=tier,
-                        )
-                    )
-            self.ended.set_result(None)
-            self._gone(self)
-
-    async def _sweep(self, leaders: list[int]) -> KillTier | None:
-        """Kill what the worker has left, in a thread of our own, because callers may hold all threads of anyio."""
-        try:
-            return await in_thread(functools.partial(self.handles.sweep, leaders))
-        except RuntimeError:  # no more threads in this process: blocking the loop is better than leaving processes
-            return self.handles.sweep(leaders)
+    def _buried(self) -> None:
+        self.ended.set_result(None)
+        self._gone(self)
 
     def cause_of_death(self) -> str:
         """Return a text about why the worker was lost, with the end of its stderr."""
