@@ -7,6 +7,7 @@ uses `loop.add_reader` and `os.read` for the same reasons as `system/pipes.py`.
 import array
 import asyncio
 import errno
+import functools
 import os
 import socket
 import struct
@@ -14,13 +15,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from aiocmdpool.backends.workers.descriptors import receive_descriptors
 from aiocmdpool.standalone.wire.frames import FrameDecoder, ProtocolError
 
 CHUNK = 65536  # bytes per read, the capacity of the pipe; with more, each read would map and unmap its buffer
 HIGH_WATER = 262144  # unsent bytes above which `drained` waits
-MAX_DESCRIPTORS = 2  # most descriptors in one message from a worker
 CLOSED_PIPE = "it closed its pipe"
-CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Connection:
@@ -61,6 +61,8 @@ class Connection:
         for fd in (reading, writing):
             os.set_blocking(fd, False)
         passing.setblocking(False)
+        self.receive_descriptors = functools.partial(receive_descriptors, passing)
+        """Return the descriptors of the frame just received; see `descriptors.receive_descriptors`."""
         loop.add_reader(reading, self._readable)
 
     @property
@@ -255,33 +257,6 @@ class Connection:
         except (ProtocolError, struct.error, LookupError, ValueError) as error:  # no frame, or a malformed payload
             self._fail(f"it sent garbage: {type(error).__name__}: {error}")
         return True
-
-    def receive_descriptors(self, request: int, count: int) -> list[int]:
-        """Return the `count` descriptors of the frame just received for `request`; they were sent before it.
-
-        Raises:
-            ProtocolError: The descriptors are not there, or do not belong to this request.
-            OSError: This process has no free descriptor numbers for them (EMFILE).
-        """
-        try:
-            message, ancillary, flags, _ = self._passing.recvmsg(
-                4, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), CLOSE_ON_EXEC
-            )
-        except OSError as error:
-            raise ProtocolError(f"no descriptors for request {request}: {error}") from None
-        received = array.array("i")
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                received.frombytes(data[: len(data) - len(data) % received.itemsize])
-        descriptors = received.tolist()
-        expected = int.from_bytes(message, "big") == request
-        if not expected or len(descriptors) != count:
-            for fd in descriptors:
-                os.close(fd)
-            if expected and flags & socket.MSG_CTRUNC:
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            raise ProtocolError(f"{len(descriptors)} descriptors for {message!r} instead of {count} for {request}")
-        return descriptors
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
