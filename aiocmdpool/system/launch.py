@@ -124,16 +124,21 @@ def launch(
     except OSError as error:
         if report_fd >= 0:
             os.close(report_fd)
-            if isinstance(error, IoError):  # no interpreter
-                raise
-            if error.filename == argv[0]:
-                raise no_launcher(command, argv[0], error) from None
-        raise start_failure(command, error) from None
+        raise _why_not_started(command, argv[0] if report_fd >= 0 else None, error) from None
     finally:
         if status_fd >= 0:
             os.close(status_fd)
     yield_memory_first(str(popen.pid))
     return Launched(popen, report_fd, argv[0] if report_fd >= 0 else "")
+
+
+def _why_not_started(command: CommandConfig, launcher: str | None, error: OSError) -> Exception:
+    """Return the error for a failed start, by way of the interpreter `launcher` if there is one."""
+    if launcher is not None and isinstance(error, IoError):  # no interpreter
+        return error
+    if launcher is not None and error.filename == launcher:
+        return no_launcher(command, launcher, error)
+    return start_failure(command, error)
 
 
 def above_standard(fd: int) -> int:

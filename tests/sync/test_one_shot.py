@@ -45,7 +45,7 @@ def test_the_traceback_leads_from_the_caller_to_the_cause():
         sync.run("/there/is/no/such/program")
     files = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert files[0] == __file__
-    assert files[-1].endswith("backends/workers/worker.py")
+    assert files[-1].endswith("backends/workers/answers.py")
 
 
 def test_threads_that_all_come_first_get_their_own_results(threads):

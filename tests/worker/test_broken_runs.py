@@ -49,10 +49,10 @@ MINE = 'request.argv[0] == b"sh"'
 PLACES = {
     "start": ("spawn.py", "key = _places_of(request, environment)", MINE),
     "read": ("run.py", "self._last_output = monotonic()\n        output.read()", f"self.{MINE}"),
-    "exit": ("run.py", "self._status, self._usage = status, usage", f"self.{MINE}"),
+    "exit": ("run.py", "self.status, self.usage = status, usage", f"self.{MINE}"),
     "deadline": ("run.py", "left = self.started_at + EXEC_TIMEOUT", f"self.{MINE}"),
-    "settling": ("run.py", "self._more_may_come = more_may_come", f"self.{MINE}"),
-    "reply": ("run.py", "usage, flags = self._usage", f"self.{MINE}"),
+    "settling": ("run.py", "if self._leftovers is None and (", f"self.{MINE}"),
+    "reply": ("replies.py", "usage, flags = run.usage", f"run.{MINE}"),
 }
 
 

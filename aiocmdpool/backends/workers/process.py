@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from typing import NamedTuple
 
 import aiocmdpool.standalone
 from aiocmdpool.backends.workers.connection import Connection
@@ -30,7 +31,7 @@ from aiocmdpool.system.launch import above_standard
 from aiocmdpool.system.pipes import PipeReader
 from aiocmdpool.system.reaping import reap_the_unreaped, try_reap
 from aiocmdpool.system.start_failure import shortage
-from aiocmdpool.system.worker_python import WorkerPython
+from aiocmdpool.system.worker_python import Start, WorkerPython
 
 FOLDER = str(pathlib.Path(aiocmdpool.standalone.__path__[0]))
 STDERR_TAIL = 8192  # bytes kept of a worker's stderr
@@ -55,12 +56,7 @@ class WorkerProgram:
         lost: Callable[[str], None],
         exited: Callable[[], None],
     ) -> None:
-        try:
-            start = python.start(FOLDER)
-        except interpreter.NoPython as error:
-            raise WorkerLost(f"workers need a Python interpreter: {error}") from None
-        except OSError as error:
-            raise _not_started(error) from error
+        start = _way_to_start(python)
         self.cookie = secrets.token_hex(COOKIE_SIZE // 2)
         reap_the_unreaped()
         self.fitness = fitness_of(niceness=niceness)  # what the worker inherits
@@ -71,12 +67,40 @@ class WorkerProgram:
         self.home = current_directory()
         parent_group = cgroup.own_directory()
         self.group = cgroup.make(parent_group, secrets.token_hex(4)) if parent_group else ""
-        self._exited = exited
-        self._idle_for = idle_for
+        self._exited, self._idle_for = exited, idle_for
         self._refused = ""
         self.exited = False
         self.returncode: int | None = None
         """Exit status or negative signal; `None` before, or if other code or a tracer has it."""
+        popen, ends, self.page = self._launch(start, niceness, guardian, ledger)
+        self.pid = popen.pid
+        guardian.started(self.pid, os.fsencode(self.cookie), self.group)
+        popen.returncode = 0  # it is reaped below; `Popen` must not wait for it, nor warn that nobody has
+        self._is_inherited = False
+        self._pidfd = _pidfd_of(self.pid)
+        descriptors = [ends.requests, ends.replies, ends.errors, self._pidfd]
+        self.handles = WorkerHandles(self.pid, self.cookie, self.group, descriptors, ends.passing)
+        self.connection = Connection(
+            loop, ends.replies, ends.requests, ends.passing, received, lost, self.handles.close
+        )
+        os.set_blocking(ends.errors, False)
+        self._stderr = Capture(STDERR_TAIL, OutputPolicy.KEEP_TAIL)
+        self._reader = PipeReader(
+            loop,
+            ends.errors,
+            self._stderr,
+            on_data=lambda: None,
+            on_limit=lambda: None,
+            on_end=lambda: None,
+            close=self.handles.close,
+        )
+        self._watch = watch_exit(loop, self.pid, self._on_exit, self.handles.close)
+        self.handles.add(self._watch.descriptor)
+
+    def _launch(
+        self, start: Start, niceness: int, guardian: Guardian, ledger: Ledger
+    ) -> "tuple[subprocess.Popen[bytes], _Ends, Page]":
+        """Start the process; return it with what connects it with this one, and its page of the ledger."""
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
             try:
                 passing, other = socket.socketpair()
@@ -104,32 +128,7 @@ class WorkerProgram:
                 cgroup.remove(self.group)
                 raise _not_started(error) from error
             undo.pop_all()
-        self.page = page
-        self.pid = popen.pid
-        guardian.started(self.pid, os.fsencode(self.cookie), self.group)
-        popen.returncode = 0  # it is reaped below; `Popen` must not wait for it, nor warn that nobody has
-        self._is_inherited = False
-        self._pidfd = -1
-        if hasattr(os, "pidfd_open"):
-            with contextlib.suppress(OSError):  # not in this kernel or sandbox, or no free descriptors
-                self._pidfd = os.pidfd_open(self.pid)
-        self.handles = WorkerHandles(
-            self.pid, self.cookie, self.group, [requests, replies, errors, self._pidfd], passing
-        )
-        self.connection = Connection(loop, replies, requests, passing, received, lost, self.handles.close)
-        os.set_blocking(errors, False)
-        self._stderr = Capture(STDERR_TAIL, OutputPolicy.KEEP_TAIL)
-        self._reader = PipeReader(
-            loop,
-            errors,
-            self._stderr,
-            on_data=lambda: None,
-            on_limit=lambda: None,
-            on_end=lambda: None,
-            close=self.handles.close,
-        )
-        self._watch = watch_exit(loop, self.pid, self._on_exit, self.handles.close)
-        self.handles.add(self._watch.descriptor)
+        return popen, _Ends(passing, requests, replies, errors), page
 
     def _argv(self, socket_fd: int, niceness: int, watched_by: list[int], page: Page) -> list[str]:
         numbers = [
@@ -215,6 +214,32 @@ class WorkerProgram:
         if self._pidfd >= 0:
             self.handles.close(self._pidfd)
             self._pidfd = -1
+
+
+class _Ends(NamedTuple):
+    """This end of the socket and of each pipe between the two processes."""
+
+    passing: socket.socket
+    requests: int
+    replies: int
+    errors: int
+
+
+def _way_to_start(python: WorkerPython) -> Start:
+    try:
+        return python.start(FOLDER)
+    except interpreter.NoPython as error:
+        raise WorkerLost(f"workers need a Python interpreter: {error}") from None
+    except OSError as error:
+        raise _not_started(error) from error
+
+
+def _pidfd_of(pid: int) -> int:
+    """Return a pidfd of the process; -1 if there is none."""
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):  # not in this kernel or sandbox, or no free descriptors
+            return os.pidfd_open(pid)
+    return -1
 
 
 def _not_started(error: OSError) -> WorkerLost:

@@ -59,16 +59,14 @@ class Worker:
         python: WorkerPython | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._gone = gone
-        self._unfit = unfit
+        self._gone, self._unfit = gone, unfit
         self.guardian = guardian
         self._pending: dict[int, Pending] = {}
         self._last_number = 0
-        self._retired = False
         self.lost_because: str | None = None
         self._idle: asyncio.Future[None] | None = None
         self._started_at = self._loop.time()
-        self._closing = False
+        self._closing = self._retired = False
         self._burial: Burial | None = None
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.completed = 0

@@ -90,20 +90,17 @@ class Run:
         look: "Callable[[], None]",
         finished: "Callable[[Run], None]",
     ) -> None:
-        self.number = number
-        self.request = request
+        self.number, self.request = number, request
         self.started_at = monotonic()
         spawned = spawner.start(request, number, descriptors)
-        self.pid = spawned.pid
+        self.pid, self.has_shim = spawned.pid, spawned.has_shim
         """Id of its process group: the pid of the program, or of the shim that is the program's parent."""
-        self.has_shim = spawned.has_shim
         self.is_detached = request.flags & messages.DETACH != 0
         """Whether the command may leave processes behind (`detach`)."""
         self.report = Report(spawned, spawner, poller, self) if spawned.report >= 0 else None
         """Reports of a forked child; `None` if there was no fork."""
         self.failure: tuple[int, str] | None = None
         """Errno and stage of a failure, if there is no result: a forked child could not exec, or see `break_off`."""
-        self.done = False
         self.is_reaped = False
         """Whether the group leader has been reaped, so that its pid may belong to another process."""
         self.has_grown = False
@@ -113,15 +110,12 @@ class Run:
         self.stderr = Output(spawned.stderr, limit, policy) if spawned.stderr >= 0 else None
         self.outputs = [output for output in (self.stdout, self.stderr) if output is not None]
         self._open = len(self.outputs)  # number of pipes that are open
-        self._poller = poller
-        self._timers = timers
-        self._strays = strays
-        self._look = look
-        self._finished = finished
+        self._poller, self._timers, self._strays = poller, timers, strays
+        self._look, self._finished = look, finished
         self.ending = Ending(request.grace, request.leftover_grace)
         self._step_timer: Timer | None = None
         self.reason = -1
-        self._watched = False
+        self.done = self._watched = self._is_overdue = False
         self._leftovers: Leftovers | None = None  # made when there may be any
         self.leaked: dict[int, bytes] = {}
         """Names of processes that the run has left, by pid."""
@@ -130,15 +124,12 @@ class Run:
         """Whether the group id is certainly still that of this run."""
         self.tier = messages.NOTHING
         """How far from the program the processes were that had to be killed."""
-        self._is_overdue = False
         self.held = ""
         """The stage of a forked child when it was ended."""
         self._deadline = timers.add(request.timeout, self._timed_out, self) if request.timeout >= 0 else None
         self._idle: Timer | None = None
         if request.idle_timeout >= 0 and self.outputs:
-            self._last_output = self.started_at
-            self._idle = timers.add(request.idle_timeout, self._check_idle, self)
-            self.watch()
+            self._expect_output()
 
     # -- while it runs ----------------------------------------------------------------------------------------------
 
@@ -179,6 +170,12 @@ class Run:
             self._deadline = self._timers.add(left, self._timed_out, self)
         elif self.failure is None:
             self.end(messages.TIMEOUT)
+
+    def _expect_output(self) -> None:
+        """End the run when it writes nothing for `idle_timeout` seconds, from now on."""
+        self._last_output = self.started_at
+        self._idle = self._timers.add(self.request.idle_timeout, self._check_idle, self)
+        self.watch()
 
     def _check_idle(self) -> None:
         now = monotonic()
