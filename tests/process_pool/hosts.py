@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.loops import LOOPS
@@ -192,6 +193,17 @@ async def ignores_sigchld() -> None:
         print(repr(type(await running).__name__))
         print((await pool.execute(sh("exit 7"))).returncode)
     print(unseen)
+
+
+async def may_write_no_large_files() -> None:
+    """Large output is in the memory of the worker then, until it has been handed over."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    async with ProcessPool(1) as pool:
+        for _ in range(8):
+            zeros = CommandConfig("head", ["-c", "20000000", "/dev/zero"], umask=0o22, timeout=PATIENCE)
+            print(len((await pool.execute(zeros)).stdout))
+        status = Path(f"/proc/{pool.statistics().pids[0]}/status").read_text()
+        print(int(status.partition("VmRSS:")[2].split()[0]) < 100_000)  # KiB
 
 
 async def has_no_pidfd() -> None:

@@ -143,6 +143,11 @@ def test_streams_of_the_host_are_inherited(loop, tmp_path):
 
 
 @loops
+def test_a_worker_keeps_no_output_of_commands_that_are_over(loop):
+    assert see("may_write_no_large_files", loop) == [20_000_000] * 8 + [True]
+
+
+@loops
 def test_a_host_that_ignores_sigchld_loses_a_worker_without_a_stumble(loop):
     assert see("ignores_sigchld", loop) == [7, 0, "WorkerLost", 7, []]
 

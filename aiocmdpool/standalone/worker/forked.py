@@ -171,13 +171,11 @@ class Report:
         spawned: The child.
         spawner: Notified when the child has found its places to be local.
         poller: The poller that watches the pipe.
-        run: The run of the child.
     """
 
     __slots__ = (
         "_key",
         "_poller",
-        "_run",
         "_says_exec",
         "_spawner",
         "began",
@@ -187,13 +185,12 @@ class Report:
         "stage",
     )
 
-    def __init__(self, spawned: "Spawned", spawner: "Spawner", poller: "Poller", run: "Run") -> None:
+    def __init__(self, spawned: "Spawned", spawner: "Spawner", poller: "Poller") -> None:
         self.fd = spawned.report
         """The pipe; -1 once the reports have ended."""
         self._key = spawned.key
         self._spawner = spawner
         self._poller = poller
-        self._run = run
         self._says_exec = False  # whether the child has reported `exec`
         self.stage = ""
         """What the child is doing."""
@@ -204,10 +201,11 @@ class Report:
         self.exit_said: tuple[int, ShimUsage] | None = None
         """Wait status and usage, as reported by the shim; `None` before."""
 
-    def read(self) -> bool:
-        """Read what there is; return whether the child has become the program or failed to.
+    def read(self, run: "Run") -> bool:
+        """Read what there is and note it in `run`; return whether the child has become the program or failed to.
 
-        The reports end with its `exec`, or with the reason why there is none.
+        The reports end with its `exec`, or with the reason why there is none. The run is not kept, as it keeps this:
+        output that waits for the cyclic garbage collector is memory of the worker.
         """
         while self.fd >= 0:
             try:
@@ -215,11 +213,11 @@ class Report:
             except BlockingIOError:
                 return self.began
             if said:
-                self._note(said)
+                self._note(said, run)
             else:
                 self.close()
-                if not self._run.has_shim:
-                    self._run.note_end_of_words(self._says_exec)
+                if not run.has_shim:
+                    run.note_end_of_words(self._says_exec)
         return True
 
     def close(self) -> None:
@@ -228,11 +226,11 @@ class Report:
         os.close(self.fd)
         self.fd = -1
 
-    def _note(self, said: bytes) -> None:
+    def _note(self, said: bytes, run: "Run") -> None:
         for line in said.splitlines():
             what, *words = line.split()
             if what == b"error":
-                self._run.failure = int(words[1]), words[0].decode()
+                run.failure = int(words[1]), words[0].decode()
             elif what == b"exec":
                 self._says_exec = True
             elif what == b"at":
@@ -241,7 +239,7 @@ class Report:
                 self.program_pid = int(words[0])
             elif what == b"began":
                 self.began = True
-                self._run.note_end_of_words(self._says_exec)
+                run.note_end_of_words(self._says_exec)
             elif what == b"exit":
                 self.exit_said = int(words[0]), ShimUsage(*words[1:])
             elif what == b"local":

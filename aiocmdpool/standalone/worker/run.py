@@ -97,7 +97,7 @@ class Run:
         """Id of its process group: the pid of the program, or of the shim that is the program's parent."""
         self.is_detached = request.flags & messages.DETACH != 0
         """Whether the command may leave processes behind (`detach`)."""
-        self.report = Report(spawned, spawner, poller, self) if spawned.report >= 0 else None
+        self.report = Report(spawned, spawner, poller) if spawned.report >= 0 else None
         """Reports of a forked child; `None` if there was no fork."""
         self.failure: tuple[int, str] | None = None
         """Errno and stage of a failure, if there is no result: a forked child could not exec, or see `break_off`."""
@@ -226,7 +226,7 @@ class Run:
         self.tier = messages.GROUP
         if self.has_shim and not self.is_reaped:
             os.kill(self.pid, ENDED)
-        if self.report is not None and not self.report.read():  # not the program yet: a file system does not answer
+        if self.report is not None and not self.report.read(self):  # not the program yet: a file system does not answer
             self.held = self.report.stage
         self.ending.end(grace, held=bool(self.held))
         self._step()
@@ -343,6 +343,8 @@ class Run:
             more_may_come: Whether there may be more: see `end_leftovers`.
         """
         self.ending.exited(monotonic())
+        if not self._strays.visible:  # even if the rest of this fails
+            self._leftovers = Leftovers(self, self._strays)
         self.status, self.usage = status, usage
         for timer in (self._deadline, self._idle):
             if timer is not None:
@@ -364,9 +366,7 @@ class Run:
         While a child is dying, more may come: its children are handed over during its death (exit_notify in the
         kernel's kernel/exit.c), after which the worker checks again.
         """
-        if self._leftovers is None and (
-            strays or more_may_come or self.has_shim or self._strays.doubts or not self._strays.visible
-        ):
+        if self._leftovers is None and (strays or more_may_come or self.has_shim or self._strays.doubts):
             self._leftovers = Leftovers(self, self._strays)
         if self._leftovers is not None:
             self._leftovers.found(strays, more_may_come)
@@ -401,10 +401,11 @@ class Run:
         self._finished(self)
 
     def close(self) -> None:
-        """Close timers, pipes and the report; the spools stay open."""
+        """Close timers, pipes and the report, not the spools. Let go of what leads back here: see `Report.read`."""
         for timer in (self._step_timer, self._deadline, self._idle):
             if timer is not None:
                 timer.cancel()
+        self._step_timer = self._deadline = self._idle = self._leftovers = None
         if self._open:
             for output in self.outputs:
                 self._close(output)
@@ -413,7 +414,7 @@ class Run:
 
     def note_exec(self) -> bool:
         """Read the reports of a forked child; return whether it has become the program or failed to."""
-        return self.report is None or self.report.read()
+        return self.report is None or self.report.read(self)
 
     def note_end_of_words(self, says_exec: bool) -> None:
         """Handle the end of the child's reports: it has become the program, or died before that.

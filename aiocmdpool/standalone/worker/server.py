@@ -74,9 +74,6 @@ class Server:
         self._poller = Poller(self._broken)
         self._timers = Timers(self._broken)
         self._channel = Channel(self._poller, socket_fd, self._receive, self._parent_is_gone)
-        self._replies = Replies(self._channel, self._poller)
-        self._answer = self._replies.answer
-        self._large_output_programs = self._replies.large_output_programs
         self._spawner = Spawner(self._take_signals(), cookie, environment)
         self._requests: deque[Waiting] = deque()
         self._postponed: dict[Waiting, Timer] = {}  # requests to start again later
@@ -90,6 +87,9 @@ class Server:
         self._second_look: Timer | None = None
         self._turns_unflushed = 0
         self._parent_fd = -1
+        self._replies = Replies(self._channel, self._poller)
+        self._answer = self._replies.answer
+        self._large_output_programs = self._replies.large_output_programs
         self._idle_for = idle_for
         self._idle_since = monotonic()
         self.left_idle = False
@@ -266,7 +266,7 @@ class Server:
         if report is None or report.fd < 0:
             return
         had_begun = run.has_begun
-        if report.read() and not had_begun and run.failure is None and (run.announces or run.has_grown):
+        if report.read(run) and not had_begun and run.failure is None and (run.announces or run.has_grown):
             self._announce(run)
         if report.exit_said is not None and not run.has_exited and not run.done:
             self._settling.add(run)
