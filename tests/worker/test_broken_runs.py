@@ -75,20 +75,6 @@ def test_a_fault_in_one_run_ends_that_run_alone(broken, ready):
     assert broken.answers()
 
 
-def sees_no_children(folder: Path) -> None:
-    """As where the kernel lists none (CONFIG_PROC_CHILDREN), and break as well."""
-    source = (folder / "strays.py").read_text()
-    (folder / "strays.py").write_text(source.replace("self.visible = self._children.visible", "self.visible = False"))
-    raising(*PLACES["exit"])(folder)
-
-
-@pytest.mark.parametrize("broken", [sees_no_children], indirect=True)
-def test_what_a_broken_run_leaves_in_its_group_is_killed_though_no_children_are_seen(broken, ready):
-    broken.start(1, "sh", "-c", 'sleep 60 >/dev/null 2>&1 & echo $! >"$1"; exit 0', "sh", ready.path)
-    assert broken.failure(1)[1] == "worker: RuntimeError: as the test wants"
-    assert_all_die(int(ready.wait_blocking()))
-
-
 DEATHS = {
     "killed": "os.kill(os.getpid(), signal.SIGKILL)",
     "exits": "os._exit(0)",
