@@ -170,9 +170,10 @@ sys.stdin.read()
     argv = [sys.executable, "-c", program, str(thread_is_busy)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
-        if not thread_is_busy:
+        wait_until(lambda: heartbeat.has_runnable_thread(process.pid) is thread_is_busy)
+        if thread_is_busy:  # the first one waits for input
             wait_until(lambda: (heartbeat.state_of(process.pid) or ("",))[0] == "S")
-        assert heartbeat.has_runnable_thread(process.pid) is thread_is_busy
+            assert heartbeat.has_runnable_thread(process.pid)
         process.kill()
 
 
