@@ -73,9 +73,7 @@ def leave_the_way_here() -> None:
 
 def main() -> None:
     """Read the command line and serve the parent until there is nothing more to do."""
-    signal.signal(
-        signal.SIGCHLD, signal.SIG_DFL
-    )  # a host that ignores it hands that on, and children could not be waited for
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # no child could be waited for, if the host has handed on SIG_IGN
     leave_the_way_here()
     yield_memory_first("self")  # first of all: a process that is not dumpable may not write there
     version, *settings = sys.argv[1:]  # their number and meaning are part of the protocol
